@@ -1,0 +1,81 @@
+"""Ids, digests and the exact bytes that are signed on the wire: shared by relay and SDK. PROTOCOL.md sections 3 and 4.
+
+Nothing here decrypts: this and ``primitives`` are the only crypto modules that the relay imports.
+"""
+
+from typing import Final
+
+from restante_crypto import primitives
+from restante_protocol import ids
+
+_MAILBOX: Final = b"restante mailbox"
+_ADDRESS: Final = b"restante address"
+_SLOT: Final = b"restante slot"
+_DEPOSIT: Final = b"restante deposit"
+
+_WELCOME_LABEL: Final = b"restante 1 welcome\x00"
+_OPEN_LABEL: Final = b"restante 1 open\x00"
+_SLOT_PUT_LABEL: Final = b"restante 1 slot put\x00"
+_SLOT_DELETE_LABEL: Final = b"restante 1 slot delete\x00"
+_ADMISSION_LABEL: Final = b"restante 1 admission\x00"
+
+
+def _identifier(bucket: int, owner_key: bytes, nonce: bytes, person: bytes) -> bytes:
+    digest = primitives.blake2b(owner_key + nonce, size=ids.ID_BYTES - 1, person=person)
+    return bytes((bucket,)) + digest
+
+
+def mailbox_id(bucket: int, receive_key: bytes, nonce: bytes) -> ids.MailboxId:
+    """Return the id of a mailbox: bucket (0 to 239) ‖ BLAKE2b-184 of receive key (32 bytes) ‖ nonce (16 bytes)."""
+    return ids.MailboxId(_identifier(bucket, receive_key, nonce, _MAILBOX))
+
+
+def address_id(bucket: int, receive_key: bytes, nonce: bytes) -> ids.AddressId:
+    """Return the id of a deposit address of the mailbox with this bucket and receive key."""
+    return ids.AddressId(_identifier(bucket, receive_key, nonce, _ADDRESS))
+
+
+def slot_id(bucket: int, write_key: bytes, nonce: bytes) -> ids.SlotId:
+    """Return the id of a slot: it commits to its write key (Ed25519, 32 bytes)."""
+    return ids.SlotId(_identifier(bucket, write_key, nonce, _SLOT))
+
+
+def body_digest(body: bytes) -> bytes:
+    """Return BLAKE2b-256 of a body: what a fence keeps of its winner beside the body."""
+    return primitives.blake2b(body, size=ids.DIGEST_BYTES)
+
+
+def deposit_digest(message_id: bytes, addresses: list[bytes], body: bytes) -> bytes:
+    """Return the 32 bytes by which the relay knows a deposit again: same id, same addresses in order, same body."""
+    return primitives.blake2b(
+        b"".join((message_id, len(addresses).to_bytes(4, "big"), *addresses, body)),
+        size=ids.DIGEST_BYTES,
+        person=_DEPOSIT,
+    )
+
+
+def welcome_message(relay_key: bytes, client_nonce: bytes, relay_nonce: bytes) -> bytes:
+    """Return what the relay signs in Welcome: it is the pinned relay, now."""
+    return _WELCOME_LABEL + relay_key + client_nonce + relay_nonce
+
+
+def open_message(relay_key: bytes, mailbox: bytes, client_nonce: bytes, relay_nonce: bytes) -> bytes:
+    """Return what the receive key signs in Open: this relay, this mailbox, this connection."""
+    return _OPEN_LABEL + relay_key + mailbox + client_nonce + relay_nonce
+
+
+def slot_put_message(relay_key: bytes, slot: bytes, version: int, lifetime: int, body: bytes) -> bytes:
+    """Return what the write key signs in SlotPut. Version: unsigned 64-bit, lifetime in seconds: unsigned 32-bit."""
+    return b"".join(
+        (_SLOT_PUT_LABEL, relay_key, slot, version.to_bytes(8, "big"), lifetime.to_bytes(4, "big"), body_digest(body))
+    )
+
+
+def slot_delete_message(relay_key: bytes, slot: bytes) -> bytes:
+    """Return what the write key signs in SlotDelete."""
+    return _SLOT_DELETE_LABEL + relay_key + slot
+
+
+def admission_message(mailbox: bytes) -> bytes:
+    """Return what the relay key signs in an admission receipt: this mailbox may be created again."""
+    return _ADMISSION_LABEL + mailbox

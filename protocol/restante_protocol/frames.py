@@ -1,0 +1,499 @@
+"""The frames of the wire: MessagePack arrays whose first element is the frame's number. PROTOCOL.md section 5.
+
+A frame is one binary WebSocket message. Numbers below 64 come from clients, from 64 on from the relay. Unknown fields,
+missing fields and wrong types are malformed. Lengths that a type cannot say (ids, keys) are in ``checks``.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from restante_protocol import limits
+from restante_protocol.errors import Code, RemoteError
+
+VERSION: Final = 1
+
+ROLE_SENDER: Final = 0  # anonymous: deposits, claims, fences, slots
+ROLE_RECEIVER: Final = 1  # proves one mailbox: reads, acknowledges, manages it
+
+FLAG_EPHEMERAL: Final = 1  # delivered to who is connected, never stored
+FLAG_URGENT: Final = 2  # may wake a sleeping device
+FLAG_LARGE: Final = 4  # body above MAX_BODY_BYTES, drawn from a cap of its own
+KNOWN_FLAGS: Final = FLAG_EPHEMERAL | FLAG_URGENT | FLAG_LARGE
+
+KIND_CONVERSATION: Final = 0  # an address that members of one conversation know
+KIND_INVITE: Final = 1  # an address that strangers may know: shares a quarter of the mailbox
+
+ADMISSION_OPEN: Final = 0
+ADMISSION_CODE: Final = 1
+ADMISSION_CLOSED: Final = 2
+
+
+class _Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of all frames."""
+
+
+# From the client, both roles.
+
+
+class Hello(_Frame, frozen=True, tag=1):
+    """First frame of a connection.
+
+    Attributes:
+        versions: protocol versions the client speaks, best first.
+        role: ROLE_SENDER or ROLE_RECEIVER, for the whole connection.
+        nonce: 32 random bytes, bound into the relay's signature and the client's proof.
+    """
+
+    versions: list[int]
+    role: int
+    nonce: bytes
+
+
+# From the client in the role of sender.
+
+
+class Deposit(_Frame, frozen=True, tag=16):
+    """Put one body into the mailboxes behind many addresses. Answered by Deposited, or Error CONFLICT for a lost fence.
+
+    Attributes:
+        request: chosen by the client, echoed in the answer.
+        message_id: 16 random bytes; the same id with the same addresses and body is the same deposit for 24 h.
+        to: address ids, or the handle of a list registered on this connection.
+        body: the ciphertext.
+        lifetime: seconds until an unfetched entry is dropped, 60 to 2,592,000.
+        fence: a 32-byte tag that only the first deposit wins, or None.
+        flags: FLAG_* together.
+    """
+
+    request: int
+    message_id: bytes
+    to: list[bytes] | int
+    body: bytes
+    lifetime: int
+    fence: bytes | None
+    flags: int
+
+
+class ListPut(_Frame, frozen=True, tag=17):
+    """Register (or replace) a list of addresses under a handle of this connection. Answered by Done."""
+
+    request: int
+    handle: int
+    addresses: list[bytes]
+
+
+class ListDrop(_Frame, frozen=True, tag=18):
+    """Forget a list handle. Answered by Done, also if there is none."""
+
+    request: int
+    handle: int
+
+
+class Claim(_Frame, frozen=True, tag=19):
+    """Take one prekey from the pool behind each address. Answered by Claimed, index by index."""
+
+    request: int
+    suite: int
+    addresses: list[bytes]
+
+
+class FenceGet(_Frame, frozen=True, tag=20):
+    """Fetch who won a fence. Answered by Fence, or Error NOT_FOUND."""
+
+    request: int
+    fence: bytes
+
+
+class SlotGet(_Frame, frozen=True, tag=21):
+    """Fetch a slot. Answered by Slot, or Error NOT_FOUND."""
+
+    request: int
+    slot: bytes
+
+
+class SlotPut(_Frame, frozen=True, tag=22):
+    """Write a slot if its version is `version` - 1 (0: it does not exist). Answered by Done or Error CONFLICT.
+
+    Attributes:
+        request: echoed.
+        slot: its id, which commits to write_key and nonce.
+        write_key: Ed25519 public key.
+        nonce: 16 bytes.
+        version: the new version, from 1.
+        lifetime: seconds until the slot is dropped unless written again.
+        body: at most 64 KiB.
+        signature: by the write key, over ``proofs.slot_put_message``.
+    """
+
+    request: int
+    slot: bytes
+    write_key: bytes
+    nonce: bytes
+    version: int
+    lifetime: int
+    body: bytes
+    signature: bytes
+
+
+class SlotDelete(_Frame, frozen=True, tag=23):
+    """Delete a slot. Answered by Done, also if it is gone. The signature is over ``proofs.slot_delete_message``."""
+
+    request: int
+    slot: bytes
+    write_key: bytes
+    nonce: bytes
+    signature: bytes
+
+
+# From the client in the role of receiver.
+
+
+class Open(_Frame, frozen=True, tag=32):
+    """Prove a mailbox, once per connection. Answered by Done, Error NO_MAILBOX or Error UNAUTHORIZED.
+
+    After NO_MAILBOX the connection is proved all the same, and Create is the next frame.
+
+    Attributes:
+        request: echoed.
+        mailbox: its id, which commits to receive_key and id_nonce.
+        receive_key: Ed25519 public key.
+        id_nonce: 16 bytes.
+        signature: by the receive key, over ``proofs.open_message``: this relay, this mailbox, both nonces.
+    """
+
+    request: int
+    mailbox: bytes
+    receive_key: bytes
+    id_nonce: bytes
+    signature: bytes
+
+
+class Create(_Frame, frozen=True, tag=33):
+    """Create the proved mailbox; nothing happens if it exists. Answered by Created or Error NOT_ADMITTED.
+
+    Attributes:
+        request: echoed.
+        admission: an admission receipt of this relay for this mailbox, an invite code, or empty.
+    """
+
+    request: int
+    admission: bytes
+
+
+class PoolState(_Frame, frozen=True):
+    """What one side knows of a prekey pool: suite, highest number uploaded, highest number seen used (0: none)."""
+
+    suite: int
+    uploaded: int
+    used: int
+
+
+class Subscribe(_Frame, frozen=True, tag=34):
+    """Ask for the mailbox's entries. Answered by Subscribed, then runs, then Drained, then what comes.
+
+    Attributes:
+        request: echoed.
+        incarnation: the one that `seen` belongs to, or empty.
+        seen: highest sequence that the client has processed, 0 for none.
+        pools: the client's side of each prekey pool.
+    """
+
+    request: int
+    incarnation: bytes
+    seen: int
+    pools: list[PoolState]
+
+
+class Ack(_Frame, frozen=True, tag=35):
+    """Everything up to `sequence` is processed, except the listed ones. No answer; Error STALE if the owner changed."""
+
+    owner_token: bytes
+    incarnation: bytes
+    sequence: int
+    exceptions: list[int]
+
+
+class AddressSpec(_Frame, frozen=True):
+    """One address to register: id (commits to the receive key and nonce), nonce, cap in entries, KIND_*."""
+
+    address: bytes
+    nonce: bytes
+    cap: int
+    kind: int
+
+
+class AddressPut(_Frame, frozen=True, tag=36):
+    """Register addresses, or change their cap and kind. Idempotent. Answered by Done."""
+
+    request: int
+    addresses: list[AddressSpec]
+
+
+class AddressRevoke(_Frame, frozen=True, tag=37):
+    """Revoke addresses; entries that came through them stay. Idempotent. Answered by Done."""
+
+    request: int
+    addresses: list[bytes]
+
+
+class PrekeysPut(_Frame, frozen=True, tag=38):
+    """Append one-time packages to a pool. Answered by Done.
+
+    Attributes:
+        request: echoed.
+        suite: MLS cipher suite number.
+        first: number of the first package; they count up by one. Numbers the relay has seen are skipped: a retry
+            is harmless, and a number is never issued twice.
+        packages: sealed KeyPackages, opaque.
+        last_resort: replaces the pool's last-resort package unless empty.
+        replace: drop all one-time packages of the pool first.
+    """
+
+    request: int
+    suite: int
+    first: int
+    packages: list[bytes]
+    last_resort: bytes
+    replace: bool
+
+
+class Status(_Frame, frozen=True, tag=39):
+    """Ask for the mailbox's last sequence and its pools. Answered by MailboxStatus."""
+
+    request: int
+
+
+class MailboxDelete(_Frame, frozen=True, tag=40):
+    """Delete the mailbox, its addresses, entries and prekeys. Answered by Done; then the relay closes."""
+
+    request: int
+
+
+# From the relay.
+
+
+class Welcome(_Frame, frozen=True, tag=64):
+    """Answer to Hello.
+
+    Attributes:
+        version: the chosen protocol version.
+        relay_key: the relay's Ed25519 public key; clients pin it.
+        nonce: 32 random bytes.
+        signature: by the relay key, over ``proofs.welcome_message``.
+        admission: ADMISSION_*.
+        level: "power", "failover" or "process": what "accepted" survives.
+    """
+
+    version: int
+    relay_key: bytes
+    nonce: bytes
+    signature: bytes
+    admission: int
+    level: str
+
+
+class Error(_Frame, frozen=True, tag=65):
+    """A request failed (request > 0) or the connection did (request = 0, then it closes). Detail is a constant."""
+
+    request: int
+    code: int
+    detail: str
+
+
+class Done(_Frame, frozen=True, tag=66):
+    """The request happened, durably."""
+
+    request: int
+
+
+class Deposited(_Frame, frozen=True, tag=67):
+    """The deposit is accepted for every address but the listed ones: pairs (index, Code.GONE or Code.FULL)."""
+
+    request: int
+    failed: list[tuple[int, int]]
+
+
+class ClaimedPrekey(_Frame, frozen=True):
+    """Outcome for one address: code 0 and a package, or GONE or EMPTY. Number 0 is the last-resort package."""
+
+    code: int
+    number: int
+    package: bytes
+
+
+class Claimed(_Frame, frozen=True, tag=68):
+    """Answer to Claim, in the order of its addresses."""
+
+    request: int
+    prekeys: list[ClaimedPrekey]
+
+
+class Fence(_Frame, frozen=True, tag=69):
+    """The winner of a fence: message id, BLAKE2b-256 of its body, and the body."""
+
+    request: int
+    message_id: bytes
+    digest: bytes
+    body: bytes
+
+
+class Slot(_Frame, frozen=True, tag=70):
+    """A slot's version and body."""
+
+    request: int
+    version: int
+    body: bytes
+
+
+class Created(_Frame, frozen=True, tag=71):
+    """The mailbox exists.
+
+    Attributes:
+        request: echoed.
+        incarnation: of the mailbox.
+        receipt: the relay's signature over ``proofs.admission_message``: admits this mailbox again after a loss.
+    """
+
+    request: int
+    incarnation: bytes
+    receipt: bytes
+
+
+class PoolCount(_Frame, frozen=True):
+    """A pool at the relay: suite, highest number accepted, highest number issued, packages left, last resort there."""
+
+    suite: int
+    uploaded: int
+    issued: int
+    left: int
+    last_resort: bool
+
+
+class Subscribed(_Frame, frozen=True, tag=72):
+    """The subscription is on; it took the mailbox from any other connection.
+
+    Attributes:
+        request: echoed.
+        incarnation: if it is not the one presented, `seen` and all prekeys uploaded before mean nothing any more.
+        owner_token: goes into every Ack.
+        acknowledged: highest sequence ever acknowledged in this incarnation; above the client's own: its file is old.
+        pools: the relay's side of each pool.
+    """
+
+    request: int
+    incarnation: bytes
+    owner_token: bytes
+    acknowledged: int
+    pools: list[PoolCount]
+
+
+class Run(_Frame, frozen=True, tag=73):
+    """`count` Entry messages follow at once, with the sequences first_sequence, first_sequence + 1, and so on."""
+
+    first_sequence: int
+    count: int
+
+
+class Entry(_Frame, frozen=True, tag=74):
+    """One entry, the same bytes for every recipient: message id, body, and the fence it won, if any."""
+
+    message_id: bytes
+    body: bytes
+    fence: bytes | None
+
+
+class Drained(_Frame, frozen=True, tag=75):
+    """The backlog that the relay held at Subscribe has been sent. `sequence`: the mailbox's last one then."""
+
+    sequence: int
+
+
+class MailboxStatus(_Frame, frozen=True, tag=76):
+    """Answer to Status: last sequence given (0: none yet), entries and bytes waiting, pools."""
+
+    request: int
+    sequence: int
+    entries: int
+    size: int
+    pools: list[PoolCount]
+
+
+class PrekeysLow(_Frame, frozen=True, tag=77):
+    """The count of a pool crossed the low mark."""
+
+    suite: int
+    left: int
+
+
+ClientFrame = (
+    Hello
+    | Deposit
+    | ListPut
+    | ListDrop
+    | Claim
+    | FenceGet
+    | SlotGet
+    | SlotPut
+    | SlotDelete
+    | Open
+    | Create
+    | Subscribe
+    | Ack
+    | AddressPut
+    | AddressRevoke
+    | PrekeysPut
+    | Status
+    | MailboxDelete
+)
+RelayFrame = (
+    Welcome
+    | Error
+    | Done
+    | Deposited
+    | Claimed
+    | Fence
+    | Slot
+    | Created
+    | Subscribed
+    | Run
+    | Entry
+    | Drained
+    | MailboxStatus
+    | PrekeysLow
+)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[Any], data: bytes) -> Any:  # noqa: ANN401 -- the caller's decoder says which
+    if len(data) > limits.MAX_FRAME_BYTES:
+        raise RemoteError(Code.TOO_LARGE, "frame")
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise RemoteError(Code.MALFORMED, "frame") from None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_client_decoder: msgspec.msgpack.Decoder[ClientFrame] = msgspec.msgpack.Decoder(ClientFrame)
+_relay_decoder: msgspec.msgpack.Decoder[RelayFrame] = msgspec.msgpack.Decoder(RelayFrame)
+
+
+def encode(frame: ClientFrame | RelayFrame) -> bytes:
+    """Return the frame as one MessagePack array."""
+    return _encoder.encode(frame)
+
+
+def decode_client_frame(data: bytes) -> ClientFrame:
+    """Decode a frame that a client sent; ``checks.check`` is the next step.
+
+    Raises:
+        RemoteError: MALFORMED if it is no frame of this protocol, TOO_LARGE if it is beyond MAX_FRAME_BYTES.
+    """
+    frame: ClientFrame = _decode(_client_decoder, data)
+    return frame
+
+
+def decode_relay_frame(data: bytes) -> RelayFrame:
+    """Decode a frame that a relay sent. Raises RemoteError(MALFORMED) or RemoteError(TOO_LARGE)."""
+    frame: RelayFrame = _decode(_relay_decoder, data)
+    return frame

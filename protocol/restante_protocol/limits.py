@@ -1,0 +1,58 @@
+"""Every limit of the wire, with its unit and reason. PROTOCOL.md section 8 prints this table.
+
+What an operator may set lower or higher (quotas) is a default here; what both sides must agree on is a constant.
+"""
+
+from typing import Final
+
+# Bodies.
+MAX_BODY_BYTES: Final = 96 * 1024  # 64 KiB of content, padding (at most 12%) and MLS framing
+MAX_LARGE_BODY_BYTES: Final = 1024 * 1024  # Commits and Welcomes, with the flag `large`; a thousand members fit
+MAX_FRAME_BYTES: Final = MAX_LARGE_BODY_BYTES + 64 * 1024  # a large body and its address list
+MAX_UNPROVED_FRAME_BYTES: Final = 1024  # before the handshake nobody needs more
+
+# Requests.
+MAX_DEPOSIT_ADDRESSES: Final = 1024  # 24 KiB of ids; more go through a list handle
+MAX_LIST_ADDRESSES: Final = 16_384  # the largest group: 384 KiB of ids, fits one frame
+MAX_LISTS: Final = 64  # list handles per connection
+MAX_CLAIM_ADDRESSES: Final = 128  # devices added by one Commit; bounds one answer to 128 packages
+MAX_ADDRESS_BATCH: Final = 256  # addresses registered or revoked by one frame
+MAX_PREKEY_BATCH: Final = 128  # packages uploaded by one frame
+MAX_PREKEY_BYTES: Final = 4096  # one sealed KeyPackage; X-Wing needs about 3.2 KiB
+MAX_REQUESTS_IN_FLIGHT: Final = 256  # per connection; the relay stops reading beyond
+MAX_ACK_EXCEPTIONS: Final = 256  # as many as a window holds
+
+# Delivery.
+WINDOW_ENTRIES: Final = 256  # unacknowledged entries in flight per connection
+WINDOW_BYTES: Final = 256 * 1024  # the same in bytes; one entry is always allowed
+
+# Lifetimes, in seconds.
+MAX_LIFETIME: Final = 30 * 86_400  # an entry that nobody fetches for a month is dropped
+MIN_LIFETIME: Final = 60  # shorter ones are `ephemeral`
+FENCE_LIFETIME: Final = MAX_LIFETIME + 86_400  # outlives every entry that carries it
+DEDUPLICATION_LIFETIME: Final = 86_400  # a retry comes within a day
+MAX_SLOT_LIFETIME: Final = 120 * 86_400  # a manifest's 90 days and a month to renew it
+
+# Slots.
+MAX_SLOT_BYTES: Final = 64 * 1024  # manifests, profiles and settings, not attachments
+
+# Quotas: defaults, an operator may change them.
+MAILBOX_ENTRIES: Final = 20_000
+MAILBOX_BYTES: Final = 256 * 1024 * 1024
+MAILBOX_LARGE_BYTES: Final = 32 * 1024 * 1024  # of these, by bodies above MAX_BODY_BYTES
+MAILBOX_ADDRESSES: Final = 4096
+ADDRESS_ENTRIES: Final = 10_000  # default and largest cap of one address
+INVITE_SHARE: Final = 4  # addresses of the kind `invite` together get a quarter of the mailbox
+MAILBOX_PREKEYS: Final = 1024  # one-time packages per pool
+PREKEYS_LOW_MARK: Final = 20  # below this count the owner is told
+
+# Connections, in seconds.
+HANDSHAKE_TIMEOUT: Final = 10
+PING_INTERVAL: Final = 25  # below the idle timeout of common proxies
+PING_TIMEOUT: Final = 60  # unanswered for so long closes the connection
+
+MAX_SUITES: Final = 8  # prekey pools per mailbox
+MAX_VERSIONS: Final = 16  # in a Hello
+MAX_ADMISSION_BYTES: Final = 256
+MAX_SEQUENCE: Final = 2**63 - 1  # sequences fit a signed 64-bit integer
+SEQUENCE_TIME_SHIFT: Final = 16  # sequence = max(last + 1, unix milliseconds << 16)
