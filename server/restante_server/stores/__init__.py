@@ -1,0 +1,1 @@
+"""The stores behind the relay: one contract (``contract``), one module per engine."""

@@ -1,0 +1,313 @@
+"""What every store of the relay does: the contract that one conformance suite checks.
+
+A store knows ids, bytes and numbers. Every method that changes something returns only when the change survives what
+``level`` promises, and changes all or nothing. Calls take effect in the order in which they were made. Deliveries are
+announced to the listener in the order of their sequences, after the commit and before the deposit returns.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from restante_protocol.errors import Code
+
+Level = Literal["power", "failover", "process"]
+
+
+class StoreError(Exception):
+    """Base of what a store raises.
+
+    ::
+
+        StoreError
+        ├── StoreUnavailable   did not answer, or shut down: whether it happened is unknown, retry the same
+        ├── StoreFull          no room on the disk or below the operator's limit: nothing happened
+        └── StoreRefused       cannot be opened: locked, newer, damaged; the text says what to do
+    """
+
+
+class StoreUnavailable(StoreError):  # noqa: N818 -- a state, as in the protocol's code
+    """The store did not answer, or is shut down."""
+
+
+class StoreFull(StoreError):  # noqa: N818 -- the same
+    """The disk, or the operator's limit, has no room; reading and acknowledging go on."""
+
+
+class StoreRefused(StoreError):  # noqa: N818 -- the same
+    """The store cannot be opened: another process holds it, a newer version wrote it, or it is damaged."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Deposit:
+    """One deposit, its lists resolved and its limits checked.
+
+    Attributes:
+        message_id: 16 bytes.
+        addresses: 1 to 16,384 ids.
+        body: the ciphertext.
+        lifetime: seconds.
+        fence: 32 bytes or None.
+        large: drawn from the cap for large bodies.
+        digest: ``proofs.deposit_digest``: the deposit is known again by it for 24 h.
+    """
+
+    message_id: bytes
+    addresses: Sequence[bytes]
+    body: bytes
+    lifetime: int
+    fence: bytes | None
+    large: bool
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The deposit stands for every address but the failed: pairs (index, Code.GONE or Code.FULL)."""
+
+    failed: tuple[tuple[int, Code], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FenceLost:
+    """Another deposit won the fence; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StoredEntry:
+    """One entry of a mailbox's queue."""
+
+    sequence: int
+    message_id: bytes
+    body: bytes
+    fence: bytes | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Delivery:
+    """A committed entry and where it went: pairs (mailbox id, sequence)."""
+
+    message_id: bytes
+    body: bytes
+    fence: bytes | None
+    recipients: Sequence[tuple[bytes, int]]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Winner:
+    """Who won a fence: message id, BLAKE2b-256 of the body, body."""
+
+    message_id: bytes
+    digest: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A prekey pool: suite, highest number accepted, highest issued, one-time packages left, last resort there."""
+
+    suite: int
+    uploaded: int
+    issued: int
+    left: int
+    last_resort: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPool:
+    """What the owner knows of a pool: suite, highest number uploaded, highest number seen used."""
+
+    suite: int
+    uploaded: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Subscription:
+    """The answer to a subscription: see ``frames.Subscribed``; ``last_sequence`` bounds the backlog."""
+
+    incarnation: bytes
+    owner_token: bytes
+    acknowledged: int
+    last_sequence: int
+    pools: tuple[Pool, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Status:
+    """Last sequence given, entries and body bytes waiting, pools."""
+
+    sequence: int
+    entries: int
+    size: int
+    pools: tuple[Pool, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AddressSpec:
+    """An address to register: id, cap in entries, frames.KIND_*."""
+
+    address: bytes
+    cap: int
+    kind: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Claimed:
+    """One claim's outcome: code None and a package (number 0: the last resort), or Code.GONE or Code.EMPTY."""
+
+    code: Code | None
+    number: int
+    package: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PoolLow:
+    """A claim took the pool below the low mark."""
+
+    mailbox: bytes
+    suite: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StoredSlot:
+    """A slot's version and body."""
+
+    version: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What metrics show: counts and bytes of the whole store, nothing per mailbox."""
+
+    mailboxes: int
+    entries: int
+    size: int
+
+
+Listener = Callable[[Sequence[Delivery]], None]
+
+
+class Store(Protocol):
+    """A store, open. Ids and sizes were checked by the caller; existence, quotas and versions are checked here."""
+
+    @property
+    def level(self) -> Level:
+        """What "accepted" survives."""
+        ...
+
+    def listen(self, listener: Listener) -> None:
+        """Set who is told of deliveries, in the event loop, in the order of the commits."""
+        ...
+
+    async def close(self) -> None:
+        """Commit what is pending and close. Calls that come later raise StoreUnavailable."""
+        ...
+
+    async def create_mailbox(self, mailbox: bytes, receive_key: bytes, code_hash: bytes | None) -> bytes | None:
+        """Create the mailbox unless it exists; return its incarnation.
+
+        If ``code_hash`` is given and the mailbox does not exist, the invite code of this hash is used up in the same
+        transaction; None is returned if there is no such code.
+        """
+        ...
+
+    async def has_mailbox(self, mailbox: bytes) -> bool:
+        """Say whether the mailbox exists."""
+        ...
+
+    async def delete_mailbox(self, mailbox: bytes) -> None:
+        """Delete the mailbox, its addresses, entries and prekeys, if it exists."""
+        ...
+
+    async def subscribe(
+        self, mailbox: bytes, incarnation: bytes, seen: int, pools: Sequence[SeenPool]
+    ) -> Subscription | None:
+        """Make the caller the mailbox's owner; None if there is no such mailbox.
+
+        A new incarnation is taken if the one presented (unless empty) differs from the store's, if the store's last
+        sequence is below ``seen``, if a pool is behind ``uploaded`` or ``used``, or if the mailbox was written under
+        another epoch of the store. Then sequences go on above both, and the one-time prekeys are discarded.
+        """
+        ...
+
+    async def release(self, mailbox: bytes, owner_token: bytes) -> None:
+        """Forget the owner if it still is this one."""
+        ...
+
+    async def acknowledge(
+        self, mailbox: bytes, owner_token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]
+    ) -> bool:
+        """Delete every entry up to ``sequence`` but the exceptions. False if token or incarnation is stale."""
+        ...
+
+    async def read(self, mailbox: bytes, after: int, entries: int, size: int) -> Sequence[StoredEntry]:
+        """Return unexpired entries with sequences above ``after``, ascending: at most ``entries``, and at most
+        ``size`` bytes of bodies but at least one entry if there is any.
+        """  # noqa: D205 -- one sentence
+        ...
+
+    async def status(self, mailbox: bytes) -> Status | None:
+        """Return the mailbox's status; None if there is no such mailbox."""
+        ...
+
+    async def put_addresses(self, mailbox: bytes, addresses: Sequence[AddressSpec]) -> Code | None:
+        """Register or change addresses, all or none. NO_MAILBOX, or LIMIT above the mailbox's number of addresses."""
+        ...
+
+    async def revoke_addresses(self, mailbox: bytes, addresses: Sequence[bytes]) -> None:
+        """Revoke those of the addresses that are this mailbox's."""
+        ...
+
+    async def put_prekeys(
+        self, mailbox: bytes, suite: int, first: int, packages: Sequence[bytes], last_resort: bytes, *, replace: bool
+    ) -> Code | None:
+        """Append packages numbered from ``first``, skipping numbers not above the highest accepted.
+
+        NO_MAILBOX, or LIMIT above MAILBOX_PREKEYS packages or MAX_SUITES pools (nothing is changed then).
+        """
+        ...
+
+    async def claim(self, suite: int, addresses: Sequence[bytes]) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
+        """Take the lowest-numbered package of each address's pool, or its last resort. A number is issued once."""
+        ...
+
+    async def resolve(self, addresses: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Return the mailbox behind each address: for ephemeral deposits, which are not stored."""
+        ...
+
+    async def deposit(self, deposit: Deposit) -> Accepted | FenceLost:
+        """Store a deposit for every address that can take it; a deposit known by its digest is answered as before."""
+        ...
+
+    async def winner(self, fence: bytes) -> Winner | None:
+        """Return who won the fence, if anybody did."""
+        ...
+
+    async def get_slot(self, slot: bytes) -> StoredSlot | None:
+        """Return the slot unless it is absent or expired."""
+        ...
+
+    async def put_slot(self, slot: bytes, version: int, lifetime: int, body: bytes) -> bool:
+        """Write the slot if its version is ``version`` - 1 (absent: 0). Writing the stored version and body again
+        is True as well: a retry. False on any other version.
+        """  # noqa: D205 -- one paragraph
+        ...
+
+    async def delete_slot(self, slot: bytes) -> None:
+        """Delete the slot, if it exists."""
+        ...
+
+    async def add_codes(self, hashes: Sequence[bytes], lifetime: int) -> None:
+        """Add hashes of invite codes, valid for ``lifetime`` seconds."""
+        ...
+
+    async def sweep(self) -> None:
+        """Drop what has expired."""
+        ...
+
+    async def totals(self) -> Totals:
+        """Return counts for the metrics."""
+        ...
