@@ -1,0 +1,280 @@
+"""Commits: what is wanted, what is staged, and which fence it must win.
+
+An *intent* is one change that somebody asked for; it stays in the file until a winning Commit has it. A *pending commit*
+is all intents of a conversation staged on the current epoch; it applies only when the relay says that it has won the
+epoch's fence. The loser applies the winner and stages what is left anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from restante.account import leaf_extensions
+from restante.engine import records
+from restante.engine.conversations import Conversation, Conversations, leaf_account, leaf_data
+from restante.engine.mailroom import Mailroom
+from restante.engine.outbox import Job, Outbox
+from restante.engine.state import State
+from restante_crypto import sealing
+from restante_crypto.mls import Add, Group, KeyPackage, Member, Proposal, Remove
+from restante_protocol import ids, limits
+
+HEAL_MESSAGES: Final = 500  # own messages in an epoch
+HEAL_SECONDS: Final = 7 * 86_400
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Plan:
+    """Proposals for one Commit, the intents they fulfil, and those that need nothing any more."""
+
+    proposals: list[Proposal]
+    joiners: list[KeyPackage]
+    intents: list[bytes]
+    done: list[bytes]
+
+
+class Commits:
+    """Intents and pending commits of all conversations."""
+
+    def __init__(self, state: State, conversations: Conversations, mailroom: Mailroom, outbox: Outbox) -> None:
+        """Continue the order of intents where the file ends."""
+        self._state = state
+        self._tables = state.tables
+        self._conversations = conversations
+        self._mailroom = mailroom
+        self._outbox = outbox
+        self._order = (state.tables.intents.max_sort() or 0) + 1
+        self.welcomes: dict[bytes, list[bytes]] = {}
+
+    def want(self, conversation: Conversation, intent: records.Intent) -> bytes:
+        """Queue an intent; return its id."""
+        intent_id = self._state.random(16)
+        self._tables.intents.put(intent_id, intent.pack(), group=conversation.id, sort=self._order)
+        self._order += 1
+        return intent_id
+
+    def wanted(self) -> list[bytes]:
+        """Return the conversations with something to commit now."""
+        now = self._state.clock()
+        found = {row.group for row in self._tables.commits.rows()}
+        for row in self._tables.intents.rows():
+            if records.Intent.unpack(row.value).not_before <= now:
+                found.add(row.group)
+        return [key for key in found if (known := self._conversations.get(key)) is not None and known.usable]
+
+    def next_intent_at(self) -> int | None:
+        """Return the Unix millisecond at which the next delayed intent is due, or None."""
+        return min((records.Intent.unpack(row.value).not_before for row in self._tables.intents.rows()), default=None)
+
+    def is_wanted(self, intent_id: bytes) -> bool:
+        """Say whether the intent is still open."""
+        return self._tables.intents.get(intent_id) is not None
+
+    def prepare(self, conversation: Conversation) -> Job | None:
+        """Return the Commit to deposit, staged and stored, or None if nothing is wanted."""
+        if not conversation.usable:
+            return None
+        stored = self._tables.commits.get(conversation.id)
+        if stored is not None:
+            pending = records.PendingCommit.unpack(stored)
+            if pending.epoch == conversation.current.epoch and pending.fence == conversation.fence:
+                return _job(conversation, pending)
+            self.drop(conversation)
+        plan = self._plan(conversation)
+        for intent in plan.done:
+            self._tables.intents.delete(intent)
+        if not plan.intents:
+            return None
+        pending = self._stage(conversation, plan)
+        self._tables.commits.put(conversation.id, pending.pack(), group=conversation.id)
+        self._outbox.remember(pending.body, conversation.id)
+        return _job(conversation, pending)
+
+    def _plan(self, conversation: Conversation) -> Plan:
+        group = conversation.current
+        members = {member.index: member for member in group.members}
+        plan = Plan([], [], [], [])
+        removed: set[int] = set()
+        added: set[bytes] = set()
+        now = self._state.clock()
+        for row in self._tables.intents.rows(conversation.id):
+            intent = records.Intent.unpack(row.value)
+            if intent.not_before > now:
+                continue
+            leaves = [m for m in members.values() if _concerns(m, intent) and m.index != group.own_index]
+            package = KeyPackage.parse(intent.key_package) if intent.key_package else None
+            stays = [m for m in leaves if m.index not in removed]
+            if intent.kind == records.INTENT_UPDATE:
+                plan.intents.append(row.key)
+                continue
+            if intent.kind == records.INTENT_RESYNC and (
+                not leaves or package is None or any(_is_of(m, package) for m in leaves)
+            ):
+                plan.done.append(row.key)
+                continue
+            if intent.kind == records.INTENT_ADD and (stays or intent.signature_key in added):
+                plan.done.append(row.key)
+                continue
+            if intent.kind in {records.INTENT_REMOVE, records.INTENT_LEAVE} and not leaves:
+                plan.done.append(row.key)
+                continue
+            if intent.kind == records.INTENT_RESYNC and intent.signature_key in added:
+                continue
+            if intent.kind != records.INTENT_ADD:
+                plan.proposals.extend(Remove(member.index) for member in stays)
+                removed.update(member.index for member in stays)
+            if package is not None:
+                plan.proposals.append(Add(package))
+                plan.joiners.append(package)
+                added.add(intent.signature_key)
+            plan.intents.append(row.key)
+        return plan
+
+    def _stage(self, conversation: Conversation, plan: Plan) -> records.PendingCommit:
+        group = conversation.current
+        state = self._state
+        rotate = conversation.state.rotate or any(isinstance(proposal, Remove) for proposal in plan.proposals)
+        address = self._mailroom.spare_address() if rotate else None
+        staged = group.commit(
+            plan.proposals,
+            random=state.random,
+            leaf_extensions=leaf_extensions(self._mailroom.leaf(address)) if address else None,
+        )
+        body = sealing.seal_body(conversation.tag, conversation.key, staged.message, state.random)
+        welcomes = []
+        if staged.welcome is not None:
+            for package in plan.joiners:
+                sealed = sealing.seal_welcome(
+                    group.suite,
+                    package.init_key,
+                    sealing.welcome_tag(package.init_key),
+                    staged.welcome,
+                    state.random,
+                )
+                welcomes.append(
+                    records.Ready(
+                        state.random(ids.MESSAGE_ID_BYTES),
+                        [leaf_data(package.leaf_node).address],
+                        sealed,
+                        large=len(sealed) > limits.MAX_BODY_BYTES,
+                    )
+                )
+        return records.PendingCommit(
+            epoch=group.epoch,
+            fence=conversation.fence,
+            message_id=state.random(ids.MESSAGE_ID_BYTES),
+            body=body,
+            addresses=conversation.addresses(),
+            group=staged.group.epoch_state(),
+            messages=staged.group.message_state(),
+            welcomes=welcomes,
+            intents=plan.intents,
+            address=address or b"",
+        )
+
+    def won(self, conversation: Conversation, message_id: bytes) -> bool:
+        """Our pending commit has won its fence: go to its epoch. False if it is not pending (any more)."""
+        stored = self._tables.commits.get(conversation.id)
+        if stored is None:
+            return False
+        pending = records.PendingCommit.unpack(stored)
+        if pending.message_id != message_id or pending.epoch != conversation.current.epoch:
+            return False
+        before = conversation.current
+        group = Group.restore(pending.group, pending.messages)
+        self._tables.commits.delete(conversation.id)
+        for intent in pending.intents:
+            self._tables.intents.delete(intent)
+        self._conversations.install(
+            conversation, group, records.WinningCommit(pending.fence, pending.message_id, pending.body)
+        )
+        fresh = self._conversations.get(conversation.id) or conversation
+        if pending.address:
+            self._mailroom.retire_address(fresh.state.address)
+            self._mailroom.use_address(pending.address, conversation.id)
+        self._conversations.update(
+            fresh,
+            address=pending.address or fresh.state.address,
+            rotate=fresh.state.rotate and not pending.address,
+            sent_since_heal=0,
+            healed_at=self._state.now(),
+        )
+        keys = [self._outbox.ready(ready) for ready in pending.welcomes]
+        for intent in pending.intents:
+            self.welcomes[intent] = keys
+        self.announce(fresh, before, group, self._state.me)
+        return True
+
+    def drop(self, conversation: Conversation) -> None:
+        """Another Commit has won: ours is void, its intents stay."""
+        self._tables.commits.delete(conversation.id)
+
+    def announce(self, conversation: Conversation, before: Group, after: Group, by: bytes) -> None:
+        """Queue what changed for the application, and react to removals and joined-again devices."""
+        hold = b"" if conversation.state.accepted else conversation.id
+        old = {(member.index, member.leaf.signature_key): member for member in before.members}
+        new = {(member.index, member.leaf.signature_key): member for member in after.members}
+        old_accounts = {leaf_account(member.leaf) for member in old.values()}
+        new_accounts = {leaf_account(member.leaf) for member in new.values()}
+        for account in old_accounts - new_accounts:
+            self._state.emit(records.RemovedEvent(conversation.id, account, by), hold=hold)
+        for account in new_accounts - old_accounts:
+            self._state.emit(records.AddedEvent(conversation.id, account, by), hold=hold)
+        gone = [member for key, member in old.items() if key not in new]
+        joined = joined_again(before, after)
+        for member in [*gone, *joined]:
+            self._tables.numbers.delete(conversation.id + member.leaf.signature_key)
+        if old_accounts - new_accounts:
+            self._conversations.update(conversation, rotate=conversation.state.rotate or by != self._state.me)
+
+    def heal(self) -> None:
+        """Want an update where many messages or much time have passed."""
+        now = self._state.now()
+        for conversation in self._conversations.all():
+            state = conversation.state
+            due = state.sent_since_heal >= HEAL_MESSAGES or now - state.healed_at >= HEAL_SECONDS
+            if conversation.usable and state.accepted and due and not self._tables.intents.count(conversation.id):
+                self.want(conversation, records.Intent(records.INTENT_UPDATE))
+
+    def place(self, conversation: Conversation) -> int:
+        """Return our place among the members, from 0: who commits first when all have the same reason."""
+        group = conversation.current
+        return sum(1 for member in group.members if member.index < group.own_index)
+
+
+def joined_again(before: Group, after: Group) -> Sequence[Member]:
+    """Return the members of ``after`` whose device was in ``before`` under a leaf that was removed."""
+    old = {member.leaf.signature_key: member for member in before.members}
+    return [
+        member
+        for member in after.members
+        if (known := old.get(member.leaf.signature_key)) is not None and is_key_package_leaf(member, known)
+    ]
+
+
+def is_key_package_leaf(member: Member, known: Member) -> bool:
+    """Say whether this leaf came by an Add, and is not the one that was there before."""
+    return member.leaf.is_from_key_package and member.leaf.encryption_key != known.leaf.encryption_key
+
+
+def _concerns(member: Member, intent: records.Intent) -> bool:
+    if intent.signature_key:
+        return member.leaf.signature_key == intent.signature_key
+    return leaf_account(member.leaf) == intent.account
+
+
+def _is_of(member: Member, package: KeyPackage) -> bool:
+    return member.leaf.encryption_key == package.leaf_node.encryption_key
+
+
+def _job(conversation: Conversation, pending: records.PendingCommit) -> Job:
+    return Job(
+        conversation.id,
+        pending.message_id,
+        pending.addresses,
+        pending.body,
+        large=len(pending.body) > limits.MAX_BODY_BYTES,
+        fence=pending.fence,
+    )

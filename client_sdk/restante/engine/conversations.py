@@ -1,0 +1,262 @@
+"""The conversations of this client: their MLS groups, epochs and outer keys, loaded from and saved to the file.
+
+An epoch lives three times as long as it must, and no longer: its group until the next epoch; what reads its late
+messages for PAST_EPOCHS epochs and at most PAST_SECONDS; its outer key (which opens no content) for OUTER_KEY_SECONDS,
+so that a member whose state is lost can still ask to be added again.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from restante.account import LEAF_EXTENSION, LeafData, account_id
+from restante.engine import records
+from restante.engine.state import State
+from restante_crypto import primitives
+from restante_crypto.mls import Group, LeafNode, PastEpoch
+
+PAST_EPOCHS: Final = 5
+PAST_SECONDS: Final = 86_400
+OUTER_KEY_SECONDS: Final = 90 * 86_400
+WINNERS_KEPT: Final = 64
+
+_TAG_LABEL: Final = b"restante outer tag"
+_KEY_LABEL: Final = b"restante outer key"
+_FENCE_LABEL: Final = b"restante fence"
+TAG_BYTES: Final = 8
+_KEY_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the application sees of a conversation; replaced whole."""
+
+    id: str
+    title: str | None
+    members: tuple[str, ...]
+    epoch: int
+    epoch_authenticator: bytes
+    active: bool
+    accepted: bool
+
+
+def leaf_account(leaf: LeafNode) -> bytes:
+    """Return the account of a leaf whose credential was checked."""
+    return leaf.credential.identity
+
+
+def leaf_data(leaf: LeafNode) -> LeafData:
+    """Return the SDK's part of a leaf that was checked."""
+    extension = leaf.extension(LEAF_EXTENSION)
+    if extension is None:
+        raise ValueError("a leaf without our extension")
+    return LeafData.decode(extension)
+
+
+class Conversation:
+    """One conversation in memory. ``group`` is None once this account is no longer in it."""
+
+    __slots__ = ("_addresses", "fence", "group", "id", "key", "state", "tag")
+
+    def __init__(self, conversation_id: bytes, state: records.ConversationState, group: Group | None) -> None:
+        """Derive what the epoch gives: tag, outer key, current fence."""
+        self.id = conversation_id
+        self.state = state
+        self.group = group
+        self._addresses: list[bytes] | None = None
+        self.tag = group.export(_TAG_LABEL, b"", TAG_BYTES) if group else b""
+        self.key = group.export(_KEY_LABEL, b"", _KEY_BYTES) if group else b""
+        self.fence = self.fence_tag(state.fence_number, state.fence_previous) if group else b""
+
+    def fence_tag(self, number: int, previous: bytes) -> bytes:
+        """Return fence k of this epoch; previous: SHA-256 of winner k - 1, empty for k = 0."""
+        return self.current.export(_FENCE_LABEL, number.to_bytes(4, "big") + previous, 32)
+
+    @property
+    def current(self) -> Group:
+        """The group of the current epoch. Only for active conversations."""
+        if self.group is None:
+            raise ValueError("not a member of this conversation")
+        return self.group
+
+    @property
+    def usable(self) -> bool:
+        """Whether something may be sent in the current epoch."""
+        return self.group is not None and self.state.active and not self.state.resync
+
+    def addresses(self) -> list[bytes]:
+        """Return the deposit address of every leaf, ours included."""
+        if self._addresses is None:
+            self._addresses = [leaf_data(member.leaf).address for member in self.current.members]
+        return self._addresses
+
+    def view(self) -> View:
+        """Return what the application sees."""
+        members = self.group.members if self.group else ()
+        return View(
+            id=self.id.hex(),
+            title=self.state.title,
+            members=tuple(dict.fromkeys(account_id(leaf_account(member.leaf)) for member in members)),
+            epoch=self.group.epoch if self.group else 0,
+            epoch_authenticator=self.group.epoch_authenticator if self.group else b"",
+            active=self.state.active,
+            accepted=self.state.accepted,
+        )
+
+
+class Conversations:
+    """All conversations, cached; the file is the truth."""
+
+    def __init__(self, state: State) -> None:
+        """Load what the file holds."""
+        self._state = state
+        self._tables = state.tables
+        self._cache: dict[bytes, Conversation] = {}
+        self.fences: dict[bytes, bytes] = {}
+        self.views: dict[str, View] = {}
+        self.epoch_changed = False
+        state.forgetters.append(self.load)
+        self.load()
+
+    def load(self) -> None:
+        """Read everything anew."""
+        self._cache = {}
+        self.fences = {}
+        views = {}
+        for row in self._tables.conversations.rows():
+            stored = records.ConversationState.unpack(row.value)
+            group = None
+            group_state = self._tables.groups.get(row.key)
+            message_state = self._tables.messages.get(row.key)
+            if group_state is not None and message_state is not None:
+                group = Group.restore(group_state, message_state)
+            conversation = Conversation(row.key, stored, group)
+            self._cache[row.key] = conversation
+            if group:
+                self.fences[conversation.fence] = row.key
+            views[conversation.id.hex()] = conversation.view()
+        self.views = views
+
+    def get(self, conversation_id: bytes) -> Conversation | None:
+        """Return the conversation, or None."""
+        return self._cache.get(conversation_id)
+
+    def all(self) -> list[Conversation]:
+        """Return every conversation."""
+        return list(self._cache.values())
+
+    def update(self, conversation: Conversation, **changes: object) -> None:
+        """Change fields of the conversation's state."""
+        self._put_state(conversation, msgspec.structs.replace(conversation.state, **changes))
+
+    def advance_fence(self, conversation: Conversation, winner_body: bytes) -> None:
+        """The winner of the current fence is invalid for everybody: go to the next one of this epoch."""
+        self.fences.pop(conversation.fence, None)
+        previous = primitives.sha256(winner_body)
+        number = conversation.state.fence_number + 1
+        self.update(conversation, fence_number=number, fence_previous=previous)
+        conversation.fence = conversation.fence_tag(number, previous)
+        self.fences[conversation.fence] = conversation.id
+
+    def save_group(self, conversation: Conversation, group: Group) -> None:
+        """Replace the group within its epoch: only what changes per message is written."""
+        conversation.group = group
+        self._tables.messages.put(conversation.id, group.message_state())
+
+    def add(self, group: Group, state: records.ConversationState) -> Conversation:
+        """Store a new conversation, or one that was joined again, in its current epoch."""
+        old = self._cache.get(group.group_id)
+        if old is not None and old.group is not None:
+            self.fences.pop(old.fence, None)
+            self._archive(old)
+        conversation = Conversation(group.group_id, state, group)
+        self._cache[group.group_id] = conversation
+        self._put_epoch(conversation)
+        self._put_state(conversation, state)
+        return conversation
+
+    def install(self, conversation: Conversation, group: Group, winner: records.WinningCommit) -> None:
+        """Go to the next epoch, whose Commit won its fence."""
+        self._archive(conversation)
+        self._tables.winners.put(
+            winner.fence, winner.pack(), group=conversation.id, sort=conversation.current.epoch
+        )
+        self._tables.winners.delete_below(conversation.current.epoch - WINNERS_KEPT + 1, conversation.id)
+        self.fences.pop(conversation.fence, None)
+        state = msgspec.structs.replace(
+            conversation.state, fence_number=0, fence_previous=b"", epoch_base=conversation.state.number
+        )
+        fresh = Conversation(conversation.id, state, group)
+        self._cache[conversation.id] = fresh
+        self._put_epoch(fresh)
+        self._put_state(fresh, state)
+
+    def close(self, conversation: Conversation) -> None:
+        """This account is no longer in the conversation: forget its keys, keep that it was."""
+        self.fences.pop(conversation.fence, None)
+        for table in (self._tables.past_groups, self._tables.past_messages, self._tables.winners):
+            table.delete_group(conversation.id)
+        for table in (self._tables.outbox, self._tables.intents, self._tables.commits):
+            table.delete_group(conversation.id)
+        self._tables.groups.delete(conversation.id)
+        self._tables.messages.delete(conversation.id)
+        closed = Conversation(
+            conversation.id, msgspec.structs.replace(conversation.state, active=False, resync=False), None
+        )
+        self._cache[conversation.id] = closed
+        self._put_state(closed, closed.state)
+        self.epoch_changed = True
+
+    def past(self, conversation_id: bytes, epoch: int) -> PastEpoch | None:
+        """Return what reads late messages of a past epoch, if it is still kept."""
+        key = conversation_id + epoch.to_bytes(8, "big")
+        group_state = self._tables.past_groups.get(key)
+        message_state = self._tables.past_messages.get(key)
+        if group_state is None or message_state is None:
+            return None
+        return PastEpoch.restore(group_state, message_state)
+
+    def save_past(self, conversation_id: bytes, past: PastEpoch) -> None:
+        """Replace a past epoch after a late message."""
+        key = conversation_id + past.epoch.to_bytes(8, "big")
+        self._tables.past_messages.put(key, past.message_state(), group=conversation_id)
+
+    def prune(self) -> None:
+        """Delete what has reached its age."""
+        now = self._state.now()
+        for row in self._tables.past_groups.rows():
+            if row.sort < now - PAST_SECONDS:
+                self._tables.past_groups.delete(row.key)
+                self._tables.past_messages.delete(row.key)
+                self.epoch_changed = True
+        self._tables.epochs.delete_below(now - OUTER_KEY_SECONDS)
+
+    def _archive(self, conversation: Conversation) -> None:
+        past = conversation.current.archive()
+        key = conversation.id + past.epoch.to_bytes(8, "big")
+        self._tables.past_groups.put(key, past.epoch_state(), group=conversation.id, sort=self._state.now())
+        self._tables.past_messages.put(key, past.message_state(), group=conversation.id)
+        rows = sorted(self._tables.past_groups.rows(conversation.id), key=lambda row: row.key)
+        for row in rows[:-PAST_EPOCHS]:
+            self._tables.past_groups.delete(row.key)
+            self._tables.past_messages.delete(row.key)
+
+    def _put_epoch(self, conversation: Conversation) -> None:
+        group = conversation.current
+        self._tables.groups.put(conversation.id, group.epoch_state())
+        self._tables.messages.put(conversation.id, group.message_state())
+        self._tables.epochs.put(
+            conversation.tag,
+            records.Epoch(conversation.id, group.epoch, conversation.key).pack(),
+            group=conversation.id,
+            sort=self._state.now(),
+        )
+        self.fences[conversation.fence] = conversation.id
+        self.epoch_changed = True
+
+    def _put_state(self, conversation: Conversation, state: records.ConversationState) -> None:
+        conversation.state = state
+        self._tables.conversations.put(conversation.id, state.pack())
+        view = conversation.view()
+        self._state.after_commit.append(lambda: self.views.__setitem__(view.id, view))

@@ -1,0 +1,368 @@
+"""What comes in: entries of the mailbox, each opened, checked and stored before it is acknowledged.
+
+::
+
+    entry ─ our own bytes ───────────────▶ our pending Commit has won, or nothing
+          ─ tag of an epoch we know ─────▶ content │ Commit │ wish to leave │ request to be added again
+          ─ tag of a KeyPackage of ours ─▶ Welcome
+          ─ fence that we wait for ──────▶ invalid for everybody: the next fence of this epoch
+          ─ anything else ───────────────▶ held, and tried again after each epoch change, for 7 days
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+from restante import content
+from restante.account import CONVERSATION_EXTENSION, ConversationData, authenticate
+from restante.engine import records
+from restante.engine.commits import Commits
+from restante.engine.conversations import TAG_BYTES, Conversation, Conversations, leaf_account
+from restante.engine.mailroom import Mailroom
+from restante.engine.outbox import BASE_EXTENSION, Outbox
+from restante.engine.recovery import Recovery
+from restante.engine.state import State
+from restante_crypto import primitives, sealing
+from restante_crypto.mls import (
+    Application,
+    CommitProcessed,
+    GenerationUsed,
+    Group,
+    KeyPackage,
+    KeyPackageBundle,
+    MLSError,
+    OwnMessage,
+    ProposalReceived,
+    Remove,
+    is_key_package_message,
+)
+
+HELD_SECONDS: Final = 7 * 86_400
+HELD_ENTRIES: Final = 2000  # then the oldest is given up
+SEEN_SECONDS: Final = 32 * 86_400  # content ids are remembered longer than a relay keeps an entry
+MISSING_REPORTED: Final = 1_000_000  # a larger gap is a broken peer; reported as this many
+LEAVE_DELAY: Final = 400  # milliseconds by place: one member commits, the others see it
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Entry:
+    """One entry of the mailbox. Sequence 0: fetched from its fence, not from the mailbox."""
+
+    sequence: int
+    message_id: bytes
+    body: bytes
+    fence: bytes | None
+
+
+class Inbox:
+    """Processes entries. Every method runs inside a transaction of the caller."""
+
+    def __init__(  # noqa: PLR0913 -- the parts of the engine it works with
+        self,
+        state: State,
+        conversations: Conversations,
+        mailroom: Mailroom,
+        outbox: Outbox,
+        commits: Commits,
+        recovery: Recovery,
+    ) -> None:
+        """Nothing is read until an entry comes."""
+        self._state = state
+        self._tables = state.tables
+        self._conversations = conversations
+        self._mailroom = mailroom
+        self._outbox = outbox
+        self._commits = commits
+        self._recovery = recovery
+
+    def process(self, entry: Entry) -> None:
+        """Process one entry; whatever its bytes are, it is dealt with."""
+        if not self._open(entry):
+            self._hold(entry)
+
+    def retry_held(self) -> None:
+        """An epoch changed: try what no key opened before, until nothing more opens."""
+        progress = True
+        while progress:
+            progress = False
+            for row in self._tables.held.rows():
+                held = records.Held.unpack(row.value)
+                if self._open(Entry(0, held.message_id, held.body, held.fence)):
+                    self._tables.held.delete(row.key)
+                    progress = True
+
+    def give_up_held(self) -> None:
+        """Report what stayed closed for HELD_SECONDS."""
+        oldest = self._state.now() - HELD_SECONDS
+        for row in self._tables.held.rows():
+            if row.sort < oldest:
+                self._tables.held.delete(row.key)
+                self._state.fail("no key opens it", "ask the sender to send it again")
+        self._tables.seen.delete_below(self._state.now() - SEEN_SECONDS)
+
+    def _hold(self, entry: Entry) -> None:
+        held = records.Held(entry.message_id, entry.body, entry.fence, self._state.now())
+        key = primitives.blake2b(entry.message_id + entry.body, size=16)
+        self._tables.held.put(key, held.pack(), sort=held.received_at)
+        if self._tables.held.count() > HELD_ENTRIES:
+            oldest = self._tables.held.rows(limit=1)[0]
+            self._tables.held.delete(oldest.key)
+            self._state.fail("no key opens it", "ask the sender to send it again")
+
+    def _open(self, entry: Entry) -> bool:
+        """Return False if nothing known opens the entry (yet)."""
+        if self._outbox.is_ours(entry.body):
+            self._own(entry)
+            return True
+        tag = entry.body[:TAG_BYTES]
+        stored = self._tables.epochs.get(tag)
+        if stored is not None:
+            epoch = records.Epoch.unpack(stored)
+            conversation = self._conversations.get(epoch.conversation)
+            if conversation is None or conversation.group is None:
+                return True  # we have left
+            self._in_epoch(entry, epoch, conversation)
+            return True
+        if self._mailroom.bundle(tag) is not None:
+            self._welcome(entry, tag)
+            return True
+        if (used_by := self._mailroom.used_by(tag)) is not None:
+            if used_by != primitives.sha256(entry.body):
+                self._state.fail("a one-time KeyPackage was used twice", "whoever wrote should ask for a new invite")
+            return True
+        return self._void_winner(entry)
+
+    def _own(self, entry: Entry) -> None:
+        stored = self._tables.commits.rows()
+        for row in stored:
+            pending = records.PendingCommit.unpack(row.value)
+            conversation = self._conversations.get(row.key)
+            if (
+                conversation is not None
+                and pending.message_id == entry.message_id
+                and entry.fence == pending.fence == conversation.fence
+                and pending.body == entry.body
+            ):
+                self._commits.won(conversation, entry.message_id)
+                return
+        if entry.fence is not None:  # our bytes won, but we had given them up
+            self._winner_that_was_ours(entry)
+
+    def _winner_that_was_ours(self, entry: Entry) -> None:
+        waiting = self._conversations.fences.get(entry.fence or b"")
+        conversation = self._conversations.get(waiting) if waiting else None
+        if conversation is not None:
+            self._recovery.request(conversation, "a Commit of this client won after it was given up")
+
+    def _void_winner(self, entry: Entry) -> bool:
+        waiting = self._conversations.fences.get(entry.fence) if entry.fence else None
+        conversation = self._conversations.get(waiting) if waiting else None
+        if conversation is None:
+            return False
+        self._commits.drop(conversation)
+        self._conversations.advance_fence(conversation, entry.body)
+        self._state.fail("the winner of a fence is not sealed", "nothing to do: the group goes on", conversation.id)
+        return True
+
+    def _in_epoch(self, entry: Entry, epoch: records.Epoch, conversation: Conversation) -> None:
+        is_current = epoch.epoch == conversation.current.epoch
+        is_winner = entry.fence is not None and is_current and entry.fence == conversation.fence
+        try:
+            message = sealing.open_body(epoch.key, entry.body)
+        except sealing.SealError:
+            if is_winner:
+                self._void_winner(entry)
+            else:
+                self._state.fail("the outer seal fails", "nothing to do: it was not from a member", conversation.id)
+            return
+        if is_key_package_message(message):
+            self._resync_request(message, conversation)
+            return
+        try:
+            if is_current:
+                self._current(entry, message, conversation, is_winner=is_winner)
+            else:
+                self._late(entry, message, conversation, epoch.epoch)
+        except OwnMessage:
+            self._recovery.rolled_back()
+        except GenerationUsed:
+            pass  # a replay: it was read before
+        except MLSError as error:
+            if is_winner and error.common:
+                self._commits.drop(conversation)
+                self._conversations.advance_fence(conversation, entry.body)
+                self._state.fail("an invalid Commit won", "nothing to do: the group goes on", conversation.id)
+            elif is_winner:
+                self._recovery.request(conversation, "a Commit that others can process")
+            else:
+                self._state.fail("a message fails its checks", "ask its sender to send it again", conversation.id)
+
+    def _current(self, entry: Entry, message: bytes, conversation: Conversation, *, is_winner: bool) -> None:
+        group = conversation.current
+        result = group.process(message, authenticate=authenticate)
+        match result:
+            case Application():
+                leaf = group.member(result.sender)
+                self._conversations.save_group(conversation, result.group)
+                if leaf is not None:
+                    self._content(result.data, conversation, group.epoch, leaf.leaf)
+            case ProposalReceived():
+                self._conversations.save_group(conversation, result.group)
+                self._proposal(result, conversation, group)
+            case CommitProcessed() if is_winner:
+                self._committed(entry, result, conversation, group)
+            case CommitProcessed():
+                self._state.fail("a Commit without its fence", "nothing to do: it was not applied", conversation.id)
+
+    def _committed(self, entry: Entry, result: CommitProcessed, conversation: Conversation, before: Group) -> None:
+        committer = before.member(result.committer)
+        by = leaf_account(committer.leaf) if committer else b""
+        self._commits.drop(conversation)
+        if result.group is None:
+            hold = b"" if conversation.state.accepted else conversation.id
+            self._state.emit(records.RemovedEvent(conversation.id, self._state.me, by), hold=hold)
+            if conversation.state.resync and self._is_resynced(result, before):
+                self._recovery.removed_for_resync(conversation)
+                return
+            self._mailroom.retire_address(conversation.state.address, at_once=True)
+            self._conversations.close(conversation)
+            return
+        winner = records.WinningCommit(conversation.fence, entry.message_id, entry.body)
+        self._conversations.install(conversation, result.group, winner)
+        fresh = self._conversations.get(conversation.id) or conversation
+        self._commits.announce(fresh, before, result.group, by)
+
+    def _late(self, entry: Entry, message: bytes, conversation: Conversation, epoch: int) -> None:
+        if entry.fence is not None:
+            self._late_winner(entry, conversation)
+            return
+        past = self._conversations.past(conversation.id, epoch)
+        if past is None:
+            self._state.fail("it came later than its keys are kept", "ask its sender again", conversation.id)
+            return
+        result = past.unprotect(message)
+        self._conversations.save_past(conversation.id, result.epoch_keys)
+        sender = past.member(result.sender)
+        if sender is None:
+            return
+        if isinstance(result, ProposalReceived):
+            self._leave_wish(result.proposal, result.sender, sender.leaf.signature_key, conversation)
+        elif isinstance(result, Application):
+            self._content(result.data, conversation, epoch, sender.leaf)
+
+    def _late_winner(self, entry: Entry, conversation: Conversation) -> None:
+        known = self._tables.winners.get(entry.fence or b"")
+        if known is not None and records.WinningCommit.unpack(known).body != entry.body:
+            self._recovery.forked(conversation, records.WinningCommit.unpack(known).body, entry.body)
+
+    def _proposal(self, result: ProposalReceived, conversation: Conversation, group: Group) -> None:
+        sender = group.member(result.sender)
+        if sender is not None:
+            self._leave_wish(result.proposal, result.sender, sender.leaf.signature_key, conversation)
+
+    def _leave_wish(self, proposal: object, sender: int, signature_key: bytes, conversation: Conversation) -> None:
+        if isinstance(proposal, Remove) and proposal.removed == sender:
+            delay = LEAVE_DELAY * self._commits.place(conversation)
+            intent = records.Intent(
+                records.INTENT_LEAVE, signature_key=signature_key, not_before=self._state.clock() + delay
+            )
+            self._commits.want(conversation, intent)
+        else:
+            self._state.fail("a proposal that is not taken", "nothing to do", conversation.id)
+
+    def _content(self, data: bytes, conversation: Conversation, epoch: int, leaf: object) -> None:
+        account, device = leaf_account(leaf), leaf.signature_key  # type: ignore[attr-defined,arg-type]
+        try:
+            value = content.Content.decode(data)
+        except ValueError:
+            self._state.fail("a content that cannot be read", "its sender's app may be newer", conversation.id)
+            return
+        seen = conversation.id + account + value.content_id
+        if self._tables.seen.get(seen) is not None:
+            return
+        self._tables.seen.put(seen, b"\x01", sort=self._state.now())
+        hold = b"" if conversation.state.accepted else conversation.id
+        self._number(conversation, account, device, value, hold)
+        if value.disposition == content.RENDER:
+            event = records.MessageEvent(
+                conversation=conversation.id,
+                sender=account,
+                content_id=value.content_id,
+                content_type=value.content_type,
+                body=value.body,
+                sent_at=value.sent_at,
+            )
+            self._state.emit(event, hold=hold)
+
+    def _number(
+        self, conversation: Conversation, account: bytes, device: bytes, value: content.Content, hold: bytes
+    ) -> None:
+        key = conversation.id + device
+        stored = self._tables.numbers.get(key)
+        if stored is not None:
+            last = records.Numbers.unpack(stored).last
+        else:
+            last = int.from_bytes(value.extensions.get(BASE_EXTENSION, b""), "big")
+        if value.number > last + 1:
+            count = min(value.number - last - 1, MISSING_REPORTED)
+            self._state.emit(records.MissingEvent(conversation.id, account, count), hold=hold)
+        if value.number > last:
+            self._tables.numbers.put(key, records.Numbers(value.number).pack(), group=conversation.id)
+
+    def _welcome(self, entry: Entry, tag: bytes) -> None:
+        prekey = self._mailroom.bundle(tag)
+        if prekey is None:
+            return
+        bundle = KeyPackageBundle.from_bytes(prekey.bundle)
+        state = self._state
+        try:
+            message = sealing.open_welcome(prekey.suite, bundle.init_private, bundle.key_package.init_key, entry.body)
+            joined = Group.join(message, bundle, signer=state.signer, authenticate=authenticate)
+            data = _conversation_data(joined.group)
+        except (sealing.SealError, MLSError, ValueError):
+            state.fail("a Welcome that fails its checks", "whoever wrote should invite again")
+            return
+        group = joined.group
+        old = self._conversations.get(group.group_id)
+        expected = old is not None and old.state.resync and old.state.resync_tag == tag
+        if old is not None and old.state.active and not expected:
+            state.fail("a Welcome to a conversation that exists", "nothing to do: it was not followed", group.group_id)
+            return
+        if prekey.number == 0 and state.tables.seen.get(tag + primitives.sha256(entry.body)) is not None:
+            return
+        state.tables.seen.put(tag + primitives.sha256(entry.body), b"\x01", sort=state.now())
+        self._mailroom.use_bundle(tag, primitives.sha256(entry.body))
+        self._mailroom.use_address(prekey.address, group.group_id)
+        signer = group.member(joined.sender)
+        inviter = leaf_account(signer.leaf) if signer else b""
+        if old is not None and expected:
+            self._recovery.joined_again(old, group, prekey.address)
+            return
+        accepted = state.is_contact(inviter)
+        conversation = self._conversations.add(
+            group,
+            records.ConversationState(
+                title=data.title,
+                inviter=inviter,
+                address=prekey.address,
+                accepted=accepted,
+                rotate=prekey.number == 0,
+                healed_at=state.now(),
+            ),
+        )
+        if accepted:
+            state.emit(records.AddedEvent(group.group_id, state.me, inviter))
+        else:
+            state.emit(records.RequestEvent(group.group_id, inviter))
+        if prekey.number == 0:
+            self._commits.want(conversation, records.Intent(records.INTENT_UPDATE))
+
+    def _resync_request(self, message: bytes, conversation: Conversation) -> None:
+        self._recovery.requested(message, conversation)
+
+
+def _conversation_data(group: Group) -> ConversationData:
+    for extension in group.extensions:
+        if extension.type == CONVERSATION_EXTENSION:
+            return ConversationData.decode(extension.data)
+    raise ValueError("not one of our conversations")

@@ -1,0 +1,296 @@
+"""What the client's file holds, as values. Each is one cell: MessagePack arrays, sealed by ``restante.file``.
+
+New fields go to the end with a default; the order of TABLES is the order of their numbers in the file.
+"""
+
+from typing import Final, Self
+
+import msgspec
+
+TABLES: Final = (
+    "account",
+    "addresses",
+    "prekeys",
+    "used_prekeys",
+    "invites",
+    "contacts",
+    "conversations",
+    "groups",
+    "messages",
+    "past_groups",
+    "past_messages",
+    "epochs",
+    "outbox",
+    "deposits",
+    "commits",
+    "intents",
+    "winners",
+    "sent",
+    "seen",
+    "numbers",
+    "held",
+    "events",
+    "resyncs",
+    "recent",
+)
+
+PURPOSE_SPARE: Final = 0  # registered, for the next leaf that rotates
+PURPOSE_INVITE: Final = 1  # in a manifest
+PURPOSE_PREKEY: Final = 2  # in a KeyPackage that nobody used yet
+PURPOSE_CONVERSATION: Final = 3  # in a leaf
+
+INTENT_UPDATE: Final = 0
+INTENT_ADD: Final = 1
+INTENT_REMOVE: Final = 2
+INTENT_LEAVE: Final = 3  # somebody else's wish to leave
+INTENT_RESYNC: Final = 4  # a member's wish to be removed and added again
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, repr_omit_defaults=True):
+    """Base of the records; they have no repr of their contents."""
+
+    def __repr__(self) -> str:
+        """Return the type's name alone."""
+        return f"<{type(self).__name__}>"
+
+    def pack(self) -> bytes:
+        """Return the record as bytes."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Return the record in these bytes. A msgspec.DecodeError would mean a damaged file: seals are checked before."""
+        return msgspec.msgpack.decode(data, type=cls)
+
+
+class Account(Record, frozen=True):
+    """This account and device: made once, with the relay's pinned key and admission receipt as they come."""
+
+    identity_seed: bytes
+    device_seed: bytes
+    receive_seed: bytes
+    bucket: int
+    mailbox_nonce: bytes
+    prekey_key: bytes
+    relay_url: str
+    relay_key: bytes = b""
+    receipt: bytes = b""
+
+
+class Position(Record, frozen=True):
+    """How far the mailbox is processed: its incarnation, and the highest sequence."""
+
+    incarnation: bytes = b""
+    cursor: int = 0
+
+
+class Pool(Record, frozen=True):
+    """A prekey pool: highest number made, highest seen used, how many the relay has left, when its last resort dates."""
+
+    made: int = 0
+    used: int = 0
+    left: int = 0
+    replace: bool = False
+    last_resort_at: int = 0
+
+
+class Address(Record, frozen=True):
+    """One deposit address of ours. Times are Unix seconds."""
+
+    nonce: bytes
+    purpose: int
+    conversation: bytes = b""
+    registered: bool = False
+    revoke_at: int = 0
+
+
+class Prekey(Record, frozen=True):
+    """A KeyPackage whose private halves are here. Number 0: the last resort."""
+
+    suite: int
+    number: int
+    bundle: bytes
+    address: bytes
+    uploaded: bool = False
+
+
+class InviteSlot(Record, frozen=True):
+    """An invite that we gave: its slot and what stands in it."""
+
+    write_seed: bytes
+    nonce: bytes
+    key: bytes
+    claim_address: bytes
+    manifest_version: int = 0
+    expires: int = 0
+    stored: bool = False
+
+
+class ConversationState(Record, frozen=True):
+    """A conversation beside its MLS group."""
+
+    title: str | None
+    inviter: bytes
+    address: bytes
+    accepted: bool = True
+    active: bool = True
+    resync: bool = False  # our state is beyond use: nothing is sent until we were added again
+    resync_tag: bytes = b""  # welcome tag of the KeyPackage in our request
+    resync_at: int = 0
+    fence_number: int = 0
+    fence_previous: bytes = b""
+    number: int = 0
+    previous: bytes = b""
+    epoch_base: int = 0
+    rotate: bool = False
+    sent_since_heal: int = 0
+    healed_at: int = 0
+
+
+class Outgoing(Record, frozen=True):
+    """A content on its way out. epoch -1: not encrypted yet."""
+
+    content_id: bytes
+    content_type: str
+    body: bytes
+    sent_at: int
+    in_reply_to: bytes | None = None
+    number: int = 0
+    previous: bytes = b""
+    epoch: int = -1
+    message_id: bytes = b""
+    sealed: bytes = b""
+    addresses: list[bytes] = msgspec.field(default_factory=list)
+
+
+class Ready(Record, frozen=True):
+    """A deposit whose bytes are final: a Welcome, a leave, a request, or a second try for a full mailbox."""
+
+    message_id: bytes
+    addresses: list[bytes]
+    body: bytes
+    large: bool = False
+    fence: bytes | None = None
+    not_before: int = 0
+    expires: int = 0
+
+
+class PendingCommit(Record, frozen=True):
+    """Our Commit, staged: it applies only when it has won its fence."""
+
+    epoch: int
+    fence: bytes
+    message_id: bytes
+    body: bytes
+    addresses: list[bytes]
+    group: bytes
+    messages: bytes
+    welcomes: list[Ready]
+    intents: list[bytes]
+    address: bytes = b""  # our leaf's new address, if it rotates
+
+
+class Intent(Record, frozen=True):
+    """What a Commit of ours shall do."""
+
+    kind: int
+    account: bytes = b""
+    signature_key: bytes = b""
+    key_package: bytes = b""
+    not_before: int = 0
+
+
+class Epoch(Record, frozen=True):
+    """What opens the outer seal of an epoch. The cell's key is the epoch's tag."""
+
+    conversation: bytes
+    epoch: int
+    key: bytes
+
+
+class WinningCommit(Record, frozen=True):
+    """A Commit that won: what repairs a relay that was rolled back, and tells a fork."""
+
+    fence: bytes
+    message_id: bytes
+    body: bytes
+
+
+class Numbers(Record, frozen=True):
+    """The numbering of one device's contents, as we have seen it."""
+
+    last: int
+
+
+class Held(Record, frozen=True):
+    """An entry that no key opened yet."""
+
+    message_id: bytes
+    body: bytes
+    fence: bytes | None
+    received_at: int
+
+
+class MessageEvent(Record, frozen=True, tag=1):
+    """A content arrived."""
+
+    conversation: bytes
+    sender: bytes
+    content_id: bytes
+    content_type: str
+    body: bytes
+    sent_at: int
+
+
+class RequestEvent(Record, frozen=True, tag=2):
+    """A stranger started a conversation."""
+
+    conversation: bytes
+    sender: bytes
+
+
+class AddedEvent(Record, frozen=True, tag=3):
+    """An account joined."""
+
+    conversation: bytes
+    member: bytes
+    by: bytes
+
+
+class RemovedEvent(Record, frozen=True, tag=4):
+    """An account left or was removed."""
+
+    conversation: bytes
+    member: bytes
+    by: bytes
+
+
+class FailedEvent(Record, frozen=True, tag=5):
+    """Something that arrived could not be opened or used."""
+
+    conversation: bytes
+    cause: str
+    advice: str
+
+
+class MissingEvent(Record, frozen=True, tag=6):
+    """Contents of a sender did not arrive."""
+
+    conversation: bytes
+    sender: bytes
+    count: int
+
+
+class RolledBackEvent(Record, frozen=True, tag=7):
+    """This file is older than what was done with it."""
+
+
+StoredEvent = (
+    MessageEvent | RequestEvent | AddedEvent | RemovedEvent | FailedEvent | MissingEvent | RolledBackEvent
+)
+_event_decoder: msgspec.msgpack.Decoder[StoredEvent] = msgspec.msgpack.Decoder(StoredEvent)
+
+
+def unpack_event(data: bytes) -> StoredEvent:
+    """Return the event in these bytes."""
+    return _event_decoder.decode(data)
