@@ -1,0 +1,154 @@
+"""The cryptographic primitives, and the only module that knows which library computes them.
+
+Each is taken where it is fastest and safe: PyNaCl (libsodium) for Ed25519, X25519, XChaCha20-Poly1305 and Argon2id;
+``cryptography`` for AES-128-GCM and ChaCha20-Poly1305; the standard library for hashes. Ed25519 is verified by
+libsodium alone: ``cryptography`` takes a signature under the identity element, which anybody can forge.
+"""
+
+import hashlib
+import hmac as _hmac
+from collections.abc import Callable
+from typing import Final
+
+import nacl.bindings as _sodium
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from nacl.exceptions import BadSignatureError, CryptoError
+
+Random = Callable[[int], bytes]
+"""n -> n random bytes."""
+
+XCHACHA_NONCE_BYTES: Final = 24
+AEAD_TAG_BYTES: Final = 16
+
+
+class AuthenticationError(Exception):
+    """A ciphertext does not fit its key, nonce or associated data."""
+
+
+class KeyExchangeError(Exception):
+    """A public key gives an all-zero shared secret, or has a wrong length."""
+
+
+def sha256(data: bytes) -> bytes:
+    """Return SHA-256 of the data: 32 bytes."""
+    return hashlib.sha256(data).digest()
+
+
+def hmac(hash_name: str, key: bytes, data: bytes) -> bytes:
+    """Return the HMAC; hash_name as in hashlib."""
+    return _hmac.digest(key, data, hash_name)
+
+
+def hash_bytes(hash_name: str, data: bytes) -> bytes:
+    """Return the hash; hash_name as in hashlib."""
+    return hashlib.new(hash_name, data).digest()
+
+
+def hkdf_extract(hash_name: str, salt: bytes, secret: bytes) -> bytes:
+    """Return HKDF-Extract (RFC 5869 section 2.2): one hash long."""
+    return _hmac.digest(salt, secret, hash_name)
+
+
+def hkdf_expand(hash_name: str, secret: bytes, info: bytes, length: int) -> bytes:
+    """Return HKDF-Expand (RFC 5869 section 2.3); length at most 255 hashes."""
+    block = _hmac.digest(secret, info + b"\x01", hash_name)
+    output = block
+    counter = 2
+    while len(output) < length:
+        block = _hmac.digest(secret, block + info + bytes((counter,)), hash_name)
+        output += block
+        counter += 1
+    return output[:length]
+
+
+def blake2b(data: bytes, *, size: int, person: bytes = b"", key: bytes = b"") -> bytes:
+    """Return BLAKE2b of 1 to 64 bytes, personalised by up to 16 and keyed by up to 64 bytes (RFC 7693)."""
+    return hashlib.blake2b(data, digest_size=size, person=person, key=key).digest()
+
+
+def argon2id(passphrase: bytes, salt: bytes, *, operations: int, memory: int) -> bytes:
+    """Return 32 bytes of Argon2id (RFC 9106); salt 16 bytes, memory in bytes."""
+    derived: bytes = _sodium.crypto_pwhash_alg(
+        32, passphrase, salt, operations, memory, _sodium.crypto_pwhash_ALG_ARGON2ID13
+    )
+    return derived
+
+
+def equal(one: bytes, other: bytes) -> bool:
+    """Compare in a time that does not depend on the contents."""
+    return _hmac.compare_digest(one, other)
+
+
+def ed25519_public(seed: bytes) -> bytes:
+    """Return the public key (32 bytes) of a 32-byte seed (RFC 8032)."""
+    public, _ = _sodium.crypto_sign_seed_keypair(seed)
+    return bytes(public)
+
+
+def ed25519_sign(seed: bytes, message: bytes) -> bytes:
+    """Return the signature (64 bytes) by the key of a 32-byte seed."""
+    _, secret = _sodium.crypto_sign_seed_keypair(seed)
+    return bytes(_sodium.crypto_sign(message, secret)[:64])
+
+
+def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Say whether the signature fits; False for keys and signatures of any other length."""
+    if len(public) != _sodium.crypto_sign_PUBLICKEYBYTES or len(signature) != _sodium.crypto_sign_BYTES:
+        return False
+    try:
+        _sodium.crypto_sign_open(signature + message, public)
+    except BadSignatureError:
+        return False
+    return True
+
+
+def x25519_public(private: bytes) -> bytes:
+    """Return the public key (32 bytes) of a 32-byte private key (RFC 7748)."""
+    return bytes(_sodium.crypto_scalarmult_base(private))
+
+
+def x25519(private: bytes, public: bytes) -> bytes:
+    """Return the shared secret (32 bytes).
+
+    Raises:
+        KeyExchangeError: the public key has a wrong length or small order.
+    """
+    try:
+        return bytes(_sodium.crypto_scalarmult(private, public))
+    except (CryptoError, ValueError, TypeError):
+        raise KeyExchangeError("public key") from None
+
+
+def aead_seal(name: str, key: bytes, nonce: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
+    """Return ciphertext ‖ tag (16 bytes) of an AEAD of ``suites``: 12-byte nonce."""
+    return (_AEADS[name])(key).encrypt(nonce, plaintext, associated_data)
+
+
+def aead_open(name: str, key: bytes, nonce: bytes, ciphertext: bytes, associated_data: bytes) -> bytes:
+    """Return the plaintext. Raises AuthenticationError."""
+    try:
+        return (_AEADS[name])(key).decrypt(nonce, ciphertext, associated_data)
+    except (InvalidTag, ValueError):
+        raise AuthenticationError from None
+
+
+_AEADS: Final[dict[str, type[AESGCM] | type[ChaCha20Poly1305]]] = {
+    "AES-128-GCM": AESGCM,
+    "ChaCha20-Poly1305": ChaCha20Poly1305,
+}
+
+
+def xchacha_seal(key: bytes, nonce: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
+    """Return ciphertext ‖ tag of XChaCha20-Poly1305: key 32 bytes, nonce 24 bytes, which may be random."""
+    return bytes(_sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(plaintext, associated_data, nonce, key))
+
+
+def xchacha_open(key: bytes, nonce: bytes, ciphertext: bytes, associated_data: bytes) -> bytes:
+    """Return the plaintext. Raises AuthenticationError."""
+    if len(ciphertext) < AEAD_TAG_BYTES:
+        raise AuthenticationError
+    try:
+        return bytes(_sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(ciphertext, associated_data, nonce, key))
+    except CryptoError:
+        raise AuthenticationError from None
