@@ -1,0 +1,119 @@
+"""Extensions, capabilities and lifetimes (RFC 9420 sections 7.2, 11.1, 13)."""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from restante_crypto.mls import codec
+from restante_crypto.mls.codec import Reader
+
+APPLICATION_ID: Final = 0x0001
+RATCHET_TREE: Final = 0x0002
+REQUIRED_CAPABILITIES: Final = 0x0003
+EXTERNAL_PUB: Final = 0x0004
+EXTERNAL_SENDERS: Final = 0x0005
+LAST_RESORT: Final = 0x000A  # draft-ietf-mls-extensions
+
+DEFAULT_EXTENSIONS: Final = frozenset(range(0x0001, 0x0006))
+"""Types of RFC 9420 that every client supports without saying so (section 7.2)."""
+DEFAULT_PROPOSALS: Final = frozenset(range(0x0001, 0x0008))
+"""The same for proposals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """An extension, carried verbatim whatever its type."""
+
+    type: int
+    data: bytes
+
+    def encode(self) -> bytes:
+        """Encode."""
+        return codec.u16(self.type) + codec.opaque(self.data)
+
+    @classmethod
+    def decode(cls, reader: Reader) -> Self:
+        """Read one."""
+        return cls(reader.u16(), reader.opaque())
+
+
+Extensions = tuple[Extension, ...]
+
+
+def encode_extensions(extensions: Extensions) -> bytes:
+    """Encode a list of extensions."""
+    return codec.vector(extension.encode() for extension in extensions)
+
+
+def find(extensions: Extensions, kind: int) -> bytes | None:
+    """Return the data of the extension of this type."""
+    return next((extension.data for extension in extensions if extension.type == kind), None)
+
+
+def _numbers(values: tuple[int, ...]) -> bytes:
+    return codec.vector(codec.u16(value) for value in values)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a client supports: protocol versions, suites, extensions, proposals, credentials, by number."""
+
+    versions: tuple[int, ...] = (1,)
+    suites: tuple[int, ...] = ()
+    extensions: tuple[int, ...] = ()
+    proposals: tuple[int, ...] = ()
+    credentials: tuple[int, ...] = (1,)
+
+    def encode(self) -> bytes:
+        """Encode."""
+        return b"".join(
+            _numbers(values)
+            for values in (self.versions, self.suites, self.extensions, self.proposals, self.credentials)
+        )
+
+    @classmethod
+    def decode(cls, reader: Reader) -> Self:
+        """Read one."""
+        return cls(*(reader.vector(Reader.u16) for _ in range(5)))
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredCapabilities:
+    """What every member must support (section 11.1)."""
+
+    extensions: tuple[int, ...] = ()
+    proposals: tuple[int, ...] = ()
+    credentials: tuple[int, ...] = ()
+
+    def encode(self) -> bytes:
+        """Encode."""
+        return b"".join(_numbers(values) for values in (self.extensions, self.proposals, self.credentials))
+
+    @classmethod
+    def decode(cls, reader: Reader) -> Self:
+        """Read one."""
+        return cls(*(reader.vector(Reader.u16) for _ in range(3)))
+
+    def met_by(self, capabilities: Capabilities) -> bool:
+        """Say whether a member with these capabilities may be in the group."""
+        return (
+            set(self.extensions) <= set(capabilities.extensions) | DEFAULT_EXTENSIONS
+            and set(self.proposals) <= set(capabilities.proposals) | DEFAULT_PROPOSALS
+            and set(self.credentials) <= set(capabilities.credentials)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """When a KeyPackage may be used: Unix seconds, inclusive."""
+
+    not_before: int
+    not_after: int
+
+    def encode(self) -> bytes:
+        """Encode."""
+        return codec.u64(self.not_before) + codec.u64(self.not_after)
+
+    @classmethod
+    def decode(cls, reader: Reader) -> Self:
+        """Read one."""
+        return cls(reader.u64(), reader.u64())
