@@ -1,0 +1,115 @@
+"""What makes a whole tree valid (RFC 9420 sections 7.3, 7.9.2, 12.4.3.1)."""
+
+from collections.abc import Callable
+
+from restante_crypto.mls import tree_math
+from restante_crypto.mls.errors import ValidationError
+from restante_crypto.mls.extensions import (
+    DEFAULT_EXTENSIONS,
+    REQUIRED_CAPABILITIES,
+    Extensions,
+    RequiredCapabilities,
+    find,
+)
+from restante_crypto.mls import codec
+from restante_crypto.mls.key_package import MLS10
+from restante_crypto.mls.leaf_node import SOURCE_COMMIT, LeafNode
+from restante_crypto.mls.ratchet_tree import ParentNode, RatchetTree
+from restante_crypto.mls.tree_math import NodeIndex
+
+Authenticate = Callable[[LeafNode, LeafNode | None], None]
+"""The application's check of a credential: (new leaf, the leaf it replaces or None); raises CredentialError."""
+
+
+def required_capabilities(extensions: Extensions) -> RequiredCapabilities:
+    """Return what the GroupContext requires."""
+    data = find(extensions, REQUIRED_CAPABILITIES)
+    return codec.parse(RequiredCapabilities, data) if data is not None else RequiredCapabilities()
+
+
+def check_leaf(leaf: LeafNode, suite: int, extensions: Extensions) -> None:
+    """Check what section 7.3 says of one leaf beside its signature, and section 13.4 of the group's extensions."""
+    capabilities = leaf.capabilities
+    if MLS10 not in capabilities.versions:
+        raise ValidationError("7.3 protocol version")
+    if suite not in capabilities.suites:
+        raise ValidationError("7.3 cipher suite")
+    if leaf.credential.type not in capabilities.credentials:
+        raise ValidationError("7.3 own credential type")
+    supported = set(capabilities.extensions) | DEFAULT_EXTENSIONS
+    if not {extension.type for extension in leaf.extensions} <= supported:
+        raise ValidationError("7.3 leaf extensions")
+    if not {extension.type for extension in extensions} <= supported:
+        raise ValidationError("7.3 group extensions")
+    if not required_capabilities(extensions).met_by(capabilities):
+        raise ValidationError("7.3 required capabilities")
+
+
+def check_members(tree: RatchetTree) -> None:
+    """Check what section 7.3 says of all leaves together: unique keys, and credentials that all understand."""
+    members = [leaf for _, leaf in tree.members()]
+    if len({leaf.signature_key for leaf in members}) != len(members):
+        raise ValidationError("7.3 unique signature keys")
+    keys = [leaf.encryption_key for leaf in members] + [parent.encryption_key for _, parent in tree.parents()]
+    if len(set(keys)) != len(keys):
+        raise ValidationError("7.3 unique encryption keys")
+    used = {leaf.credential.type for leaf in members}
+    if not all(used <= set(leaf.capabilities.credentials) for leaf in members):
+        raise ValidationError("7.3 credential types")
+
+
+def check_parent_hashes(tree: RatchetTree) -> None:
+    """Check that every parent that is not blank is parent-hash valid (section 7.9.2).
+
+    Raises:
+        ValidationError: a parent is not covered by exactly one chain from a leaf, or an unmerged leaf is none.
+    """
+    for index, parent in tree.parents():
+        _check_unmerged(tree, index, parent)
+        matches = 0
+        for child, other in (
+            (tree_math.left(index), tree_math.right(index)),
+            (tree_math.right(index), tree_math.left(index)),
+        ):
+            expected = tree.parent_hash(index, other)
+            below = tree_math.subtree_leaves(child)
+            unmerged = {NodeIndex(2 * leaf) for leaf in parent.unmerged_leaves if leaf in below}
+            resolution = tree.resolution(child)
+            for candidate in resolution:
+                node = tree.node(candidate)
+                known = node.parent_hash if isinstance(node, ParentNode) or _committed(node) else None  # type: ignore[union-attr] -- a node of a resolution is not blank
+                if known == expected and set(resolution) - {candidate} == unmerged:
+                    matches += 1
+        if matches != 1:
+            raise ValidationError("7.9.2 parent hash")
+
+
+def _committed(node: object) -> bool:
+    return isinstance(node, LeafNode) and node.source == SOURCE_COMMIT
+
+
+def _check_unmerged(tree: RatchetTree, index: NodeIndex, parent: ParentNode) -> None:
+    below = tree_math.subtree_leaves(index)
+    if list(parent.unmerged_leaves) != sorted(set(parent.unmerged_leaves)):
+        raise ValidationError("12.4.3.1 unmerged leaves in order")
+    for leaf in parent.unmerged_leaves:
+        if leaf not in below or tree.leaf(leaf) is None:
+            raise ValidationError("12.4.3.1 unmerged leaf")
+        node = tree_math.leaf_node_index(tree_math.LeafIndex(leaf))
+        for between in tree_math.direct_path(node, tree.leaves):
+            if between == index:
+                break
+            other = tree.node(between)
+            if isinstance(other, ParentNode) and leaf not in other.unmerged_leaves:
+                raise ValidationError("12.4.3.1 unmerged leaf between")
+
+
+def check_tree(tree: RatchetTree, group_id: bytes, extensions: Extensions, authenticate: Authenticate) -> None:
+    """Check a tree before joining its group: every leaf, every signature, every parent hash."""
+    check_parent_hashes(tree)
+    check_members(tree)
+    for index, leaf in tree.members():
+        check_leaf(leaf, tree.suite.number, extensions)
+        if not leaf.verify(group_id, index):
+            raise ValidationError("7.3 leaf signature")
+        authenticate(leaf, None)
