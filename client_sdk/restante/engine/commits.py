@@ -66,7 +66,9 @@ class Commits:
 
     def next_intent_at(self) -> int | None:
         """Return the Unix millisecond at which the next delayed intent is due, or None."""
-        return min((records.Intent.unpack(row.value).not_before for row in self._tables.intents.rows()), default=None)
+        now = self._state.clock()
+        times = (records.Intent.unpack(row.value).not_before for row in self._tables.intents.rows())
+        return min((at for at in times if at > now), default=None)
 
     def is_wanted(self, intent_id: bytes) -> bool:
         """Say whether the intent is still open."""
@@ -89,7 +91,6 @@ class Commits:
             return None
         pending = self._stage(conversation, plan)
         self._tables.commits.put(conversation.id, pending.pack(), group=conversation.id)
-        self._outbox.remember(pending.body, conversation.id)
         return _job(conversation, pending)
 
     def _plan(self, conversation: Conversation) -> Plan:
@@ -142,7 +143,7 @@ class Commits:
             random=state.random,
             leaf_extensions=leaf_extensions(self._mailroom.leaf(address)) if address else None,
         )
-        body = sealing.seal_body(conversation.tag, conversation.key, staged.message, state.random)
+        body = self._outbox.seal(conversation, staged.message)
         welcomes = []
         if staged.welcome is not None:
             for package in plan.joiners:

@@ -28,8 +28,8 @@ from restante_crypto.mls import (
     CommitProcessed,
     GenerationUsed,
     Group,
-    KeyPackage,
     KeyPackageBundle,
+    LeafNode,
     MLSError,
     OwnMessage,
     ProposalReceived,
@@ -176,7 +176,7 @@ class Inbox:
                 self._state.fail("the outer seal fails", "nothing to do: it was not from a member", conversation.id)
             return
         if is_key_package_message(message):
-            self._resync_request(message, conversation)
+            self._recovery.requested(message, conversation)
             return
         try:
             if is_current:
@@ -184,7 +184,8 @@ class Inbox:
             else:
                 self._late(entry, message, conversation, epoch.epoch)
         except OwnMessage:
-            self._recovery.rolled_back()
+            if is_current and not conversation.state.resync:
+                self._recovery.rolled_back()
         except GenerationUsed:
             pass  # a replay: it was read before
         except MLSError as error:
@@ -205,7 +206,7 @@ class Inbox:
                 leaf = group.member(result.sender)
                 self._conversations.save_group(conversation, result.group)
                 if leaf is not None:
-                    self._content(result.data, conversation, group.epoch, leaf.leaf)
+                    self._content(result.data, conversation, leaf.leaf)
             case ProposalReceived():
                 self._conversations.save_group(conversation, result.group)
                 self._proposal(result, conversation, group)
@@ -219,11 +220,11 @@ class Inbox:
         by = leaf_account(committer.leaf) if committer else b""
         self._commits.drop(conversation)
         if result.group is None:
-            hold = b"" if conversation.state.accepted else conversation.id
-            self._state.emit(records.RemovedEvent(conversation.id, self._state.me, by), hold=hold)
-            if conversation.state.resync and self._is_resynced(result, before):
+            if conversation.state.resync:
                 self._recovery.removed_for_resync(conversation)
                 return
+            hold = b"" if conversation.state.accepted else conversation.id
+            self._state.emit(records.RemovedEvent(conversation.id, self._state.me, by), hold=hold)
             self._mailroom.retire_address(conversation.state.address, at_once=True)
             self._conversations.close(conversation)
             return
@@ -248,7 +249,7 @@ class Inbox:
         if isinstance(result, ProposalReceived):
             self._leave_wish(result.proposal, result.sender, sender.leaf.signature_key, conversation)
         elif isinstance(result, Application):
-            self._content(result.data, conversation, epoch, sender.leaf)
+            self._content(result.data, conversation, sender.leaf)
 
     def _late_winner(self, entry: Entry, conversation: Conversation) -> None:
         known = self._tables.winners.get(entry.fence or b"")
@@ -270,8 +271,8 @@ class Inbox:
         else:
             self._state.fail("a proposal that is not taken", "nothing to do", conversation.id)
 
-    def _content(self, data: bytes, conversation: Conversation, epoch: int, leaf: object) -> None:
-        account, device = leaf_account(leaf), leaf.signature_key  # type: ignore[attr-defined,arg-type]
+    def _content(self, data: bytes, conversation: Conversation, leaf: LeafNode) -> None:
+        account, device = leaf_account(leaf), leaf.signature_key
         try:
             value = content.Content.decode(data)
         except ValueError:
@@ -356,9 +357,6 @@ class Inbox:
             state.emit(records.RequestEvent(group.group_id, inviter))
         if prekey.number == 0:
             self._commits.want(conversation, records.Intent(records.INTENT_UPDATE))
-
-    def _resync_request(self, message: bytes, conversation: Conversation) -> None:
-        self._recovery.requested(message, conversation)
 
 
 def _conversation_data(group: Group) -> ConversationData:

@@ -72,6 +72,7 @@ class Mailroom:
         """Nothing is read until it is asked for."""
         self._state = state
         self._tables = state.tables
+        self.touched = True  # whether there may be chores
 
     # Addresses.
 
@@ -111,6 +112,7 @@ class Mailroom:
         )
 
     def _put_address(self, address: bytes, record: records.Address) -> None:
+        self.touched = True
         self._tables.addresses.put(address, record.pack(), group=_purpose(record.purpose))
 
     def _change_address(self, address: bytes, **changes: object) -> None:
@@ -125,8 +127,14 @@ class Mailroom:
         stored = self._tables.account.get(b"pool")
         return records.Pool.unpack(stored) if stored else records.Pool()
 
+    def uploaded(self) -> int:
+        """Return the highest number that the relay has confirmed."""
+        waiting = [row.sort for row in self._tables.prekeys.rows(_uploaded(uploaded=False))]
+        return min([number - 1 for number in waiting if number <= self.pool().made], default=self.pool().made)
+
     def set_pool(self, **changes: object) -> None:
         """Change fields of the pool's record."""
+        self.touched = True
         self._tables.account.put(b"pool", msgspec.structs.replace(self.pool(), **changes).pack())
 
     def new_key_package(self, address: bytes) -> KeyPackageBundle:
@@ -241,6 +249,7 @@ class Mailroom:
         slot = proofs.slot_id(state.random(1)[0] % ids.BUCKETS, primitives.ed25519_public(write_seed), nonce)
         record = records.InviteSlot(write_seed, nonce, state.random(32), self.new_address(records.PURPOSE_INVITE))
         self._tables.invites.put(slot, record.pack())
+        self.touched = True
         return self._invite(slot, record).text()
 
     def _invite(self, slot: bytes, record: records.InviteSlot) -> Invite:
@@ -289,6 +298,7 @@ class Mailroom:
 
     def chores(self) -> list[Chore]:
         """Make what is missing and list what the relay does not know yet: addresses before what names them."""
+        self.touched = False
         self._replenish()
         for _ in range(self._tables.addresses.count(_purpose(records.PURPOSE_SPARE)), SPARE_ADDRESSES):
             self.new_address(records.PURPOSE_SPARE)

@@ -116,7 +116,7 @@ class Outbox:
             extensions={BASE_EXTENSION: min(state.epoch_base, record.number - 1).to_bytes(8, "big")},
         )
         protected = group.protect(value.encode(), random=self._state.random)
-        body = sealing.seal_body(conversation.tag, conversation.key, protected.message, self._state.random)
+        body = self.seal(conversation, protected.message)
         record = msgspec.structs.replace(
             record,
             epoch=group.epoch,
@@ -133,12 +133,16 @@ class Outbox:
                 sent_since_heal=state.sent_since_heal + 1,
             )
         self._tables.outbox.put(record.content_id, record.pack(), group=conversation.id, sort=order)
-        self.remember(record.sealed, conversation.id)
         return record
 
-    def remember(self, body: bytes, conversation: bytes) -> None:
-        """This body is ours: its copy in our own mailbox is no news, and an unknown one is a copy of this file."""
-        self._tables.sent.put(proofs.body_digest(body), conversation, sort=self._state.now())
+    def seal(self, conversation: Conversation, message: bytes) -> bytes:
+        """Return the body of our message in the current epoch.
+
+        It is remembered as ours: its copy in our own mailbox is no news, and an unknown one tells that this file is old.
+        """
+        body = sealing.seal_body(conversation.tag, conversation.key, message, self._state.random)
+        self._tables.sent.put(proofs.body_digest(body), conversation.id, sort=self._state.now())
+        return body
 
     def is_ours(self, body: bytes) -> bool:
         """Say whether this client made the body."""
@@ -177,10 +181,15 @@ class Outbox:
             if full and len(ready.body) <= limits.MAX_LARGE_BODY_BYTES:
                 self.ready(msgspec.structs.replace(ready, addresses=full, fence=None, not_before=now + wait))
 
-    def waiting(self) -> int | None:
-        """Return the Unix second of the earliest deposit that waits for its time, or None."""
+    def has_jobs(self) -> bool:
+        """Say whether anything may be due."""
+        return bool(self._tables.outbox.rows(limit=1) or self._tables.deposits.rows(limit=1))
+
+    def next_at(self) -> int | None:
+        """Return the Unix millisecond of the earliest deposit that waits for its time, or None."""
+        now = self._state.now()
         times = [records.Ready.unpack(row.value).not_before for row in self._tables.deposits.rows()]
-        return min(times, default=None)
+        return min((at * 1000 for at in times if at > now), default=None)
 
     def renumber(self, conversation: Conversation) -> None:
         """After joining again the numbering starts anew, also for what still waits."""

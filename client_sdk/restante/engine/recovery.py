@@ -26,7 +26,7 @@ from restante.engine.conversations import Conversation, Conversations, leaf_acco
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Outbox
 from restante.engine.state import SUITE, State
-from restante_crypto import proofs, sealing
+from restante_crypto import proofs
 from restante_crypto.mls import (
     Group,
 
@@ -60,8 +60,6 @@ class Recovery:
 
     def rolled_back(self, at_relay: int = 0) -> None:
         """This file is older than what was done with it. ``at_relay``: highest prekey number that the relay has."""
-        if any(conversation.state.resync for conversation in self._conversations.all()):
-            return  # said already
         self._state.emit(records.RolledBackEvent())
         self._mailroom.discard_prekeys(at_relay)
         self._tables.deposits.delete_group(b"")
@@ -100,9 +98,8 @@ class Recovery:
         self._mailroom.use_address(address, conversation.id)
         tag = self._mailroom.keep_bundle(bundle, -1, address, upload=False)
         message = key_package_to_message(bundle.key_package)
-        body = sealing.seal_body(conversation.tag, conversation.key, message, self._state.random)
+        body = self._outbox.seal(conversation, message)
         own = conversation.state.address
-        self._outbox.remember(body, conversation.id)
         self._outbox.ready(
             records.Ready(
                 self._state.random(ids.MESSAGE_ID_BYTES),

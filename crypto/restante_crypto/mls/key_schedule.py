@@ -64,7 +64,11 @@ def welcome_key_nonce(suite: CipherSuite, member: bytes) -> tuple[bytes, bytes]:
 
 def epoch_secrets(suite: CipherSuite, member: bytes, context: bytes) -> tuple[EpochSecrets, bytes]:
     """Return the epoch's secrets and its encryption_secret."""
-    epoch_secret = labels.expand_with_label(suite, member, b"epoch", context, suite.hash_bytes)
+    return from_epoch_secret(suite, labels.expand_with_label(suite, member, b"epoch", context, suite.hash_bytes))
+
+
+def from_epoch_secret(suite: CipherSuite, epoch_secret: bytes) -> tuple[EpochSecrets, bytes]:
+    """Return what derives from an epoch_secret: the epoch's secrets and its encryption_secret."""
 
     def derive(label: bytes) -> bytes:
         return labels.derive_secret(suite, epoch_secret, label)

@@ -42,6 +42,11 @@ class ParentNode:
         """Read one."""
         return cls(reader.opaque(), reader.opaque(), reader.vector(Reader.u32))
 
+    def hash(self, suite: CipherSuite, original_sibling_tree_hash: bytes) -> bytes:
+        """Return the parent hash of this node (section 7.9)."""
+        parts = (self.encryption_key, self.parent_hash, original_sibling_tree_hash)
+        return primitives.hash_bytes(suite.hash_name, b"".join(codec.opaque(part) for part in parts))
+
 
 Node = LeafNode | ParentNode | None
 
@@ -194,14 +199,7 @@ class RatchetTree:
         node = self._nodes[index]
         if not isinstance(node, ParentNode):
             raise ValidationError("7.9 parent hash of a blank node")
-        value = b"".join(
-            (
-                codec.opaque(node.encryption_key),
-                codec.opaque(node.parent_hash),
-                codec.opaque(self.original_tree_hash(copath_child, node.unmerged_leaves)),
-            )
-        )
-        return primitives.hash_bytes(self.suite.hash_name, value)
+        return node.hash(self.suite, self.original_tree_hash(copath_child, node.unmerged_leaves))
 
     # Changes.
 

@@ -51,18 +51,11 @@ def with_path(
     blanked = tree.with_nodes(changes)
     parent_hash = b""
     result: dict[NodeIndex, Node] = {}
-    for (node, copath_child), key in reversed(list(zip(path, keys, strict=True))):
-        result[node] = ParentNode(key, parent_hash)
-        # The copath child is not on the path: its hash in `blanked` is its hash in the new tree.
-        single = RatchetTree(tree.suite, _single(blanked, node, result[node]), blanked._hashes)  # noqa: SLF001 -- a view
-        parent_hash = single.parent_hash(node, copath_child)
+    for (index, copath_child), key in reversed(list(zip(path, keys, strict=True))):
+        node = ParentNode(key, parent_hash)
+        result[index] = node
+        parent_hash = node.hash(tree.suite, blanked.tree_hash(copath_child))  # a copath child is not on the path
     return blanked.with_nodes(result), parent_hash
-
-
-def _single(tree: RatchetTree, index: NodeIndex, node: Node) -> list[Node]:
-    nodes = list(tree._nodes)  # noqa: SLF001 -- a view of the same tree
-    nodes[index] = node
-    return nodes
 
 
 def make_path(  # noqa: PLR0913 -- the inputs of section 7.5

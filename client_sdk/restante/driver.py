@@ -1,0 +1,592 @@
+"""The driver: it moves bytes between the engine and the relay, and wakes whoever waits.
+
+Five tasks, each a loop that can be cut anywhere: receive, keep the anonymous connection, deposit, do chores, keep up.
+Commits have a task per conversation while there is something to commit. Nothing is sent before the mailbox's backlog
+has been processed on the current connection ("drain first"): an old copy of the file notices there that it is old.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import msgspec
+
+from restante.engine.engine import Due, Engine
+from restante.engine.inbox import Entry
+from restante.engine.mailroom import Chore, PutAddresses, PutPrekeys, PutSlot, RevokeAddresses
+from restante.engine.outbox import Answer, Job
+from restante.errors import Closed, NotAdmitted, Refused, RestanteError
+from restante.links import Backoff, Connection, Disconnected
+from restante_crypto.primitives import Random
+from restante_protocol import frames, limits
+from restante_protocol.connection import NumberedEntry
+from restante_protocol.errors import Code
+
+_log = logging.getLogger("restante")
+
+IN_FLIGHT: Final = 64  # deposits under way at once
+UPKEEP_SECONDS: Final = 30
+LIFETIME: Final = limits.MAX_LIFETIME
+LIST_FROM: Final = 64  # addresses; longer lists are registered once and named by a handle
+COMMIT_SPREAD: Final = 0.02  # seconds by place, after a lost fence
+RETRY_SECONDS: Final = 0.5  # after a relay that is full or unavailable
+SUSPICION_SECONDS: Final = 0.3  # held entries wait so long before their fences are asked for
+
+_RETRIED = frozenset({Code.UNAVAILABLE, Code.FULL, Code.STALE})
+T = TypeVar("T")
+
+
+class Driver:
+    """Runs an engine against its relay.
+
+    Attributes:
+        changed: called in the event loop when the application may have something to read.
+        connection_changed: called with True or False after the first connection.
+        replaced: called when another connection took the mailbox.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        executor: ThreadPoolExecutor,
+        session: aiohttp.ClientSession,
+        url: str,
+        *,
+        random_bytes: Random,
+        admission: bytes,
+    ) -> None:
+        """Nothing runs until ``start``."""
+        self._engine = engine
+        self._executor = executor
+        self._session = session
+        self._url = url
+        self._random = random_bytes
+        self._admission = admission
+        self.changed: Callable[[], None] = lambda: None
+        self.connection_changed: Callable[[bool], None] = lambda _connected: None
+        self.replaced: Callable[[], None] = lambda: None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._committing: dict[bytes, asyncio.Task[None]] = {}
+        self._receiver: Connection | None = None
+        self._sender: Connection | None = None
+        self._owner: frames.Subscribed | None = None
+        self._drained = asyncio.Event()
+        self._sending = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self._deposit_wake = asyncio.Event()
+        self._chores_wake = asyncio.Event()
+        self._chores_lock = asyncio.Lock()
+        self._upkeep_wake = asyncio.Event()
+        self._waiters: dict[bytes, asyncio.Future[None]] = {}
+        self._busy: dict[bytes, asyncio.Task[None]] = {}
+        self._answers: list[Answer] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._suspicion: asyncio.TimerHandle | None = None
+        self._lists: dict[tuple[bytes, ...], int] = {}
+        self._lists_of: Connection | None = None
+        self._failure: BaseException | None = None
+        self._jitter = random.Random(int.from_bytes(random_bytes(8), "big"))  # noqa: S311 -- spreads load, no secret
+
+    # Life.
+
+    def start(self) -> None:
+        """Start the tasks."""
+        for loop in (self._receive_forever, self._send_forever, self._deposit_forever, self._chores_forever):
+            self._spawn(loop())
+        self._spawn(self._upkeep_forever())
+
+    async def stop(self) -> None:
+        """End all tasks; what waits gets Closed."""
+        self._fail(Closed("the client is closed"))
+        if self._timer:
+            self._timer.cancel()
+        if self._suspicion:
+            self._suspicion.cancel()
+        tasks = [*self._tasks, *self._committing.values(), *self._busy.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in (self._receiver, self._sender):
+            if connection is not None:
+                await connection.close()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(self._guarded(coroutine))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except RestanteError as error:
+            self._fail(error)
+        except Exception as error:  # our defect: whoever waits shall hear of it
+            _log.exception("a task of the client ended")
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+        for waiter in self._waiters.values():
+            if not waiter.done():
+                waiter.set_exception(self._failure)
+                waiter.exception()  # whoever awaits it sees it; nobody may
+        self._drained.set()
+        self._sending.set()
+        task = asyncio.ensure_future(self._notify())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self.changed()
+
+    def check(self) -> None:
+        """Raise what ended this driver, if anything did."""
+        if self._failure is not None:
+            raise self._failure
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """Call the engine in its thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+
+    async def do(self, function: Callable[..., T], *args: object) -> T:
+        """Call the engine, then wake whoever has something to do."""
+
+        def call() -> tuple[T, Due]:
+            return function(*args), self._engine.due()
+
+        result, due = await self.run(call)
+        self._wake(due)
+        return result
+
+    def _wake(self, due: Due) -> None:
+        if due.deposits:
+            self._deposit_wake.set()
+        for conversation in due.commits:
+            if conversation not in self._committing:
+                task = asyncio.ensure_future(self._guarded(self._commit(conversation)))
+                self._committing[conversation] = task
+                task.add_done_callback(lambda _task, key=conversation: self._committing.pop(key, None))
+        if due.chores:
+            self._chores_wake.set()
+        if due.wait is not None:
+            if self._timer:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(due.wait, self._tick)
+        if due.held and self._suspicion is None:
+            self._suspicion = asyncio.get_running_loop().call_later(SUSPICION_SECONDS, self._suspect)
+        if due.events:
+            self.changed()
+        task = asyncio.ensure_future(self._notify())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._spawn(self._look())
+
+    async def _look(self) -> None:
+        self._wake(await self.run(self._engine.due))
+
+    async def _notify(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until the condition holds; it is looked at after each step of the client."""
+        while True:
+            self.check()
+            if await condition():
+                return
+            async with self._progress:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._progress.wait(), 1)
+
+    # Receiving.
+
+    async def _receive_forever(self) -> None:
+        backoff = Backoff(self._jitter)
+        seen = False
+        while True:
+            try:
+                connection = await self._connect(frames.ROLE_RECEIVER)
+                try:
+                    await self._subscribe(connection)
+                    self._receiver = connection
+                    if seen:
+                        self.connection_changed(True)
+                    seen = True
+                    backoff.reset()
+                    if await self._read(connection):
+                        return
+                finally:
+                    self._receiver = None
+                    self._drained.clear()
+                    await connection.close()
+                    if seen:
+                        self.connection_changed(False)
+            except (Disconnected, aiohttp.ClientError, OSError, TimeoutError):
+                pass
+            except Refused as error:
+                if error.code not in _RETRIED:
+                    raise
+            await asyncio.sleep(backoff.next())
+
+    async def _connect(self, role: int) -> Connection:
+        connection = await Connection.connect(
+            self._session, self._url, role, random=self._random, relay_key=self._engine.relay_key
+        )
+        try:
+            await self.run(self._engine.pin_relay, connection.relay_key)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _subscribe(self, connection: Connection) -> None:
+        engine = self._engine
+        try:
+            await connection.request(
+                lambda request: engine.open_frame(request, connection.client_nonce, connection.relay_nonce)
+            )
+        except Refused as error:
+            if error.code != Code.NO_MAILBOX:
+                raise
+            await self._register(connection)
+        wanted = await self.run(engine.subscribe_frame, 0)
+        answer = await connection.request(lambda request: msgspec.structs.replace(wanted, request=request))
+        if not isinstance(answer, frames.Subscribed):
+            raise Disconnected
+        self._owner = answer
+        await self.do(engine.subscribed, answer)
+
+    async def _register(self, connection: Connection) -> None:
+        admission = self._engine.receipt or self._admission
+        try:
+            answer = await connection.request(lambda request: frames.Create(request, admission))
+        except Refused as error:
+            if error.code == Code.NOT_ADMITTED:
+                raise NotAdmitted("the relay takes no new mailbox without a valid invite code") from error
+            raise
+        if not isinstance(answer, frames.Created):
+            raise Disconnected
+        await self.run(self._engine.registered, answer.receipt)
+
+    async def _read(self, connection: Connection) -> bool:
+        """Process what comes; True if another connection took the mailbox."""
+        while True:
+            entries: list[Entry] = []
+            for push in await connection.next_batch():
+                match push:
+                    case NumberedEntry(sequence=sequence, entry=entry):
+                        entries.append(Entry(sequence, entry.message_id, entry.body, entry.fence))
+                    case frames.Drained():
+                        await self._take(connection, entries)
+                        entries = []
+                        await self.do(self._engine.drained, push.sequence)
+                        self._drained.set()
+                        self._upkeep_wake.set()
+                        self._chores_wake.set()
+                        self._deposit_wake.set()
+                        await self._look()
+                    case frames.PrekeysLow():
+                        await self.do(self._engine.prekeys_low, push.left)
+                    case frames.Error(code=Code.REPLACED):
+                        self.replaced()
+                        self._fail(Closed("another connection took this mailbox"))
+                        return True
+                    case frames.Error():
+                        raise Disconnected
+            await self._take(connection, entries)
+
+    async def _take(self, connection: Connection, entries: Sequence[Entry]) -> None:
+        if not entries or self._owner is None:
+            return
+        await self.do(self._engine.receive, entries)
+        position = await self.run(self._engine.position)
+        connection.send(frames.Ack(self._owner.owner_token, self._owner.incarnation, position.cursor, []))
+
+    async def drained(self) -> None:
+        """Wait until all that the relay holds now has been processed."""
+        while True:
+            receiver = await self._ready_receiver()
+            try:
+                status = await receiver.request(frames.Status)
+            except Disconnected:
+                continue
+            if isinstance(status, frames.MailboxStatus):
+                break
+
+        async def reached() -> bool:
+            return (await self.run(self._engine.position)).cursor >= status.sequence
+
+        await self.until(reached)
+
+    async def _ready_receiver(self) -> Connection:
+        while True:
+            self.check()
+            await self._drained.wait()
+            self.check()
+            if self._receiver is not None:
+                return self._receiver
+            await asyncio.sleep(0)
+
+    # The anonymous connection.
+
+    async def _send_forever(self) -> None:
+        backoff = Backoff(self._jitter)
+        while True:
+            try:
+                connection = await self._connect(frames.ROLE_SENDER)
+                try:
+                    self._sender = connection
+                    self._sending.set()
+                    self._deposit_wake.set()
+                    backoff.reset()
+                    while True:
+                        await connection.next_batch()
+                finally:
+                    self._sender = None
+                    self._sending.clear()
+                    await connection.close()
+            except (Disconnected, aiohttp.ClientError, OSError, TimeoutError):
+                pass
+            await asyncio.sleep(backoff.next())
+
+    async def sender(self) -> Connection:
+        """Return the anonymous connection, once the mailbox is drained."""
+        while True:
+            self.check()
+            await self._drained.wait()
+            await self._sending.wait()
+            self.check()
+            if self._sender is not None and self._receiver is not None:
+                return self._sender
+            await asyncio.sleep(0)
+
+    async def ask(self, build: Callable[[int], frames.ClientFrame]) -> frames.RelayFrame:
+        """Ask over the anonymous connection, again after each loss of it. Raises Refused."""
+        while True:
+            connection = await self.sender()
+            try:
+                return await connection.request(build)
+            except Disconnected:
+                await asyncio.sleep(0)
+            except Refused as error:
+                if error.code != Code.UNAVAILABLE:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+
+    # Depositing.
+
+    async def _deposit_forever(self) -> None:
+        while True:
+            await self._deposit_wake.wait()
+            self._deposit_wake.clear()
+            connection = await self.sender()
+            if self._answers:
+                await self._settle()
+            room = IN_FLIGHT - len(self._busy)
+            if room <= 0:
+                continue
+            for job in await self.run(self._engine.jobs, frozenset(self._busy), room):
+                task = asyncio.ensure_future(self._guarded(self._deposit(connection, job)))
+                self._busy[job.key] = task
+                task.add_done_callback(lambda _task, key=job.key: self._busy.pop(key, None))
+
+    async def _deposit(self, connection: Connection, job: Job) -> None:
+        try:
+            answer = await self._request_deposit(connection, job)
+        except Disconnected:
+            return
+        except Refused as error:
+            if error.code in _RETRIED:
+                await asyncio.sleep(RETRY_SECONDS)
+            elif error.code == Code.CONFLICT:
+                self._answers.append(Answer(job.key, ()))
+            else:
+                await self.do(self._engine.rejected, job.key)
+            self._deposit_wake.set()
+            return
+        self._answers.append(Answer(job.key, answer.failed))
+        self._deposit_wake.set()
+
+    async def _settle(self) -> None:
+        answers, self._answers = self._answers, []
+        await self.do(self._engine.answered, answers)
+        for answer in answers:
+            waiter = self._waiters.pop(answer.key, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+            self._busy.pop(answer.key, None)
+
+    async def _request_deposit(self, connection: Connection, job: Job) -> frames.Deposited:
+        to: list[bytes] | int = job.addresses
+        if len(job.addresses) >= LIST_FROM:
+            to = await self._list(connection, tuple(job.addresses))
+        flags = frames.FLAG_LARGE if job.large else 0
+        answer = await connection.request(
+            lambda request: frames.Deposit(request, job.message_id, to, job.body, LIFETIME, job.fence, flags)
+        )
+        if not isinstance(answer, frames.Deposited):
+            raise Disconnected
+        return answer
+
+    async def _list(self, connection: Connection, addresses: tuple[bytes, ...]) -> int:
+        if self._lists_of is not connection:
+            self._lists, self._lists_of = {}, connection
+        handle = self._lists.get(addresses)
+        if handle is None:
+            if len(self._lists) >= limits.MAX_LISTS:
+                handle = self._lists.pop(next(iter(self._lists)))
+            else:
+                handle = len(self._lists)
+            self._lists[addresses] = handle
+            await connection.request(lambda request: frames.ListPut(request, handle, list(addresses)))
+        return handle
+
+    def waiter(self, key: bytes) -> asyncio.Future[None]:
+        """Return what is done when this deposit is accepted."""
+        self.check()
+        return self._waiters.setdefault(key, asyncio.get_running_loop().create_future())
+
+    async def deposited(self, keys: Sequence[bytes]) -> None:
+        """Wait until these deposits are accepted (or were before)."""
+        for key in keys:
+            waiter = self.waiter(key)
+            if not await self.run(self._engine.is_queued, key):
+                self._waiters.pop(key, None)
+                continue
+            await asyncio.shield(waiter)
+
+    def wake_deposits(self) -> None:
+        """There is something to deposit."""
+        self._deposit_wake.set()
+
+    # Committing.
+
+    async def _commit(self, conversation: bytes) -> None:
+        lost = 0
+        while True:
+            connection = await self.sender()
+            job = await self.run(self._engine.prepare_commit, conversation)
+            if job is None or job.fence is None:
+                await self._notify()
+                return
+            try:
+                answer = await self._request_deposit(connection, job)
+            except Disconnected:
+                await asyncio.sleep(0)
+                continue
+            except Refused as error:
+                if error.code == Code.CONFLICT:
+                    lost += 1
+                    await self._follow(job.fence)
+                    place = await self.run(self._engine.place, conversation)
+                    await asyncio.sleep(COMMIT_SPREAD * place * self._jitter.random())
+                elif error.code in _RETRIED:
+                    await asyncio.sleep(RETRY_SECONDS)
+                else:
+                    raise
+                continue
+            await self.do(self._engine.commit_won, conversation, job.message_id, answer.failed)
+
+    async def _follow(self, fence: bytes) -> bool:
+        """Fetch and process who won a fence; False if nobody has."""
+        try:
+            winner = await self.ask(lambda request: frames.FenceGet(request, fence))
+        except Refused:
+            return False
+        if not isinstance(winner, frames.Fence):
+            return False
+        await self.do(self._engine.fence_winner, fence, winner.message_id, winner.body)
+        return True
+
+    def _suspect(self) -> None:
+        self._suspicion = None
+        self._spawn(self._ask_fences())
+
+    async def _ask_fences(self) -> None:
+        """Something does not open: a Commit may have passed this client by. Ask who won the fences it waits for."""
+        followed = True
+        while followed:
+            followed = False
+            for fence in await self.run(self._engine.suspect_fences):
+                followed |= await self._follow(fence)
+
+    async def committed(self, intents: Sequence[bytes]) -> None:
+        """Wait until a winning Commit has these intents and the relay holds its Welcomes."""
+
+        async def done() -> bool:
+            return not await self.run(lambda: any(self._engine.is_wanted(intent) for intent in intents))
+
+        await self._look()
+        await self.until(done)
+        await self.deposited(await self.run(self._engine.welcomes_of, intents))
+
+    # Chores.
+
+    async def _chores_forever(self) -> None:
+        while True:
+            await self._chores_wake.wait()
+            self._chores_wake.clear()
+            await self.settled()
+
+    async def settled(self) -> None:
+        """Do all chores that are due now."""
+        while True:
+            receiver = await self._ready_receiver()
+            async with self._chores_lock:
+                try:
+                    chores = await self.run(self._engine.chores)
+                    if not chores:
+                        return
+                    for chore in chores:
+                        await self._chore(receiver, chore)
+                        await self.run(self._engine.chore_done, chore)
+                except Disconnected:
+                    await asyncio.sleep(0)
+                except Refused as error:
+                    if error.code not in _RETRIED and error.code != Code.CONFLICT:
+                        raise
+                    await asyncio.sleep(RETRY_SECONDS)
+
+    async def _chore(self, receiver: Connection, chore: Chore) -> None:
+        match chore:
+            case PutAddresses(addresses=specs):
+                await receiver.request(lambda request: frames.AddressPut(request, specs))
+            case RevokeAddresses(addresses=addresses):
+                await receiver.request(lambda request: frames.AddressRevoke(request, addresses))
+            case PutPrekeys():
+                await receiver.request(
+                    lambda request: frames.PrekeysPut(
+                        request, chore.suite, chore.first, chore.packages, chore.last_resort, chore.replace
+                    )
+                )
+            case PutSlot(slot=slot):
+                await self._put_slot(slot)
+
+    async def _put_slot(self, slot: bytes) -> None:
+        version = 0
+        try:
+            stored = await self.ask(lambda request: frames.SlotGet(request, slot))
+            if isinstance(stored, frames.Slot):
+                version = stored.version
+        except Refused as error:
+            if error.code != Code.NOT_FOUND:
+                raise
+        frame = await self.run(self._engine.slot_frame, slot, version, 0)
+        await self.ask(lambda request: msgspec.structs.replace(frame, request=request))
+
+    # Upkeep.
+
+    async def _upkeep_forever(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._upkeep_wake.wait(), UPKEEP_SECONDS)
+            self._upkeep_wake.clear()
+            await self.do(self._engine.upkeep)
+

@@ -1,0 +1,526 @@
+"""The engine: what a client knows and decides, without network and without waiting.
+
+All methods run in one worker thread, each in one transaction of the client's file: what it returns has happened, and
+bytes that leave are in the file before. The shell calls, sends what comes out, and calls again.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+from restante import content
+from restante.account import (
+    CONVERSATION_EXTENSION,
+    ConversationData,
+    account_id,
+    account_key,
+    authenticate,
+    capabilities,
+    credential,
+    leaf_extensions,
+)
+from restante.engine import records
+from restante.engine.commits import Commits
+from restante.engine.conversations import Conversation, Conversations, View, leaf_account
+from restante.engine.inbox import Entry, Inbox
+from restante.engine.mailroom import Chore, Mailroom
+from restante.engine.outbox import Answer, Job, Outbox
+from restante.engine.recovery import Recovery
+from restante.engine.state import SUITE, State
+from restante.errors import ConversationError, InviteError, MessageTooLarge, NotAMember, MAX_CONTENT_BYTES, RelayChanged
+from restante.file import ClientFile
+from restante.invites import Invite, Manifest, ManifestDevice, open_manifest, open_prekey
+from restante_crypto import primitives, proofs
+from restante_crypto.mls import (
+    CredentialError,
+    Extension,
+    Group,
+    KeyPackage,
+    MLSError,
+    Remove,
+    validate_key_package,
+)
+from restante_protocol import frames, ids
+
+GROUP_ID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What there is to do after a call: the shell wakes the task for it.
+
+    Attributes:
+        deposits: contents or ready deposits wait.
+        commits: conversations with something to commit.
+        chores: something may have to be registered at the relay.
+        events: the application has something to read.
+        held: entries wait that nothing opens.
+        wait: seconds until something delayed is due, or None.
+    """
+
+    deposits: bool
+    commits: tuple[bytes, ...]
+    chores: bool
+    events: bool
+    held: bool
+    wait: float | None
+
+
+class Engine:
+    """One account's state and rules over its file."""
+
+    def __init__(self, file: ClientFile, relay_url: str, *, random: primitives.Random, clock: Callable[[], int]) -> None:
+        """Load what the file holds; a new file becomes a new account."""
+        self._file = file
+        self._state = State(file, relay_url, random=random, clock=clock)
+        self._tables = self._state.tables
+        self._conversations = Conversations(self._state)
+        self._mailroom = Mailroom(self._state)
+        self._outbox = Outbox(self._state, self._conversations)
+        self._commits = Commits(self._state, self._conversations, self._mailroom, self._outbox)
+        self._recovery = Recovery(self._state, self._conversations, self._mailroom, self._outbox, self._commits)
+        self._inbox = Inbox(
+            self._state, self._conversations, self._mailroom, self._outbox, self._commits, self._recovery
+        )
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        passphrase: str | bytes,
+        relay_url: str,
+        *,
+        random: primitives.Random,
+        clock: Callable[[], int],
+    ) -> Self:
+        """Open or create the client's file.
+
+        Raises:
+            WrongPassphrase, AlreadyOpen, FileDamaged: see ``restante.errors``.
+        """
+        file = ClientFile.open(path, passphrase, random=random, tables=records.TABLES)
+        try:
+            return cls(file, relay_url, random=random, clock=clock)
+        except BaseException:
+            file.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def account_id(self) -> str:
+        """The account's id."""
+        return self._state.my_id
+
+    def views(self) -> dict[str, View]:
+        """Return what the application sees of the conversations. May be read from any thread."""
+        return self._conversations.views
+
+    # The relay.
+
+    @property
+    def relay_key(self) -> bytes | None:
+        """The relay's pinned key, or None before the first connection."""
+        return self._state.account.relay_key or None
+
+    def pin_relay(self, relay_key: bytes) -> None:
+        """Remember the relay's key at the first connection. Raises RelayChanged for another one later."""
+        account = self._state.account
+        if account.relay_key and account.relay_key != relay_key:
+            raise RelayChanged("the relay has another key than the one this file knows")
+        if not account.relay_key:
+            with self._state.transaction():
+                self._state.set_account(msgspec.structs.replace(account, relay_key=relay_key))
+
+    def open_frame(self, request: int, client_nonce: bytes, relay_nonce: bytes) -> frames.Open:
+        """Return the proof for this connection."""
+        state = self._state
+        signed = proofs.open_message(state.account.relay_key, state.mailbox, client_nonce, relay_nonce)
+        return frames.Open(
+            request=request,
+            mailbox=state.mailbox,
+            receive_key=state.receive_key,
+            id_nonce=state.account.mailbox_nonce,
+            signature=primitives.ed25519_sign(state.account.receive_seed, signed),
+        )
+
+    @property
+    def receipt(self) -> bytes:
+        """The relay's admission receipt, empty before the first registration."""
+        return self._state.account.receipt
+
+    def registered(self, receipt: bytes) -> None:
+        """The relay has created the mailbox: everything of it is to be registered."""
+        with self._state.transaction():
+            self._state.set_account(msgspec.structs.replace(self._state.account, receipt=receipt))
+            self._mailroom.register_again()
+
+    def subscribe_frame(self, request: int) -> frames.Subscribe:
+        """Return the subscription to ask for."""
+        position, pool = self._state.position, self._mailroom.pool()
+        return frames.Subscribe(
+            request=request,
+            incarnation=position.incarnation,
+            seen=position.cursor,
+            pools=[frames.PoolState(SUITE, self._mailroom.uploaded(), pool.used)],
+        )
+
+    def subscribed(self, answer: frames.Subscribed) -> None:
+        """Compare what the relay says with the file: either of them may be older than it should."""
+        with self._state.transaction():
+            position = self._state.position
+            pool = next((pool for pool in answer.pools if pool.suite == SUITE), None)
+            self._mailroom.set_pool(left=pool.left if pool else 0)
+            if position.incarnation and position.incarnation != answer.incarnation:
+                self._state.set_position(records.Position(answer.incarnation, 0))
+                self._recovery.new_incarnation()
+                self._mailroom.set_pool(left=pool.left if pool else 0)
+            elif not position.incarnation:
+                self._state.set_position(records.Position(answer.incarnation, 0))
+                if answer.acknowledged:
+                    self._roll_back(answer.acknowledged, pool)
+            elif answer.acknowledged > position.cursor:
+                self._roll_back(answer.acknowledged, pool)
+
+    def _roll_back(self, acknowledged: int, pool: frames.PoolCount | None) -> None:
+        self._state.set_position(msgspec.structs.replace(self._state.position, cursor=acknowledged))
+        self._recovery.rolled_back(pool.uploaded if pool else 0)
+
+    def position(self) -> records.Position:
+        """Return how far the mailbox is processed."""
+        return self._state.position
+
+    def prekeys_low(self, left: int) -> None:
+        """The relay's pool runs low."""
+        with self._state.transaction():
+            self._mailroom.set_pool(left=left)
+
+    def drained(self, sequence: int) -> None:
+        """The backlog up to this sequence has been processed."""
+        position = self._state.position
+        if sequence > position.cursor:
+            with self._state.transaction():
+                self._state.set_position(msgspec.structs.replace(position, cursor=sequence))
+
+    def receive(self, entries: Sequence[Entry]) -> None:
+        """Process entries of the mailbox, in order; afterwards they may be acknowledged up to the last."""
+        try:
+            self._receive(entries)
+        except Exception:
+            if len(entries) == 1:
+                with self._state.transaction():
+                    self._state.fail("an error in this client", "report it: this is a defect, and no data of yours")
+                    self._advance(entries[0])
+                return
+            for entry in entries:
+                self.receive([entry])
+        self._checkpoint()
+
+    def _receive(self, entries: Sequence[Entry]) -> None:
+        with self._state.transaction():
+            for entry in entries:
+                before = self._conversations.epoch_changed
+                self._conversations.epoch_changed = False
+                self._inbox.process(entry)
+                if self._conversations.epoch_changed:
+                    self._inbox.retry_held()
+                self._conversations.epoch_changed |= before
+                self._advance(entry)
+
+    def _advance(self, entry: Entry) -> None:
+        if entry.sequence > self._state.position.cursor:
+            self._state.set_position(msgspec.structs.replace(self._state.position, cursor=entry.sequence))
+
+    def _checkpoint(self) -> None:
+        if self._conversations.epoch_changed:
+            self._conversations.epoch_changed = False
+            self._file.checkpoint()
+
+    def due(self) -> Due:
+        """Say what there is to do."""
+        now = self._state.clock()
+        later = [at for at in (self._commits.next_intent_at(), self._outbox.next_at()) if at is not None and at > now]
+        return Due(
+            deposits=self._outbox.has_jobs(),
+            commits=tuple(self._commits.wanted()),
+            chores=self._mailroom.touched,
+            events=bool(self._tables.events.rows(b"", limit=1)),
+            held=bool(self._tables.held.rows(limit=1)),
+            wait=(min(later) - now) / 1000 if later else None,
+        )
+
+    # Invites.
+
+    def new_invite(self) -> str:
+        """Make an invite. It works once the chores that it causes are done."""
+        with self._state.transaction():
+            return self._mailroom.new_invite()
+
+    def chores(self) -> list[Chore]:
+        """Return what is to be registered at the relay, in this order."""
+        with self._state.transaction():
+            return self._mailroom.chores()
+
+    def chore_done(self, chore: Chore) -> None:
+        """The relay has confirmed the chore."""
+        with self._state.transaction():
+            self._mailroom.done(chore)
+
+    def slot_frame(self, slot: bytes, stored_version: int, request: int) -> frames.SlotPut:
+        """Return the request for a PutSlot chore."""
+        return self._mailroom.slot_frame(slot, stored_version, request)
+
+    def read_invite(self, text: str) -> Invite:
+        """Parse an invite. Raises InviteError."""
+        invite = Invite.parse(text)
+        if invite.relay_key != self._state.account.relay_key:
+            raise InviteError("the invite leads to another relay; conversations across relays are not supported yet")
+        if invite.account == self._state.me:
+            raise InviteError("this invite is this account's own")
+        return invite
+
+    def read_manifest(self, invite: Invite, body: bytes) -> Manifest:
+        """Open an invite's manifest. Raises InviteError."""
+        stored = self._tables.contacts.get(b"manifest" + invite.slot)
+        seen = int.from_bytes(stored, "big") if stored else 0
+        manifest = open_manifest(body, invite, now=self._state.now(), seen_version=seen)
+        with self._state.transaction():
+            self._tables.contacts.put(b"manifest" + invite.slot, manifest.version.to_bytes(8, "big"))
+        return manifest
+
+    def read_prekey(self, invite: Invite, device: ManifestDevice, package: bytes) -> KeyPackage:
+        """Open and check a claimed package: the invited account's, this device's. Raises InviteError."""
+        try:
+            key_package = KeyPackage.parse(open_prekey(device.prekey_key, package))
+            validate_key_package(key_package, SUITE, now=self._state.now())
+            authenticate(key_package.leaf_node, None)
+        except (MLSError, CredentialError) as error:
+            raise InviteError("the relay handed out a KeyPackage that fails its checks") from error
+        leaf = key_package.leaf_node
+        if leaf_account(leaf) != invite.account or leaf.signature_key != device.signature_key:
+            raise InviteError("the relay handed out a KeyPackage of somebody else")
+        return key_package
+
+    # Conversations.
+
+    def create(self, title: str | None, packages: Sequence[KeyPackage]) -> tuple[str, list[bytes]]:
+        """Create a conversation of this account and want the others added; return its id and the intents."""
+        state = self._state
+        with state.transaction():
+            address = self._mailroom.spare_address()
+            if address is None:
+                raise ConversationError("no address is registered yet")
+            data = ConversationData(
+                relay_url=state.account.relay_url,
+                relay_key=state.account.relay_key,
+                title=title,
+                created=state.now(),
+            )
+            group = Group.create(
+                SUITE,
+                state.random(GROUP_ID_BYTES),
+                signer=state.signer,
+                credential=credential(state.me),
+                capabilities=capabilities((SUITE,)),
+                leaf_extensions=leaf_extensions(self._mailroom.leaf(address)),
+                extensions=(Extension(CONVERSATION_EXTENSION, data.encode()),),
+                random=state.random,
+            )
+            self._mailroom.use_address(address, group.group_id)
+            record = records.ConversationState(
+                title=title, inviter=state.me, address=address, healed_at=state.now()
+            )
+            conversation = self._conversations.add(group, record)
+            return conversation.id.hex(), [self._want_add(conversation, package) for package in packages]
+
+    def add(self, conversation_id: str, packages: Sequence[KeyPackage]) -> list[bytes]:
+        """Want these devices added; return the intents."""
+        conversation = self._member(conversation_id)
+        with self._state.transaction():
+            return [self._want_add(conversation, package) for package in packages]
+
+    def _want_add(self, conversation: Conversation, package: KeyPackage) -> bytes:
+        account = leaf_account(package.leaf_node)
+        self._state.add_contact(account)
+        intent = records.Intent(
+            records.INTENT_ADD,
+            account=account,
+            signature_key=package.leaf_node.signature_key,
+            key_package=package.encode(),
+        )
+        return self._commits.want(conversation, intent)
+
+    def remove(self, conversation_id: str, account: str) -> bytes:
+        """Want an account removed; return the intent. Raises NotAMember."""
+        conversation = self._member(conversation_id)
+        if account not in conversation.view().members:
+            raise NotAMember("this account is not in the conversation")
+        if account == self.account_id:
+            raise ConversationError("nobody removes themselves: leave the conversation")
+        with self._state.transaction():
+            return self._commits.want(
+                conversation, records.Intent(records.INTENT_REMOVE, account=account_key(account))
+            )
+
+    def update_keys(self, conversation_id: str) -> bytes:
+        """Want a Commit that heals; return the intent."""
+        conversation = self._member(conversation_id)
+        with self._state.transaction():
+            return self._commits.want(conversation, records.Intent(records.INTENT_UPDATE))
+
+    def leave(self, conversation_id: str) -> bytes | None:
+        """Tell the members to remove this account; return the deposit's key (None if nobody else is there)."""
+        conversation = self._member(conversation_id)
+        state = self._state
+        with state.transaction():
+            group = conversation.current
+            key = None
+            if len(group.members) > 1 and not conversation.state.resync:
+                proposed = group.propose(Remove(group.own_index), random=state.random)
+                self._conversations.save_group(conversation, proposed.group)
+                body = self._outbox.seal(conversation, proposed.message)
+                others = [address for address in conversation.addresses() if address != conversation.state.address]
+                key = self._outbox.ready(records.Ready(state.random(ids.MESSAGE_ID_BYTES), others, body))
+            self._mailroom.retire_address(conversation.state.address, at_once=True)
+            self._conversations.close(conversation)
+        self._checkpoint()
+        return key
+
+    def accept(self, conversation_id: str) -> None:
+        """Take up a conversation that a stranger started."""
+        conversation = self._conversations.get(bytes.fromhex(conversation_id))
+        if conversation is None or conversation.state.accepted:
+            return
+        with self._state.transaction():
+            self._outbox.accept(conversation)
+
+    def _member(self, conversation_id: str) -> Conversation:
+        conversation = self._conversations.get(bytes.fromhex(conversation_id))
+        if conversation is None or conversation.group is None or not conversation.state.active:
+            raise NotAMember("this account is not in the conversation (any more)")
+        return conversation
+
+    def is_wanted(self, intent_id: bytes) -> bool:
+        """Say whether an intent is still open: not in a winning Commit, not found needless, not dropped."""
+        return self._commits.is_wanted(intent_id)
+
+    def welcomes_of(self, intent_ids: Sequence[bytes]) -> list[bytes]:
+        """Return the keys of the Welcomes, still undelivered, of the Commit that fulfilled these intents."""
+        keys = {key for intent in intent_ids for key in self._commits.welcomes.pop(intent, [])}
+        return [key for key in keys if self._tables.deposits.get(key) is not None]
+
+    # Sending.
+
+    def submit(self, messages: Sequence[tuple[str, str | bytes, bytes | None]]) -> list[bytes | Exception]:
+        """Queue contents in this order: (conversation id, text or bytes, content id replied to); return content ids."""
+        results: list[bytes | Exception] = []
+        with self._state.transaction():
+            for conversation_id, data, in_reply_to in messages:
+                body = data.encode() if isinstance(data, str) else bytes(data)
+                kind = content.TEXT if isinstance(data, str) else content.BYTES
+                if len(body) > MAX_CONTENT_BYTES:
+                    results.append(MessageTooLarge(f"{len(body)} bytes; at most {MAX_CONTENT_BYTES}"))
+                    continue
+                try:
+                    conversation = self._member(conversation_id)
+                except NotAMember as error:
+                    results.append(error)
+                    continue
+                results.append(self._outbox.submit(conversation, kind, body, in_reply_to))
+        return results
+
+    def message_id(self, conversation_id: str, content_id: bytes) -> str:
+        """Return what Receipt.id and Message.id say for a content of this account."""
+        return content.message_id(bytes.fromhex(conversation_id), self._state.me, content_id)
+
+    def is_queued(self, key: bytes) -> bool:
+        """Say whether a content or ready deposit still waits."""
+        return self._tables.outbox.get(key) is not None or self._tables.deposits.get(key) is not None
+
+    def jobs(self, busy: Collection[bytes], room: int) -> list[Job]:
+        """Return deposits that can leave now, their bytes stored."""
+        with self._state.transaction():
+            return self._outbox.jobs(busy, room)
+
+    def answered(self, answers: Sequence[Answer]) -> None:
+        """The relay has accepted these deposits."""
+        with self._state.transaction():
+            self._outbox.answered(answers)
+
+    def rejected(self, key: bytes) -> None:
+        """The relay will never take this deposit: give it up."""
+        with self._state.transaction():
+            self._tables.outbox.delete(key)
+            self._tables.deposits.delete(key)
+            self._state.fail("the relay refused a deposit", "report it: this is a defect")
+
+    # Commits.
+
+    def prepare_commit(self, conversation_id: bytes) -> Job | None:
+        """Return the Commit to deposit under its fence, or None if nothing is wanted (any more)."""
+        conversation = self._conversations.get(conversation_id)
+        if conversation is None:
+            return None
+        with self._state.transaction():
+            return self._commits.prepare(conversation)
+
+    def commit_won(self, conversation_id: bytes, message_id: bytes, failed: Sequence[tuple[int, int]]) -> None:
+        """The relay has accepted our Commit. ``failed`` indexes learn of it by fetching their fence."""
+        del failed  # gone: nobody is there; full: that member asks the fence when something does not open
+        conversation = self._conversations.get(conversation_id)
+        if conversation is None or conversation.group is None:
+            return
+        with self._state.transaction():
+            if self._commits.won(conversation, message_id):
+                self._inbox.retry_held()
+        self._checkpoint()
+
+    def fence_winner(self, fence: bytes, message_id: bytes, body: bytes) -> None:
+        """The relay says who won this fence: process it as if it had been delivered."""
+        with self._state.transaction():
+            if fence in self._conversations.fences:
+                self._inbox.process(Entry(0, message_id, body, fence))
+                self._inbox.retry_held()
+        self._checkpoint()
+
+    def place(self, conversation_id: bytes) -> int:
+        """Return our place among the members of a conversation."""
+        conversation = self._conversations.get(conversation_id)
+        return self._commits.place(conversation) if conversation and conversation.group else 0
+
+    def suspect_fences(self) -> list[bytes]:
+        """Return the fences to ask the relay for: held entries may be of an epoch whose Commit never came."""
+        if not self._tables.held.rows(limit=1):
+            return []
+        return list(self._conversations.fences)
+
+    # Events.
+
+    def next_event(self) -> tuple[int, records.StoredEvent] | None:
+        """Return the oldest event that is not handled."""
+        rows = self._tables.events.rows(b"", limit=1)
+        return (rows[0].sort, records.unpack_event(rows[0].value)) if rows else None
+
+    def handled(self, number: int) -> None:
+        """The application has handled this event."""
+        with self._state.transaction():
+            self._tables.events.delete(number.to_bytes(8, "big"))
+
+    # Upkeep.
+
+    def upkeep(self) -> None:
+        """What time brings: keys to delete, groups to heal, entries to give up, requests to repeat."""
+        with self._state.transaction():
+            self._conversations.prune()
+            self._mailroom.prune()
+            self._outbox.prune()
+            self._recovery.prune()
+            self._recovery.ask()
+            self._commits.heal()
+            self._inbox.give_up_held()
+        self._checkpoint()

@@ -1,0 +1,185 @@
+"""What happens to a client, as values: what ``client.events()`` yields and ``client.on`` handlers get.
+
+An event is handled when the next one is requested, when its handler returns, when its ``accept`` or ``reply`` returns,
+or when the client closes without an exception. Until then it is in the client's file, and comes again with the same id
+after a crash. ``Replaced`` and ``ConnectionChanged`` are about this process alone and are not kept.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from restante.conversation import Conversation, Receipt
+
+__all__ = [
+    "ConnectionChanged",
+    "ContactRequest",
+    "DecryptFailed",
+    "Event",
+    "MemberAdded",
+    "MemberRemoved",
+    "Message",
+    "MessagesMissing",
+    "Replaced",
+    "StateRolledBack",
+]
+
+
+async def _nothing() -> None:
+    """The default of an event that is not kept in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events.
+
+    Attributes:
+        id: names this event; the same after a crash.
+    """
+
+    id: str
+    _handled: Callable[[], Awaitable[None]] = field(default=_nothing, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message(Event):
+    """A message arrived, once, in its sender's order.
+
+    Attributes:
+        conversation: where.
+        sender: the sender's account id.
+        text: the text, or None if bytes were sent.
+        data: the bytes; of a text its UTF-8.
+        sent_at: the sender's clock, UTC.
+    """
+
+    conversation: "Conversation"
+    sender: str
+    text: str | None = field(repr=False)
+    data: bytes = field(repr=False)
+    sent_at: datetime
+    _content_id: bytes = field(default=b"", repr=False, compare=False)
+
+    async def reply(self, data: str | bytes, *, timeout: float | None = None) -> "Receipt":  # noqa: ASYNC109 -- the API
+        """Send an answer into the conversation; this event is then handled. As ``Conversation.send``."""
+        receipt = await self.conversation._send(data, timeout, in_reply_to=self._content_id)  # noqa: SLF001 -- our own
+        await self._handled()
+        return receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactRequest(Event):
+    """A stranger started a conversation; its messages follow once it is accepted.
+
+    Attributes:
+        sender: the stranger's account id.
+        conversation: what was started.
+    """
+
+    sender: str
+    conversation: "Conversation"
+    _accept: Callable[[], Awaitable[None]] = field(default=_nothing, repr=False, compare=False)
+
+    async def accept(self) -> None:
+        """Take the conversation up; its sender is a contact from now on."""
+        await self._accept()
+        await self._handled()
+
+    async def decline(self) -> None:
+        """Leave the conversation without a word about what was in it."""
+        await self.conversation.leave()
+        await self._handled()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberAdded(Event):
+    """An account joined; for one's own account: a contact added this one.
+
+    Attributes:
+        conversation: where.
+        member: who joined.
+        by: who added them.
+    """
+
+    conversation: "Conversation"
+    member: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRemoved(Event):
+    """An account left or was removed; for one's own account the conversation ends here.
+
+    Attributes:
+        conversation: where.
+        member: who is gone.
+        by: whose Commit it was.
+    """
+
+    conversation: "Conversation"
+    member: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecryptFailed(Event):
+    """Something arrived that could not be opened or used.
+
+    Attributes:
+        cause: what failed.
+        advice: what helps.
+        conversation: where, if that is known.
+    """
+
+    cause: str
+    advice: str
+    conversation: "Conversation | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesMissing(Event):
+    """A sender's numbering shows that messages did not arrive. They may still come late.
+
+    Attributes:
+        conversation: where.
+        sender: whose messages.
+        count: how many.
+        advice: what helps.
+    """
+
+    conversation: "Conversation"
+    sender: str
+    count: int
+    advice: str = "the relay lost them or holds them back: ask the sender to send them again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateRolledBack(Event):
+    """This client's file is an older copy: its keys were used since. Nothing is sent with them.
+
+    Attributes:
+        advice: what happens now.
+    """
+
+    advice: str = (
+        "this device asks every conversation to be added again; messages that were read after the copy was made "
+        "are not in it"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced(Event):
+    """Another connection took over this mailbox; this client no longer connects by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionChanged(Event):
+    """The connection to the relay was lost, or is there again.
+
+    Attributes:
+        connected: whether the client is connected now.
+    """
+
+    connected: bool
