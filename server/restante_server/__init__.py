@@ -1,0 +1,1 @@
+"""The relay: stores and forwards ciphertext, and cannot read it."""

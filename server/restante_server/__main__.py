@@ -1,0 +1,163 @@
+"""The command line: ``restante``."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+try:
+    import structlog
+    import typer
+
+    from restante_server import doctor as checks
+    from restante_server.app import Relay, serve
+    from restante_server.config import (
+        ADMISSION_MODES,
+        DEFAULT_LISTEN,
+        DEFAULT_STORE,
+        SettingError,
+        Settings,
+        parse_listen,
+        parse_store,
+    )
+    from restante_server.services.admission import make_codes
+    from restante_server.stores import backup as backups
+    from restante_server.stores.contract import StoreError, StoreRefused
+except ModuleNotFoundError as error:
+    sys.exit(f"restante: the relay needs more packages ({error.name} is missing): pip install 'restante[server]'")
+
+cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _store(value: str) -> Path:
+    try:
+        return parse_store(value)
+    except SettingError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@cli.command("serve")
+def serve_command(
+    listen: str = typer.Option(DEFAULT_LISTEN, envvar="RESTANTE_LISTEN", help="HOST:PORT; port 0 picks a free one."),
+    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH"),
+    admission: str = typer.Option(
+        "open", envvar="RESTANTE_ADMISSION", help="Who may create mailboxes: open, invite (by code) or closed."
+    ),
+    max_store_bytes: int = typer.Option(
+        0, envvar="RESTANTE_MAX_STORE_BYTES", min=0, help="Largest database file; 0: no limit."
+    ),
+    ops_listen: str = typer.Option(
+        "", envvar="RESTANTE_OPS_LISTEN", help="HOST:PORT for /healthz, /readyz and /metrics; off by default."
+    ),
+) -> None:
+    """Run a relay until SIGTERM."""
+    _log_to_stderr()
+    if admission not in ADMISSION_MODES:
+        raise typer.BadParameter("admission is open, invite or closed")
+    try:
+        settings = Settings(
+            listen=parse_listen(listen),
+            store=parse_store(store),
+            admission=admission,
+            max_store_bytes=max_store_bytes,
+            ops_listen=parse_listen(ops_listen) if ops_listen else None,
+        )
+    except SettingError as error:
+        raise typer.BadParameter(str(error)) from None
+
+    def ready(relay: Relay) -> None:
+        print(f"ready {relay.url} level={relay.store.level}", flush=True)  # noqa: T201 -- the ready line
+
+    try:
+        status = _run(settings, ready)
+    except StoreRefused as error:
+        sys.exit(f"restante: {error}")
+    except OSError as error:
+        sys.exit(f"restante: cannot listen or write: {error.strerror}")
+    sys.exit(status)
+
+
+def _run(settings: Settings, ready: "checks.Ready") -> int:
+    try:
+        import uvloop  # noqa: PLC0415 -- not on every system
+    except ModuleNotFoundError:
+        return asyncio.run(serve(settings, ready))
+    return uvloop.run(serve(settings, ready))
+
+
+@cli.command()
+def demo() -> None:
+    """Show three people in two conversations, and what the relay's disk holds of it."""
+    sys.exit(subprocess.run([sys.executable, "-m", "restante.demo"], check=False).returncode)
+
+
+@cli.command()
+def backup(
+    destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH; may be in use."),
+) -> None:
+    """Copy a store into a folder, while the relay runs."""
+    try:
+        backups.backup(_store(store), destination)
+    except StoreRefused as error:
+        sys.exit(f"restante: {error}")
+
+
+@cli.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="A folder made by backup.")],
+    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH; not in use."),
+    force: bool = typer.Option(False, "--force", help="Replace a store that exists."),
+) -> None:
+    """Put a backup in the place of a store."""
+    try:
+        backups.restore(source, _store(store), force=force)
+    except StoreRefused as error:
+        sys.exit(f"restante: {error}")
+
+
+@cli.command()
+def admit(
+    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH; not in use."),
+    count: int = typer.Option(1, min=1, max=1000, help="How many codes."),
+) -> None:
+    """Print invite codes for `serve --admission invite`; each admits one mailbox within 30 days."""
+    try:
+        for code in asyncio.run(make_codes(_store(store), count)):
+            print(code)  # noqa: T201 -- the command's result
+    except StoreError as error:
+        sys.exit(f"restante: {error}")
+
+
+@cli.command()
+def doctor(
+    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH"),
+    url: str = typer.Option("", help="A running relay to try a round trip with."),
+) -> None:
+    """Check this machine, and with --url a running relay."""
+    healthy = True
+    for finding in checks.examine(_store(store), url):
+        print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.text}")  # noqa: T201 -- the command's result
+        healthy &= finding.ok
+    sys.exit(0 if healthy else 1)
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The relay's own key: clients pin it, and it signs challenges and admission receipts."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from restante_crypto import primitives
+
+from restante_server.stores.backup import KEY_NAME
+from restante_server.stores.contract import StoreRefused
+from restante_server.stores.sqlite_schema import write_durably
+
+_SEED_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An Ed25519 key pair."""
+
+    public: bytes
+    _seed: bytes = field(repr=False)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read the key beside the store, or make one. Raises StoreRefused if the file is no key."""
+        path = folder / KEY_NAME
+        if not path.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_durably(path, os.urandom(_SEED_BYTES))
+        seed = path.read_bytes()
+        if len(seed) != _SEED_BYTES:
+            raise StoreRefused(f"{KEY_NAME} is not a key of {_SEED_BYTES} bytes")
+        return cls(primitives.ed25519_public(seed), seed)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature."""
+        return primitives.ed25519_sign(self._seed, message)
