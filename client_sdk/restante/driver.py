@@ -15,6 +15,10 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
+from restante_crypto.primitives import Random
+from restante_protocol import frames, limits
+from restante_protocol.connection import NumberedEntry
+from restante_protocol.errors import Code
 
 from restante.engine.engine import Due, Engine
 from restante.engine.inbox import Entry
@@ -22,10 +26,6 @@ from restante.engine.mailroom import Chore, PutAddresses, PutPrekeys, PutSlot, R
 from restante.engine.outbox import Answer, Job
 from restante.errors import Closed, NotAdmitted, Refused, RestanteError
 from restante.links import Backoff, Connection, Disconnected
-from restante_crypto.primitives import Random
-from restante_protocol import frames, limits
-from restante_protocol.connection import NumberedEntry
-from restante_protocol.errors import Code
 
 _log = logging.getLogger("restante")
 
@@ -142,6 +142,11 @@ class Driver:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self.changed()
+
+    @property
+    def ended(self) -> bool:
+        """Whether this driver has stopped, for whatever reason."""
+        return self._failure is not None
 
     def check(self) -> None:
         """Raise what ended this driver, if anything did."""
@@ -589,4 +594,3 @@ class Driver:
                 await asyncio.wait_for(self._upkeep_wake.wait(), UPKEEP_SECONDS)
             self._upkeep_wake.clear()
             await self.do(self._engine.upkeep)
-

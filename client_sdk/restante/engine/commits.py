@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
+from restante_crypto import sealing
+from restante_crypto.mls import Add, Group, KeyPackage, Member, Proposal, Remove
+from restante_protocol import ids, limits
 
 from restante.account import leaf_extensions
 from restante.engine import records
@@ -17,9 +19,6 @@ from restante.engine.conversations import Conversation, Conversations, leaf_acco
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Job, Outbox
 from restante.engine.state import State
-from restante_crypto import sealing
-from restante_crypto.mls import Add, Group, KeyPackage, Member, Proposal, Remove
-from restante_protocol import ids, limits
 
 HEAL_MESSAGES: Final = 500  # own messages in an epoch
 HEAL_SECONDS: Final = 7 * 86_400
@@ -143,17 +142,12 @@ class Commits:
             random=state.random,
             leaf_extensions=leaf_extensions(self._mailroom.leaf(address)) if address else None,
         )
+        self._conversations.save_group(conversation, staged.current)
         body = self._outbox.seal(conversation, staged.message)
         welcomes = []
         if staged.welcome is not None:
             for package in plan.joiners:
-                sealed = sealing.seal_welcome(
-                    group.suite,
-                    package.init_key,
-                    sealing.welcome_tag(package.init_key),
-                    staged.welcome,
-                    state.random,
-                )
+                sealed = sealing.seal_welcome(group.suite, package.init_key, staged.welcome, state.random)
                 welcomes.append(
                     records.Ready(
                         state.random(ids.MESSAGE_ID_BYTES),

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from restante_crypto import primitives
+from restante_crypto.mls import Group, LeafNode, PastEpoch
 
 from restante.account import LEAF_EXTENSION, LeafData, account_id
 from restante.engine import records
 from restante.engine.state import State
-from restante_crypto import primitives
-from restante_crypto.mls import Group, LeafNode, PastEpoch
 
 PAST_EPOCHS: Final = 5
 PAST_SECONDS: Final = 86_400
@@ -116,6 +116,7 @@ class Conversations:
         self.fences: dict[bytes, bytes] = {}
         self.views: dict[str, View] = {}
         self.epoch_changed = False
+        self.dropped: set[bytes] = set()
         state.forgetters.append(self.load)
         self.load()
 
@@ -179,9 +180,7 @@ class Conversations:
     def install(self, conversation: Conversation, group: Group, winner: records.WinningCommit) -> None:
         """Go to the next epoch, whose Commit won its fence."""
         self._archive(conversation)
-        self._tables.winners.put(
-            winner.fence, winner.pack(), group=conversation.id, sort=conversation.current.epoch
-        )
+        self._tables.winners.put(winner.fence, winner.pack(), group=conversation.id, sort=conversation.current.epoch)
         self._tables.winners.delete_below(conversation.current.epoch - WINNERS_KEPT + 1, conversation.id)
         self.fences.pop(conversation.fence, None)
         state = msgspec.structs.replace(
@@ -197,6 +196,7 @@ class Conversations:
         self.fences.pop(conversation.fence, None)
         for table in (self._tables.past_groups, self._tables.past_messages, self._tables.winners):
             table.delete_group(conversation.id)
+        self.dropped.update(row.key for row in self._tables.outbox.rows(conversation.id))
         for table in (self._tables.outbox, self._tables.intents, self._tables.commits):
             table.delete_group(conversation.id)
         self._tables.groups.delete(conversation.id)

@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Final, Self
 
 import msgspec
+from restante_crypto import primitives, proofs
+from restante_crypto.mls import (
+    CredentialError,
+    Extension,
+    Group,
+    KeyPackage,
+    MLSError,
+    Remove,
+    validate_key_package,
+)
+from restante_protocol import frames, ids
 
 from restante import content
 from restante.account import (
     CONVERSATION_EXTENSION,
     ConversationData,
-    account_id,
     account_key,
     authenticate,
     capabilities,
@@ -30,22 +40,12 @@ from restante.engine.mailroom import Chore, Mailroom
 from restante.engine.outbox import Answer, Job, Outbox
 from restante.engine.recovery import Recovery
 from restante.engine.state import SUITE, State
-from restante.errors import ConversationError, InviteError, MessageTooLarge, NotAMember, MAX_CONTENT_BYTES, RelayChanged
+from restante.errors import MAX_CONTENT_BYTES, ConversationError, InviteError, MessageTooLarge, NotAMember, RelayChanged
 from restante.file import ClientFile
 from restante.invites import Invite, Manifest, ManifestDevice, open_manifest, open_prekey
-from restante_crypto import primitives, proofs
-from restante_crypto.mls import (
-    CredentialError,
-    Extension,
-    Group,
-    KeyPackage,
-    MLSError,
-    Remove,
-    validate_key_package,
-)
-from restante_protocol import frames, ids
 
 GROUP_ID_BYTES: Final = 16
+EVENT_PAGE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,9 @@ class Due:
 class Engine:
     """One account's state and rules over its file."""
 
-    def __init__(self, file: ClientFile, relay_url: str, *, random: primitives.Random, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, file: ClientFile, relay_url: str, *, random: primitives.Random, clock: Callable[[], int]
+    ) -> None:
         """Load what the file holds; a new file becomes a new account."""
         self._file = file
         self._state = State(file, relay_url, random=random, clock=clock)
@@ -249,8 +251,8 @@ class Engine:
             deposits=self._outbox.has_jobs(),
             commits=tuple(self._commits.wanted()),
             chores=self._mailroom.touched,
-            events=bool(self._tables.events.rows(b"", limit=1)),
-            held=bool(self._tables.held.rows(limit=1)),
+            events=self._tables.events.exists(b""),
+            held=self._tables.held.exists(),
             wait=(min(later) - now) / 1000 if later else None,
         )
 
@@ -293,6 +295,13 @@ class Engine:
             self._tables.contacts.put(b"manifest" + invite.slot, manifest.version.to_bytes(8, "big"))
         return manifest
 
+    def choose_pool(self, device: ManifestDevice) -> tuple[int, bytes]:
+        """Return (suite, claim address) of a device. Raises InviteError; no suite is taken for another."""
+        for suite, address in device.pools:
+            if suite == SUITE:
+                return suite, address
+        raise InviteError("the account offers no cipher suite that this version has")
+
     def read_prekey(self, invite: Invite, device: ManifestDevice, package: bytes) -> KeyPackage:
         """Open and check a claimed package: the invited account's, this device's. Raises InviteError."""
         try:
@@ -332,9 +341,7 @@ class Engine:
                 random=state.random,
             )
             self._mailroom.use_address(address, group.group_id)
-            record = records.ConversationState(
-                title=title, inviter=state.me, address=address, healed_at=state.now()
-            )
+            record = records.ConversationState(title=title, inviter=state.me, address=address, healed_at=state.now())
             conversation = self._conversations.add(group, record)
             return conversation.id.hex(), [self._want_add(conversation, package) for package in packages]
 
@@ -363,9 +370,7 @@ class Engine:
         if account == self.account_id:
             raise ConversationError("nobody removes themselves: leave the conversation")
         with self._state.transaction():
-            return self._commits.want(
-                conversation, records.Intent(records.INTENT_REMOVE, account=account_key(account))
-            )
+            return self._commits.want(conversation, records.Intent(records.INTENT_REMOVE, account=account_key(account)))
 
     def update_keys(self, conversation_id: str) -> bytes:
         """Want a Commit that heals; return the intent."""
@@ -438,6 +443,10 @@ class Engine:
         """Return what Receipt.id and Message.id say for a content of this account."""
         return content.message_id(bytes.fromhex(conversation_id), self._state.me, content_id)
 
+    def was_dropped(self, content_id: bytes) -> bool:
+        """Say whether a content was given up because this account is no longer in its conversation."""
+        return content_id in self._conversations.dropped
+
     def is_queued(self, key: bytes) -> bool:
         """Say whether a content or ready deposit still waits."""
         return self._tables.outbox.get(key) is not None or self._tables.deposits.get(key) is not None
@@ -495,16 +504,25 @@ class Engine:
 
     def suspect_fences(self) -> list[bytes]:
         """Return the fences to ask the relay for: held entries may be of an epoch whose Commit never came."""
-        if not self._tables.held.rows(limit=1):
+        if not self._tables.held.exists():
             return []
         return list(self._conversations.fences)
 
     # Events.
 
-    def next_event(self) -> tuple[int, records.StoredEvent] | None:
-        """Return the oldest event that is not handled."""
-        rows = self._tables.events.rows(b"", limit=1)
-        return (rows[0].sort, records.unpack_event(rows[0].value)) if rows else None
+    def next_event(
+        self, skip: Collection[int], wanted: Callable[[records.StoredEvent], bool]
+    ) -> tuple[int, records.StoredEvent] | None:
+        """Return the oldest event that is not handled, not among ``skip``, and wanted."""
+        limit = len(skip) + EVENT_PAGE
+        while True:
+            rows = self._tables.events.rows(b"", limit=limit)
+            for row in rows:
+                if row.sort not in skip and wanted(event := records.unpack_event(row.value)):
+                    return row.sort, event
+            if len(rows) < limit:
+                return None
+            limit *= 4
 
     def handled(self, number: int) -> None:
         """The application has handled this event."""

@@ -12,16 +12,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-
-from restante import content
-from restante.account import CONVERSATION_EXTENSION, ConversationData, authenticate
-from restante.engine import records
-from restante.engine.commits import Commits
-from restante.engine.conversations import TAG_BYTES, Conversation, Conversations, leaf_account
-from restante.engine.mailroom import Mailroom
-from restante.engine.outbox import BASE_EXTENSION, Outbox
-from restante.engine.recovery import Recovery
-from restante.engine.state import State
 from restante_crypto import primitives, sealing
 from restante_crypto.mls import (
     Application,
@@ -34,8 +24,18 @@ from restante_crypto.mls import (
     OwnMessage,
     ProposalReceived,
     Remove,
-    is_key_package_message,
+    parse_key_package_message,
 )
+
+from restante import content
+from restante.account import CONVERSATION_EXTENSION, ConversationData, authenticate
+from restante.engine import records
+from restante.engine.commits import Commits
+from restante.engine.conversations import TAG_BYTES, Conversation, Conversations, leaf_account
+from restante.engine.mailroom import Mailroom
+from restante.engine.outbox import BASE_EXTENSION, Outbox
+from restante.engine.recovery import Recovery
+from restante.engine.state import State
 
 HELD_SECONDS: Final = 7 * 86_400
 HELD_ENTRIES: Final = 2000  # then the oldest is given up
@@ -57,7 +57,7 @@ class Entry:
 class Inbox:
     """Processes entries. Every method runs inside a transaction of the caller."""
 
-    def __init__(  # noqa: PLR0913 -- the parts of the engine it works with
+    def __init__(
         self,
         state: State,
         conversations: Conversations,
@@ -175,11 +175,10 @@ class Inbox:
             else:
                 self._state.fail("the outer seal fails", "nothing to do: it was not from a member", conversation.id)
             return
-        if is_key_package_message(message):
-            self._recovery.requested(message, conversation)
-            return
         try:
-            if is_current:
+            if (package := parse_key_package_message(message)) is not None:
+                self._recovery.requested(package, conversation)
+            elif is_current:
                 self._current(entry, message, conversation, is_winner=is_winner)
             else:
                 self._late(entry, message, conversation, epoch.epoch)
@@ -246,10 +245,10 @@ class Inbox:
         sender = past.member(result.sender)
         if sender is None:
             return
-        if isinstance(result, ProposalReceived):
-            self._leave_wish(result.proposal, result.sender, sender.leaf.signature_key, conversation)
-        elif isinstance(result, Application):
+        if result.data is not None:
             self._content(result.data, conversation, sender.leaf)
+        else:
+            self._leave_wish(result.proposal, result.sender, sender.leaf.signature_key, conversation)
 
     def _late_winner(self, entry: Entry, conversation: Conversation) -> None:
         known = self._tables.winners.get(entry.fence or b"")
@@ -317,7 +316,7 @@ class Inbox:
         bundle = KeyPackageBundle.from_bytes(prekey.bundle)
         state = self._state
         try:
-            message = sealing.open_welcome(prekey.suite, bundle.init_private, bundle.key_package.init_key, entry.body)
+            message = sealing.open_welcome(prekey.suite, bundle.init_private, entry.body)
             joined = Group.join(message, bundle, signer=state.signer, authenticate=authenticate)
             data = _conversation_data(joined.group)
         except (sealing.SealError, MLSError, ValueError):

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from restante_crypto import primitives, proofs, sealing
+from restante_crypto.mls import KeyPackageBundle, Lifetime, create_key_package
+from restante_protocol import frames, ids, limits
 
 from restante.account import LeafData, capabilities, certify, credential, leaf_extensions
 from restante.engine import records
 from restante.engine.state import SUITE, State
 from restante.invites import Invite, Manifest, ManifestDevice, seal_prekey
-from restante_crypto import primitives, proofs, sealing
-from restante_crypto.mls import KeyPackageBundle, Lifetime, create_key_package
-from restante_protocol import frames, ids, limits
 
 PREKEYS_KEPT: Final = 50  # one-time packages at the relay
 PREKEYS_LOW: Final = limits.PREKEYS_LOW_MARK
@@ -192,9 +192,7 @@ class Mailroom:
     def _replenish(self) -> None:
         pool = self.pool()
         waiting = sum(
-            1
-            for row in self._tables.prekeys.rows(_uploaded(uploaded=False))
-            if records.Prekey.unpack(row.value).number
+            1 for row in self._tables.prekeys.rows(_uploaded(uploaded=False)) if records.Prekey.unpack(row.value).number
         )
         if not pool.replace and pool.left + waiting >= PREKEYS_LOW and pool.made:
             missing = 0
@@ -238,7 +236,9 @@ class Mailroom:
             self._tables.prekeys.delete(row.key)
             self._change_address(record.address, revoke_at=self._state.now())
         pool = self.pool()
-        self.set_pool(made=max(pool.made, at_relay), used=max(pool.made, at_relay), left=0, replace=True, last_resort_at=0)
+        self.set_pool(
+            made=max(pool.made, at_relay), used=max(pool.made, at_relay), left=0, replace=True, last_resort_at=0
+        )
 
     # Invites.
 

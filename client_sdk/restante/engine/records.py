@@ -285,9 +285,7 @@ class RolledBackEvent(Record, frozen=True, tag=7):
     """This file is older than what was done with it."""
 
 
-StoredEvent = (
-    MessageEvent | RequestEvent | AddedEvent | RemovedEvent | FailedEvent | MissingEvent | RolledBackEvent
-)
+StoredEvent = MessageEvent | RequestEvent | AddedEvent | RemovedEvent | FailedEvent | MissingEvent | RolledBackEvent
 _event_decoder: msgspec.msgpack.Decoder[StoredEvent] = msgspec.msgpack.Decoder(StoredEvent)
 
 

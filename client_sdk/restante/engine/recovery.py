@@ -18,6 +18,9 @@ smaller digest is right; members on the other one resync.
 from typing import Final
 
 import msgspec
+from restante_crypto import proofs
+from restante_crypto.mls import Group, KeyPackage, MLSError, key_package_message, validate_key_package
+from restante_protocol import ids
 
 from restante.account import authenticate
 from restante.engine import records
@@ -26,16 +29,6 @@ from restante.engine.conversations import Conversation, Conversations, leaf_acco
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Outbox
 from restante.engine.state import SUITE, State
-from restante_crypto import proofs
-from restante_crypto.mls import (
-    Group,
-
-    MLSError,
-    key_package_from_message,
-    key_package_to_message,
-    validate_key_package,
-)
-from restante_protocol import ids
 
 RESYNC_AGAIN: Final = 60  # seconds until an unanswered request is repeated with a fresh KeyPackage
 RESYNC_DELAY: Final = 300  # milliseconds by place: one member answers, the others see it
@@ -97,7 +90,7 @@ class Recovery:
         bundle = self._mailroom.new_key_package(address)
         self._mailroom.use_address(address, conversation.id)
         tag = self._mailroom.keep_bundle(bundle, -1, address, upload=False)
-        message = key_package_to_message(bundle.key_package)
+        message = key_package_message(bundle.key_package)
         body = self._outbox.seal(conversation, message)
         own = conversation.state.address
         self._outbox.ready(
@@ -138,12 +131,11 @@ class Recovery:
 
     # Other members.
 
-    def requested(self, message: bytes, conversation: Conversation) -> None:
+    def requested(self, package: KeyPackage, conversation: Conversation) -> None:
         """A member asks to be added again."""
         state = self._state
         group = conversation.current
         try:
-            package = key_package_from_message(message)
             validate_key_package(package, SUITE, now=state.now())
             authenticate(package.leaf_node, None)
             leaf_data(package.leaf_node)
@@ -200,5 +192,3 @@ class Recovery:
     def prune(self) -> None:
         """Forget answered requests after their KeyPackages have expired."""
         self._tables.resyncs.delete_below(self._state.now() - RESYNC_REMEMBERED)
-
-

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from restante_crypto import primitives, proofs
+from restante_crypto.mls import SignatureKeyPair
+from restante_protocol import ids
 
 from restante.account import Identity, account_id
 from restante.engine import records
 from restante.file import ClientFile, Table
-from restante_crypto import primitives, proofs
-from restante_crypto.mls import SignatureKeyPair
-from restante_protocol import ids
 
 _ACCOUNT: Final = b"account"
 _POSITION: Final = b"position"
@@ -61,7 +61,9 @@ class State:
         mailbox: the mailbox's id.
     """
 
-    def __init__(self, file: ClientFile, relay_url: str, *, random: primitives.Random, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, file: ClientFile, relay_url: str, *, random: primitives.Random, clock: Callable[[], int]
+    ) -> None:
         """Read the account, or make one. ``clock`` returns Unix milliseconds."""
         self.file = file
         self.tables = Tables(*(file.table(name) for name in records.TABLES))

@@ -1,0 +1,409 @@
+"""The client: what an application embeds."""
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import aiohttp
+from restante_crypto.mls import KeyPackage
+from restante_protocol import frames
+from restante_protocol.errors import Code
+
+from restante import content, events
+from restante.account import account_id
+from restante.conversation import Conversation, Receipt
+from restante.driver import Driver
+from restante.engine import records
+from restante.engine.conversations import View
+from restante.engine.engine import Engine
+from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused
+from restante.events import Event
+
+__all__ = ["Client"]
+
+_log = logging.getLogger("restante")
+_GONE: Final = "the invite was revoked, or its account is gone"
+E = TypeVar("E", bound=Event)
+Handler = Callable[[Any], Awaitable[None] | None]
+
+
+class Client:
+    """An account on one device, connected to its relay. Open it with ``Client.open``."""
+
+    def __init__(self, engine: Engine, driver: Driver) -> None:
+        """Take over what ``open`` made."""
+        self._engine = engine
+        self._driver = driver
+        self._changed = asyncio.Event()
+        self._in_hand: Event | None = None
+        self._skipped: set[int] = set()
+        self._passing: list[Event] = []
+        self._handlers: dict[type[Event], Handler] = {}
+        self._dispatcher: asyncio.Task[None] | None = None
+        self._submissions: list[tuple[str, str | bytes, bytes | None, asyncio.Future[bytes]]] = []
+        self._submitting: asyncio.Task[None] | None = None
+        self._iterating = False
+        driver.changed = self._changed.set
+        driver.connection_changed = self._connection_changed
+        driver.replaced = lambda: self._pass(events.Replaced(id=os.urandom(8).hex()))
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        relay: str,
+        passphrase: str | bytes,
+        admission: str = "",
+    ) -> AsyncIterator["Client"]:
+        """Open a client's file, or create it with a new account, and connect in the background.
+
+        Args:
+            path: the file; keep it, it is the account.
+            relay: the relay's URL, http(s)://HOST:PORT.
+            passphrase: opens the file.
+            admission: an invite code, for a relay that asks new accounts for one.
+
+        Yields:
+            The client; it works until the block ends.
+
+        Raises:
+            WrongPassphrase: the passphrase does not open the file.
+            AlreadyOpen: another process, or another Client in this one, holds it.
+            FileDamaged: it is no client's file, or a newer version wrote it.
+        """
+        executor = ThreadPoolExecutor(1, thread_name_prefix="restante-engine")
+        loop = asyncio.get_running_loop()
+        try:
+            engine = await loop.run_in_executor(
+                executor,
+                partial(
+                    Engine.open, Path(path), passphrase, relay, random=os.urandom, clock=lambda: int(time.time() * 1000)
+                ),
+            )
+            try:
+                async with aiohttp.ClientSession() as session:
+                    driver = Driver(
+                        engine, executor, session, relay, random_bytes=os.urandom, admission=admission.encode()
+                    )
+                    client = cls(engine, driver)
+                    driver.start()
+                    try:
+                        yield client
+                    except BaseException:
+                        await client._close(handled=False)
+                        raise
+                    await client._close(handled=True)
+            finally:
+                await loop.run_in_executor(executor, engine.close)
+        finally:
+            executor.shutdown()
+
+    async def _close(self, *, handled: bool) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.cancel()
+            await asyncio.gather(self._dispatcher, return_exceptions=True)
+        if handled and self._in_hand is not None:
+            await self._in_hand._handled()  # noqa: SLF001 -- our own
+        await self._driver.stop()
+
+    # The account.
+
+    @property
+    def account_id(self) -> str:
+        """This account's id: its public key, 52 characters."""
+        return self._engine.account_id
+
+    async def invite(self) -> str:
+        """Make an invite (``restante:…``) to give to somebody by another way; valid 90 days, renewed while used.
+
+        Raises:
+            RelayError: the relay refuses this client.
+        """
+        text = await self._driver.run(self._engine.new_invite)
+        await self._driver.settled()
+        return text
+
+    def conversations(self) -> list[Conversation]:
+        """Return the conversations that this account is in, those not accepted yet included."""
+        return [Conversation(self, view.id) for view in tuple(self._engine.views().values()) if view.active]
+
+    async def drained(self) -> None:
+        """Return once all that the relay holds for this client now has been processed."""
+        await self._driver.drained()
+
+    async def start_conversation(self, invites: str | Sequence[str], *, title: str | None = None) -> Conversation:
+        """Start a conversation with those who gave these invites; return once the relay holds their Welcomes.
+
+        Args:
+            invites: one or many.
+            title: at most 256 bytes of UTF-8; members see it, the relay does not.
+
+        Raises:
+            InviteError: an invite is malformed, expired, revoked, forged, or of another relay.
+        """
+        packages = await self._packages([invites] if isinstance(invites, str) else invites)
+        await self._driver.settled()
+        conversation, intents = await self._driver.do(self._engine.create, title, packages)
+        await self._committed(conversation, intents)
+        return Conversation(self, conversation)
+
+    async def _packages(self, invites: Sequence[str]) -> list[KeyPackage]:
+        if not invites:
+            raise InviteError("no invite")
+        await self._driver.sender()  # the relay's key is known from here on
+        return [package for text in invites for package in await self._claim(text)]
+
+    async def _claim(self, text: str) -> list[KeyPackage]:
+        engine, driver = self._engine, self._driver
+        invite = engine.read_invite(text)
+        try:
+            slot = await driver.ask(lambda request: frames.SlotGet(request, invite.slot))
+        except Refused as error:
+            raise (InviteError(_GONE) if error.code == Code.NOT_FOUND else error) from None
+        if not isinstance(slot, frames.Slot):
+            raise InviteError(_GONE)
+        manifest = await driver.run(engine.read_manifest, invite, slot.body)
+        packages = []
+        for device in manifest.devices:
+            suite, address = engine.choose_pool(device)
+            claimed = await driver.ask(partial(_claim_frame, suite, address))
+            if not isinstance(claimed, frames.Claimed) or len(claimed.prekeys) != 1:
+                raise InviteError(_GONE)
+            prekey = claimed.prekeys[0]
+            if prekey.code == Code.EMPTY:
+                raise InviteError("the account has no KeyPackage at the relay: it has to connect first")
+            if prekey.code:
+                raise InviteError(_GONE)
+            packages.append(await driver.run(engine.read_prekey, invite, device, prekey.package))
+        return packages
+
+    # What conversations do.
+
+    def _view(self, conversation: str) -> View:
+        return self._engine.views()[conversation]
+
+    async def _send(self, conversation: str, data: str | bytes, timeout: float | None, reply: bytes | None) -> Receipt:  # noqa: ASYNC109 -- the API
+        self._driver.check()
+        submitted: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._submissions.append((conversation, data, reply, submitted))
+        if self._submitting is None or self._submitting.done():
+            self._submitting = asyncio.ensure_future(self._submit())
+        content_id = await asyncio.shield(submitted)
+        message_id = self._engine.message_id(conversation, content_id)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._driver.deposited([content_id])
+        except TimeoutError:
+            raise Queued(message_id) from None
+        if not self._view(conversation).active and await self._driver.run(self._engine.was_dropped, content_id):
+            raise NotAMember("this account is no longer in the conversation")
+        return Receipt(message_id)
+
+    async def _submit(self) -> None:
+        """Store what concurrent calls want to send, in the order of the calls, in one transaction."""
+        while self._submissions:
+            batch, self._submissions = self._submissions, []
+            try:
+                results = await self._driver.run(self._engine.submit, [item[:3] for item in batch])
+            except BaseException as error:
+                for *_, submitted in batch:
+                    if not submitted.done():
+                        submitted.set_exception(error if isinstance(error, Exception) else Closed("closed"))
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            for (*_, submitted), result in zip(batch, results, strict=True):
+                if isinstance(result, bytes):
+                    submitted.set_result(result)
+                else:
+                    submitted.set_exception(result)
+            self._driver.wake_deposits()
+
+    async def _committed(self, conversation: str, intents: Sequence[bytes]) -> None:
+        await self._driver.committed(intents)
+        if not self._view(conversation).active:
+            raise NotAMember("this account is no longer in the conversation")
+
+    async def _add(self, conversation: str, invite: str) -> None:
+        packages = await self._packages([invite])
+        await self._committed(conversation, await self._driver.do(self._engine.add, conversation, packages))
+        account = account_id(packages[0].leaf_node.credential.identity)
+        if account not in self._view(conversation).members:
+            raise ConversationError("the conversation was repaired meanwhile: add the account again")
+
+    async def _remove(self, conversation: str, account: str) -> None:
+        intent = await self._driver.do(self._engine.remove, conversation, account)
+        await self._committed(conversation, [intent])
+        if account in self._view(conversation).members:
+            raise ConversationError("the conversation was repaired meanwhile: remove the account again")
+
+    async def _update_keys(self, conversation: str) -> None:
+        await self._committed(conversation, [await self._driver.do(self._engine.update_keys, conversation)])
+
+    async def _leave(self, conversation: str) -> None:
+        key = await self._driver.do(self._engine.leave, conversation)
+        if key is not None:
+            await self._driver.deposited([key])
+
+    # Events.
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield what happens, one at a time; asking for the next says that the last one is handled.
+
+        Events for which there is a handler (see ``on``) are not yielded. Ends when the client is closed or replaced.
+        """
+        if self._iterating:
+            raise RuntimeError("another loop reads this client's events")
+        self._iterating = True
+        try:
+            while True:
+                if self._in_hand is not None:
+                    await self._in_hand._handled()  # noqa: SLF001 -- our own
+                event = await self._next(lambda kind: kind not in self._handlers)
+                if event is None:
+                    return
+                self._in_hand = event
+                yield event
+        finally:
+            self._iterating = False
+
+    def on(self, kind: type[E]) -> Callable[[Callable[[E], Any]], Callable[[E], Any]]:
+        """Decorate a function or coroutine function: it is called with every event of this type, one at a time."""
+
+        def register(handler: Callable[[E], Any]) -> Callable[[E], Any]:
+            self._handlers[kind] = handler
+            if self._dispatcher is None:
+                self._dispatcher = asyncio.ensure_future(self._dispatch())
+            self._changed.set()
+            return handler
+
+        return register
+
+    async def _dispatch(self) -> None:
+        while (event := await self._next(lambda kind: kind in self._handlers)) is not None:
+            try:
+                result = self._handlers[type(event)](event)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:  # the application's defect: the event comes again when the client is opened again
+                _log.exception("a handler failed")
+            else:
+                await event._handled()  # noqa: SLF001 -- our own
+
+    async def _next(self, wanted: Callable[[type[Event]], bool]) -> Event | None:
+        while True:
+            changed = self._changed
+            for event in self._passing:
+                if wanted(type(event)):
+                    self._passing.remove(event)
+                    return event
+            found = await self._driver.run(self._engine.next_event, frozenset(self._skipped), partial(_fits, wanted))
+            if found is not None:
+                number, record = found
+                self._skipped.add(number)
+                return self._event(number, record)
+            if self._driver.ended:
+                return None
+            if self._changed is changed:
+                self._changed = asyncio.Event()
+                self._driver.changed = self._changed.set
+                if await self._driver.run(self._engine.next_event, frozenset(self._skipped), partial(_fits, wanted)):
+                    continue
+                if self._passing_fits(wanted) or self._driver.ended:
+                    continue
+            await self._changed.wait()
+
+    def _passing_fits(self, wanted: Callable[[type[Event]], bool]) -> bool:
+        return any(wanted(type(event)) for event in self._passing)
+
+    def _pass(self, event: Event) -> None:
+        """An event that is not kept: only the latest of its type waits."""
+        self._passing = [other for other in self._passing if type(other) is not type(event)]
+        self._passing.append(event)
+        self._changed.set()
+
+    def _connection_changed(self, connected: bool) -> None:
+        self._pass(events.ConnectionChanged(id=os.urandom(8).hex(), connected=connected))
+
+    async def _mark(self, number: int) -> None:
+        await self._driver.run(self._engine.handled, number)
+        self._skipped.discard(number)
+
+    def _event(self, number: int, record: records.StoredEvent) -> Event:
+        common: dict[str, Any] = {"id": f"{number:016x}", "_handled": partial(self._mark, number)}
+        match record:
+            case records.MessageEvent():
+                common["id"] = content.message_id(record.conversation, record.sender, record.content_id)
+                return events.Message(
+                    **common,
+                    conversation=Conversation(self, record.conversation.hex()),
+                    sender=account_id(record.sender),
+                    text=record.body.decode(errors="replace") if record.content_type == content.TEXT else None,
+                    data=record.body,
+                    sent_at=datetime.fromtimestamp(record.sent_at / 1000, UTC),
+                    _content_id=record.content_id,
+                )
+            case records.RequestEvent():
+                conversation = record.conversation.hex()
+                return events.ContactRequest(
+                    **common,
+                    sender=account_id(record.sender),
+                    conversation=Conversation(self, conversation),
+                    _accept=partial(self._driver.do, self._engine.accept, conversation),
+                )
+            case records.AddedEvent() | records.RemovedEvent():
+                kind = events.MemberAdded if isinstance(record, records.AddedEvent) else events.MemberRemoved
+                return kind(
+                    **common,
+                    conversation=Conversation(self, record.conversation.hex()),
+                    member=account_id(record.member),
+                    by=account_id(record.by),
+                )
+            case records.FailedEvent():
+                conversation_id = record.conversation.hex()
+                known = conversation_id in self._engine.views()
+                return events.DecryptFailed(
+                    **common,
+                    cause=record.cause,
+                    advice=record.advice,
+                    conversation=Conversation(self, conversation_id) if known else None,
+                )
+            case records.MissingEvent():
+                return events.MessagesMissing(
+                    **common,
+                    conversation=Conversation(self, record.conversation.hex()),
+                    sender=account_id(record.sender),
+                    count=record.count,
+                )
+            case records.RolledBackEvent():
+                return events.StateRolledBack(**common)
+
+
+_KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
+    records.MessageEvent: events.Message,
+    records.RequestEvent: events.ContactRequest,
+    records.AddedEvent: events.MemberAdded,
+    records.RemovedEvent: events.MemberRemoved,
+    records.FailedEvent: events.DecryptFailed,
+    records.MissingEvent: events.MessagesMissing,
+    records.RolledBackEvent: events.StateRolledBack,
+}
+
+
+def _fits(wanted: Callable[[type[Event]], bool], record: records.StoredEvent) -> bool:
+    return wanted(_KINDS[type(record)])
+
+
+def _claim_frame(suite: int, address: bytes, request: int) -> frames.Claim:
+    return frames.Claim(request, suite, [address])

@@ -1,0 +1,266 @@
+"""Links: one WebSocket to a relay, verified to be the pinned one; and how long to wait before the next try.
+
+``restante_protocol.connection`` says what may come and go; here are the socket, the answers that callers wait for, and
+a bounded queue of what the relay says by itself. Reconnecting is the driver's.
+"""
+
+import asyncio
+import contextlib
+import random as _random
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Self
+
+import aiohttp
+from restante_crypto import primitives, proofs
+from restante_crypto.primitives import Random
+from restante_protocol import frames, ids, limits
+from restante_protocol.connection import ClientConnection, NumberedEntry, State
+from restante_protocol.errors import Code, LocalError, RemoteError
+
+from restante.errors import Refused, RelayChanged, RelayError
+
+PATH: Final = "/v1/socket"
+HANDSHAKE_SECONDS: Final = limits.HANDSHAKE_TIMEOUT
+HEARTBEAT_SECONDS: Final = limits.PING_INTERVAL  # a ping after so much silence, half as long again for the answer
+CLOSE_SECONDS: Final = 2.0  # for the relay's part in closing
+MAX_WAITING: Final = 512  # pushes that nobody took; beyond these nothing more is read
+
+_SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+
+Push = NumberedEntry | frames.Drained | frames.PrekeysLow | frames.Error
+"""What the relay says by itself; an Error here is fatal and the last one."""
+
+
+class Disconnected(Exception):  # noqa: N818 -- says what is the case
+    """There is no connection (any more): whether what was asked happened is unknown."""
+
+
+class Backoff:
+    """Waiting times between tries: random, up to a bound that doubles from 0.1 to 30 seconds ("full jitter")."""
+
+    FIRST: Final = 0.1
+    LAST: Final = 30.0
+
+    def __init__(self, random: _random.Random) -> None:
+        """Start at the lowest bound; ``random`` spreads load and keeps no secret."""
+        self._random = random
+        self._bound = self.FIRST
+
+    def next(self) -> float:
+        """Return the seconds to wait now."""
+        bound = self._bound
+        self._bound = min(bound * 2, self.LAST)
+        return self._random.random() * bound
+
+    def reset(self) -> None:
+        """Start anew: a connection held."""
+        self._bound = self.FIRST
+
+
+class Connection:
+    """An open connection in one role.
+
+    Attributes:
+        relay_key: 32 bytes: who the relay has proved to be.
+        admission: frames.ADMISSION_*.
+        level: the relay's durability, in words.
+        client_nonce: 32 bytes, sent in Hello.
+        relay_nonce: 32 bytes, from Welcome.
+        lost: why there is no connection any more, or None.
+    """
+
+    def __init__(
+        self, socket: aiohttp.ClientWebSocketResponse, protocol: ClientConnection, nonce: bytes, welcome: frames.Welcome
+    ) -> None:
+        """Take over a socket after the handshake; ``connect`` is the way in."""
+        self.relay_key = welcome.relay_key
+        self.admission = welcome.admission
+        self.level = welcome.level
+        self.client_nonce = nonce
+        self.relay_nonce = welcome.nonce
+        self.lost: Exception | None = None
+        self._socket = socket
+        self._protocol = protocol
+        self._answers: dict[int, asyncio.Future[frames.RelayFrame]] = {}
+        self._pushes: list[Push] = []
+        self._pushed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._outgoing: deque[bytes] = deque()
+        self._to_write = asyncio.Event()
+        self._tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())]
+
+    @classmethod
+    async def connect(
+        cls, session: aiohttp.ClientSession, url: str, role: int, *, random: Random, relay_key: bytes | None
+    ) -> Self:
+        """Connect, say Hello and verify Welcome.
+
+        Args:
+            session: what connects; proxies and TLS are its matter.
+            url: the relay's, http(s) or ws(s).
+            role: frames.ROLE_*.
+            random: n -> n random bytes.
+            relay_key: the pinned key, or None to take the one that the relay proves to hold.
+
+        Raises:
+            Disconnected: nobody answers there, or not as a relay, or one that has no room now.
+            RelayChanged: it holds another key than the pinned one.
+            Refused: it speaks no version that this library speaks.
+            RelayError: it does not hold the key it shows, or the URL is none.
+        """
+        address = socket_url(url)
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                socket = await session.ws_connect(
+                    address,
+                    compress=0,  # ciphertext does not shrink
+                    max_msg_size=limits.MAX_FRAME_BYTES,
+                    heartbeat=HEARTBEAT_SECONDS,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
+                )
+                try:
+                    protocol = ClientConnection(role)
+                    nonce = random(ids.CHALLENGE_BYTES)
+                    await socket.send_bytes(protocol.hello(nonce))
+                    welcome = _welcome(protocol, await socket.receive())
+                    _verify(welcome, nonce, relay_key)
+                except BaseException:
+                    await socket.close()
+                    raise
+        except aiohttp.InvalidURL as error:
+            raise RelayError(f"not a relay's URL: {url!r}") from error
+        except (aiohttp.ClientError, OSError, TimeoutError, RemoteError) as error:
+            raise Disconnected("no relay answers") from error
+        return cls(socket, protocol, nonce, welcome)
+
+    async def request(self, build: Callable[[int], frames.ClientFrame]) -> frames.RelayFrame:
+        """Send a request and return its answer; any number may wait at once, and their order is kept on the way.
+
+        Args:
+            build: makes the frame from its request number.
+
+        Raises:
+            Refused: the relay answered with an Error.
+            Disconnected: the connection went before the answer came.
+        """
+        number = self._protocol.next_request()
+        self.send(build(number))
+        answer = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        frame: frames.RelayFrame = await answer
+        if isinstance(frame, frames.Error):
+            raise Refused(frame.code, frame.detail)
+        return frame
+
+    def send(self, frame: frames.ClientFrame) -> None:
+        """Send a frame that has no answer. Raises Disconnected."""
+        if self.lost is not None:
+            raise Disconnected("the connection is gone") from self.lost
+        try:
+            self._outgoing.append(self._protocol.send(frame))
+        except LocalError as error:
+            if self._protocol.state is State.CLOSED:  # the relay's last word is read, the socket not yet
+                raise Disconnected("the relay is closing the connection") from error
+            raise
+        self._to_write.set()
+
+    async def next_batch(self) -> list[Push]:
+        """Return all pushes that have arrived, at least one, in order. Raises Disconnected when no more will come."""
+        while not self._pushes:
+            if self.lost is not None:
+                raise Disconnected("the connection is gone") from self.lost
+            self._pushed.clear()
+            await self._pushed.wait()
+        batch, self._pushes = self._pushes, []
+        self._room.set()
+        return batch
+
+    async def close(self) -> None:
+        """Close; whoever waits gets Disconnected. A second call does nothing."""
+        self._lose(Disconnected("closed by this side"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            await self._socket.close()
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                message = await self._socket.receive()
+                if message.type is not aiohttp.WSMsgType.BINARY:
+                    raise Disconnected(f"the relay closed the connection: {self._socket.close_code}")  # noqa: TRY301
+                self._take(self._protocol.receive(message.data))
+                while len(self._pushes) >= MAX_WAITING:
+                    self._room.clear()
+                    await self._room.wait()
+        except (Disconnected, RemoteError, aiohttp.ClientError, OSError) as error:
+            self._lose(error)
+            code = aiohttp.WSCloseCode.PROTOCOL_ERROR if isinstance(error, RemoteError) else aiohttp.WSCloseCode.OK
+            with contextlib.suppress(aiohttp.ClientError, OSError):
+                await self._socket.close(code=code)
+        finally:
+            self._lose(Disconnected("nothing is read any more"))  # whatever ended it, nobody waits for ever
+
+    def _take(self, frame: frames.RelayFrame | NumberedEntry) -> None:
+        match frame:
+            case NumberedEntry() | frames.Drained() | frames.PrekeysLow() | frames.Error(request=0):
+                self._pushes.append(frame)
+                self._pushed.set()
+            case frames.Run():
+                pass  # the protocol numbers its entries
+            case _:
+                answer = self._answers.pop(getattr(frame, "request", 0), None)
+                if answer is not None and not answer.done():
+                    answer.set_result(frame)
+
+    async def _write(self) -> None:
+        # A failure is not news: reading ends too, after the relay's last words, which say more.
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            while True:
+                await self._to_write.wait()
+                self._to_write.clear()
+                while self._outgoing:
+                    await self._socket.send_bytes(self._outgoing.popleft())
+
+    def _lose(self, error: Exception) -> None:
+        if self.lost is not None:
+            return
+        self.lost = error
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(Disconnected("the connection went before the answer came"))
+        self._answers.clear()
+        self._outgoing.clear()
+        self._pushed.set()
+
+
+def socket_url(url: str) -> str:
+    """Return the WebSocket's URL at the relay of this URL. Raises RelayError for a URL of another scheme."""
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator or not rest or scheme.lower() not in _SCHEMES:
+        raise RelayError(f"not a relay's URL: {url!r}; it begins with https:// or http://")
+    return f"{_SCHEMES[scheme.lower()]}://{rest.rstrip('/')}{PATH}"
+
+
+def _welcome(protocol: ClientConnection, message: aiohttp.WSMessage) -> frames.Welcome:
+    if message.type is not aiohttp.WSMsgType.BINARY:
+        raise Disconnected("the relay closed the connection at once")
+    frame = protocol.receive(message.data)
+    if isinstance(frame, frames.Error) and frame.code == Code.VERSION:
+        raise Refused(frame.code, "the relay speaks no version of the protocol that this library speaks")
+    if not isinstance(frame, frames.Welcome):
+        raise Disconnected("the relay takes no connection now")
+    return frame
+
+
+def _verify(welcome: frames.Welcome, nonce: bytes, pinned: bytes | None) -> None:
+    if pinned is not None and welcome.relay_key != pinned:
+        raise RelayChanged(
+            "the relay has another key than the one it had: it was exchanged, or somebody stands between"
+        )
+    signed = proofs.welcome_message(welcome.relay_key, nonce, welcome.nonce)
+    right_lengths = len(welcome.relay_key) == ids.KEY_BYTES and len(welcome.nonce) == ids.CHALLENGE_BYTES
+    if not right_lengths or not primitives.ed25519_verify(welcome.relay_key, signed, welcome.signature):
+        raise RelayError("the relay does not hold the key that it shows")
