@@ -296,7 +296,7 @@ class Client:
                 result = self._handlers[type(event)](event)
                 if inspect.isawaitable(result):
                     await result
-            except Exception:  # the application's defect: the event comes again when the client is opened again
+            except Exception:  # noqa: BLE001 -- the application's defect: the event comes again when the client is opened again
                 _log.exception("a handler failed")
             else:
                 await event._handled()  # noqa: SLF001 -- our own

@@ -1,105 +1,73 @@
-"""What is inside a message: a versioned, extensible value in the terms of the IETF's MIMI content format.
+"""What is inside a message: one typed value, in terms of draft-ietf-mimi-content.
 
-Terms taken from draft-ietf-mimi-content: the salt that makes a message id, inReplyTo, disposition, content type,
-extensions. The number and the previous id are ours: they show gaps.
+The draft's salt is our content id. In place of its lastSeen each device numbers its contents per conversation, from 1
+and across epochs, and names its previous one: whoever receives them sees gaps. Nested parts are not here: a content has
+one body.
 """
 
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 from restante_crypto import primitives
 
+from restante.packed import Packed, check
+
 VERSION: Final = 1
+CONTENT_ID_BYTES: Final = 16
+
+# Dispositions (the draft's section "Disposition"): what the receiver's application does with a content.
 RENDER: Final = 1
-"""Disposition of what is shown to a person (MIMI content section 4.1)."""
+PRIVATE_DISPOSITIONS: Final = 0xF0  # from here on for what applications agree on between themselves
+
 TEXT: Final = "text/plain;charset=utf-8"
 BYTES: Final = "application/octet-stream"
-ID_BYTES: Final = 16
-_PERSON: Final = b"restante message"
+
+_MAX_NUMBER: Final = 2**63 - 1
+_MAX_TIME: Final = 253_402_300_799_999  # the end of the year 9999, where calendars of many languages end
+_MESSAGE_ID_BYTES: Final = 16
+_MESSAGE_ID_PERSON: Final = b"restante message"
 
 
-class _Fields(msgspec.Struct, frozen=True, array_like=True):
-    version: int
-    content_id: bytes
-    number: int
-    previous: bytes | None
-    sent_at: int
-    in_reply_to: bytes | None
-    disposition: int
-    content_type: str
-    body: bytes
-    extensions: dict[str, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """One content.
+class Content(Packed, frozen=True, kw_only=True):
+    """One content. Unknown versions, dispositions and content types are carried, not refused.
 
     Attributes:
-        content_id: 16 random bytes.
-        number: counts this device's contents of the conversation, from 1.
-        previous: content id of the one before.
-        sent_at: Unix milliseconds on the sender's clock.
-        in_reply_to: content id that this answers.
-        disposition: RENDER, or another number, carried.
-        content_type: a media type.
-        body: the bytes.
-        extensions: by name.
+        version: of this format.
+        content_id: 16 random bytes; stable when the content is encrypted again, so receivers know it again by them.
+        number: counts the device's contents in the conversation, from 1.
+        previous: content id of the device's previous content in the conversation.
+        sent_at: the sender's clock: Unix milliseconds.
+        in_reply_to: content id of what this answers.
+        disposition: RENDER, or another number of the draft.
+        content_type: media type of the body.
+        body: the bytes; UTF-8 if the type is TEXT.
+        extensions: further fields by name.
     """
 
+    version: int = VERSION
     content_id: bytes
     number: int
-    previous: bytes | None
+    previous: bytes | None = None
     sent_at: int
-    in_reply_to: bytes | None
-    disposition: int
+    in_reply_to: bytes | None = None
+    disposition: int = RENDER
     content_type: str
-    body: bytes = field(repr=False)
-    extensions: dict[str, bytes]
+    body: bytes
+    extensions: dict[str, bytes] = msgspec.field(default_factory=dict)
 
-    def encode(self) -> bytes:
-        """Encode; later versions append fields."""
-        return msgspec.msgpack.encode(
-            _Fields(
-                VERSION,
-                self.content_id,
-                self.number,
-                self.previous,
-                self.sent_at,
-                self.in_reply_to,
-                self.disposition,
-                self.content_type,
-                self.body,
-                self.extensions,
-            )
-        )
-
-    @classmethod
-    def decode(cls, data: bytes) -> "Content":
-        """Return the content in these bytes. Raises ValueError."""
-        try:
-            fields = msgspec.msgpack.decode(data, type=_Fields)
-        except msgspec.DecodeError:
-            raise ValueError("content") from None
-        if fields.version < VERSION or len(fields.content_id) != ID_BYTES or not 0 < fields.number < 2**63:
-            raise ValueError("content")
-        if not 0 <= fields.sent_at < 2**53:
-            raise ValueError("content")
-        return cls(
-            fields.content_id,
-            fields.number,
-            fields.previous,
-            fields.sent_at,
-            fields.in_reply_to,
-            fields.disposition,
-            fields.content_type,
-            fields.body,
-            fields.extensions,
-        )
+    def __post_init__(self) -> None:
+        """Check lengths and ranges. Raises ValueError."""
+        check(self.version >= VERSION, "version")
+        for content_id in (self.content_id, self.previous, self.in_reply_to):
+            check(content_id is None or len(content_id) == CONTENT_ID_BYTES, "content id")
+        check(1 <= self.number <= _MAX_NUMBER, "number")
+        check(0 <= self.sent_at <= _MAX_TIME, "sent_at")
+        check(self.disposition >= 0, "disposition")
+        if self.content_type == TEXT:
+            self.body.decode()
 
 
-def message_id(conversation: bytes, sender: bytes, content_id: bytes) -> str:
-    """Return a message's id as all members see it: a sender cannot take another's."""
-    parts = (len(conversation).to_bytes(2, "big"), conversation, sender, content_id)
-    return primitives.blake2b(b"".join(parts), size=16, person=_PERSON).hex()
+def message_id(conversation_id: bytes, sender_account: bytes, content_id: bytes) -> str:
+    """Return what Message.id and Receipt.id show: hex of BLAKE2b-128 of who said it (32 bytes), what (16) and where."""
+    data = sender_account + content_id + conversation_id
+    return primitives.blake2b(data, size=_MESSAGE_ID_BYTES, person=_MESSAGE_ID_PERSON).hex()

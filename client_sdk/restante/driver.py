@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -125,7 +126,7 @@ class Driver:
             await coroutine
         except RestanteError as error:
             self._fail(error)
-        except Exception as error:  # our defect: whoever waits shall hear of it
+        except Exception as error:  # noqa: BLE001 -- our defect: whoever waits shall hear of it
             _log.exception("a task of the client ended")
             self._fail(error)
 
@@ -174,7 +175,7 @@ class Driver:
             if conversation not in self._committing:
                 task = asyncio.ensure_future(self._guarded(self._commit(conversation)))
                 self._committing[conversation] = task
-                task.add_done_callback(lambda _task, key=conversation: self._committing.pop(key, None))
+                task.add_done_callback(partial(_forget, self._committing, conversation))
         if due.chores:
             self._chores_wake.set()
         if due.wait is not None:
@@ -400,7 +401,7 @@ class Driver:
             for job in await self.run(self._engine.jobs, frozenset(self._busy), room):
                 task = asyncio.ensure_future(self._guarded(self._deposit(connection, job)))
                 self._busy[job.key] = task
-                task.add_done_callback(lambda _task, key=job.key: self._busy.pop(key, None))
+                task.add_done_callback(partial(_forget, self._busy, job.key))
 
     async def _deposit(self, connection: Connection, job: Job) -> None:
         try:
@@ -594,3 +595,8 @@ class Driver:
                 await asyncio.wait_for(self._upkeep_wake.wait(), UPKEEP_SECONDS)
             self._upkeep_wake.clear()
             await self.do(self._engine.upkeep)
+
+
+def _forget(tasks: dict[bytes, asyncio.Task[None]], key: bytes, task: asyncio.Task[None]) -> None:
+    if tasks.get(key) is task:
+        del tasks[key]

@@ -1,309 +1,408 @@
-"""The client's file: one SQLite database, one connection, every value sealed.
+"""The client's file: sealed cells in one SQLite database, held by one process at a time.
 
-A *cell* is a key and a value in a table, with a group and a number to sort by. On the disk the key and the group are
-keyed hashes and the value is sealed with table, key, group and number as associated data: who has the file without the
-passphrase sees how many cells there are and how large, and cannot move one to another place. ::
+::
 
-    passphrase ─ Argon2id ─▶ unseals the file key ─ BLAKE2b ─┬▶ seal key
-                                                             └▶ index key
+    passphrase --(passphrase.py)--> data key --BLAKE2b--> seal key, index key
+
+    cell: table number, BLAKE2b-128(index key; table ‖ key), the same of the group, sort,
+          box(seal key; lengths, key, group, value)
+          with (table, blinded key, blinded group, sort, "value") as associated data
+
+So the file shows how many cells of what size a table has and their sort numbers, but no id, and a cell that is moved,
+exchanged or changed fails its seal. What is not here: nothing tells that the whole file (or one cell) is an older copy
+of itself; the relay's acknowledged sequence does.
 """
 
-import contextlib
+import os
 import sqlite3
 import sys
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import Any, Final, Self
 
 from restante_crypto import primitives, sealing
 from restante_crypto.primitives import Random
 
-from restante.errors import AlreadyOpen, FileDamaged, FileError, WrongPassphrase
+from restante import passphrase as passphrases
+from restante.errors import AlreadyOpen, FileDamaged, FileError
 
-VERSION: Final = 1
-SALT_BYTES: Final = 16
-OPERATIONS: Final = 3  # Argon2id passes
-MEMORY: Final = 64 * 1024 * 1024  # Argon2id bytes: about 0.1 s on a current machine
+if sys.platform == "win32":  # pragma: no cover -- the other system's lock
+    import msvcrt
+else:
+    import fcntl
+
+SCHEMA: Final = 1
+"""The version this module writes, in SQLite's user_version."""
+
 _KEY_BYTES: Final = 32
 _BLIND_BYTES: Final = 16
+_OWNER_ONLY: Final = 0o600
 
-_SCHEMA: Final = """
-CREATE TABLE header (salt BLOB NOT NULL, operations INTEGER NOT NULL, memory INTEGER NOT NULL, key BLOB NOT NULL);
-CREATE TABLE cell (
-    tab INTEGER NOT NULL,
-    key BLOB NOT NULL,
-    grp BLOB NOT NULL,
-    sort INTEGER NOT NULL,
-    value BLOB NOT NULL,
-    PRIMARY KEY (tab, key)
-) WITHOUT ROWID;
-CREATE INDEX cell_group ON cell (tab, grp, sort);
-CREATE INDEX cell_sort ON cell (tab, sort);
+_SCHEMA: Final = f"""
+CREATE TABLE header(
+    id INTEGER PRIMARY KEY CHECK(id = 1),
+    salt BLOB NOT NULL, operations INTEGER NOT NULL, memory INTEGER NOT NULL, box BLOB NOT NULL
+) STRICT;
+CREATE TABLE cell(
+    tab INTEGER NOT NULL, key BLOB NOT NULL, grp BLOB NOT NULL, sort INTEGER NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY(tab, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX cell_by_group ON cell(tab, grp, sort, key);
+CREATE INDEX cell_by_sort ON cell(tab, sort, key);
+PRAGMA user_version = {SCHEMA};
 """
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A cell."""
+class _Database:
+    """The open database and the two keys of its cells: what a file and its tables share."""
 
-    key: bytes
-    group: bytes = field(repr=False)
-    sort: int
-    value: bytes = field(repr=False)
+    __slots__ = ("connection", "index_key", "random", "seal_key")
 
+    def __init__(self, connection: sqlite3.Connection, data_key: bytes, random: Random) -> None:
+        self.connection = connection
+        self.random = random
+        self.seal_key = primitives.blake2b(b"", size=_KEY_BYTES, person=b"restante seal", key=data_key)
+        self.index_key = primitives.blake2b(b"", size=_KEY_BYTES, person=b"restante index", key=data_key)
 
-def _normalised(passphrase: str | bytes) -> bytes:
-    return unicodedata.normalize("NFC", passphrase).encode() if isinstance(passphrase, str) else passphrase
+    def is_writing(self) -> bool:
+        """Say whether a transaction is open."""
+        return self.connection.in_transaction
 
+    def execute(self, sql: str, values: Sequence[bytes | int] = ()) -> list[Any]:
+        """Run a statement and return its rows. Raises FileError."""
+        try:
+            return self.connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise _translated(error) from error
 
-def _lock(path: Path) -> IO[bytes]:
-    file = path.with_name(path.name + ".lock").open("ab")
-    try:
-        if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415 -- of this system alone
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl  # noqa: PLC0415 -- of these systems alone
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise AlreadyOpen(f"another client has {path.name} open") from None
-    return file
+    def write(self, sql: str, values: Sequence[bytes | int]) -> int:
+        """Run a statement in a transaction and return how many rows it wrote. Raises FileError."""
+        if not self.is_writing():
+            raise RuntimeError("a write outside a transaction")
+        try:
+            return self.connection.execute(sql, values).rowcount
+        except sqlite3.Error as error:
+            raise _translated(error) from error
 
 
 class ClientFile:
     """An open file. One thread at a time may use it."""
 
-    def __init__(
-        self, db: sqlite3.Connection, lock: IO[bytes], file_key: bytes, tables: tuple[str, ...], random: Random
-    ) -> None:
-        """Take over what ``open`` made."""
-        self._db = db
-        self._file_lock = lock
-        self._file_key = file_key
-        self.random = random
-        self.seal_key = primitives.blake2b(b"", size=_KEY_BYTES, key=file_key, person=b"restante seal")
-        self.index_key = primitives.blake2b(b"", size=_KEY_BYTES, key=file_key, person=b"restante index")
-        self._tables = {name: Table(self, db, number, name) for number, name in enumerate(tables)}
-        self.writing = False
+    def __init__(self, database: _Database, data_key: bytes, lock: int, tables: Sequence[str]) -> None:
+        """Take over an open database and the lock's descriptor; ``open`` is the way in."""
+        self._database = database
+        self._data_key = data_key
+        self._lock: int | None = lock
+        self._numbers = {name: number for number, name in enumerate(tables)}
 
     @classmethod
-    def open(cls, path: Path, passphrase: str | bytes, *, random: Random, tables: tuple[str, ...]) -> Self:
-        """Open or create a file (mode 0600).
+    def open(
+        cls, path: str | os.PathLike[str], passphrase: str | bytes, *, random: Random, tables: Sequence[str]
+    ) -> Self:
+        """Open the file, or make it if there is none; its folder must exist.
 
         Args:
-            path: the file; a ``.lock`` and SQLite's own files stand beside it.
-            passphrase: a text (normalised to NFC) or bytes.
+            path: of the file; ``-wal`` and ``.lock`` stand beside it.
+            passphrase: a text counts as its NFC form in UTF-8.
             random: n -> n random bytes.
-            tables: their names; the position is the number in the file.
+            tables: all tables' names; a table's number in the file is its position, so new ones go to the end.
 
         Raises:
-            AlreadyOpen: another client holds it.
-            WrongPassphrase: it does not unseal the file.
-            FileDamaged: it is no such file, or a newer version wrote it.
+            AlreadyOpen: somebody holds it.
+            WrongPassphrase: the passphrase does not open it.
+            FileDamaged: it is no client's file, or not whole, or of a newer version.
+            FileError: the operating system refuses.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
-        db = None
+        place = Path(path).resolve()
         try:
-            if not path.exists():
-                path.touch(0o600)
-            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-            db.execute("PRAGMA secure_delete=ON")
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            return cls(db, lock, _file_key(db, _normalised(passphrase), random), tables, random)
-        except sqlite3.Error as error:
-            _close(db, lock)
-            raise FileDamaged(f"not a usable file: {type(error).__name__}") from None
-        except BaseException:
-            _close(db, lock)
+            lock = _lock(place)
+        except OSError as error:
+            raise FileError(f"{place}: {error.strerror}") from error
+        connection = None
+        try:
+            made = None if place.exists() else _create(place, passphrase, random)
+            place.chmod(_OWNER_ONLY)
+            connection = _connect(place)
+            _check_schema(connection)
+            data_key = made or _read_lock(connection).open(passphrase)
+            return cls(_Database(connection, data_key, random), data_key, lock, tables)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            os.close(lock)
+            if isinstance(error, sqlite3.Error):
+                raise _translated(error) from error
+            if isinstance(error, OSError):
+                raise FileError(f"{place}: {error.strerror}") from error
             raise
 
     def close(self) -> None:
-        """Close the file and release its lock."""
-        _close(self._db, self._file_lock)
-
-    def change_passphrase(self, passphrase: str | bytes) -> None:
-        """Seal the file's key under another passphrase."""
-        with self._translated():
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM header")
-            _put_header(self._db, _normalised(passphrase), self._file_key, self.random)
-            self._db.execute("COMMIT")
-        self.checkpoint()
+        """Close the file; a second call does nothing. An open transaction is rolled back."""
+        if self._lock is not None:
+            self._database.connection.close()
+            os.close(self._lock)
+            self._lock = None
 
     def table(self, name: str) -> "Table":
-        """Return a table."""
-        return self._tables[name]
+        """Return the table of this name. Raises KeyError for one that ``open`` was not told of."""
+        return Table(self._database, name, self._numbers[name])
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise FileError(f"the file cannot be written: {error}") from None
-
-    @contextlib.contextmanager
+    @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Change the file all or nothing; what was changed survives a power loss once the block has ended.
+        """Make all writes inside durable together, or none of them if anything is raised. They do not nest.
 
         Raises:
-            FileError: the disk is full or fails; nothing was changed.
+            FileError: the commit failed; nothing was changed.
         """
-        with self._translated():
-            self._db.execute("BEGIN IMMEDIATE")
-            self.writing = True
-            try:
-                yield
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-            finally:
-                self.writing = False
-            self._db.execute("COMMIT")
+        if self._database.is_writing():
+            raise RuntimeError("a transaction inside a transaction")
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.is_writing():  # SQLite has rolled back by itself after some failures
+                self._database.execute("ROLLBACK")
+            raise
 
     def checkpoint(self) -> None:
-        """Empty the write-ahead log, so that no deleted key stays in it."""
-        with self._translated():
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Empty the WAL into the database, so that no deleted key survives there. Not inside a transaction."""
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def change_passphrase(self, new: str | bytes) -> None:
+        """Seal the data key under another passphrase. Copies of the file made before open with the old one."""
+        lock = passphrases.lock(new, self._data_key, self._database.random)
+        with self.transaction():
+            self._database.write(
+                "UPDATE header SET salt = ?, operations = ?, memory = ?, box = ? WHERE id = 1", _row(lock)
+            )
+        self.checkpoint()
 
 
-def _close(db: sqlite3.Connection | None, lock: IO[bytes]) -> None:
-    if db is not None:
-        db.close()
-    lock.close()
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A cell as it was put."""
 
-
-def _put_header(db: sqlite3.Connection, passphrase: bytes, file_key: bytes, random: Random) -> None:
-    salt = random(SALT_BYTES)
-    key = primitives.argon2id(passphrase, salt, operations=OPERATIONS, memory=MEMORY)
-    sealed = sealing.seal(key, file_key, b"restante file key", random)
-    db.execute("INSERT INTO header VALUES (?, ?, ?, ?)", (salt, OPERATIONS, MEMORY, sealed))
-
-
-def _file_key(db: sqlite3.Connection, passphrase: bytes, random: Random) -> bytes:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise FileDamaged("a newer version wrote this file: upgrade")
-    if version == 0:
-        file_key = random(_KEY_BYTES)
-        db.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.split(";\n"):
-            db.execute(statement)
-        _put_header(db, passphrase, file_key, random)
-        db.execute(f"PRAGMA user_version={VERSION}")
-        db.execute("COMMIT")
-        return file_key
-    row = db.execute("SELECT salt, operations, memory, key FROM header").fetchone()
-    if row is None:
-        raise FileDamaged("the file has no header")
-    salt, operations, memory, sealed = row
-    key = primitives.argon2id(passphrase, salt, operations=operations, memory=memory)
-    try:
-        return sealing.open_sealed(key, sealed, b"restante file key")
-    except sealing.SealError:
-        raise WrongPassphrase("the passphrase does not open this file") from None
+    key: bytes
+    group: bytes
+    sort: int
+    value: bytes = field(repr=False)
 
 
 class Table:
-    """A table of cells. Reading is always possible; writing needs ``ClientFile.transaction``."""
+    """One table: values by key, each in one group and with a sort number (signed, 64 bits).
 
-    def __init__(self, file: ClientFile, db: sqlite3.Connection, number: int, name: str) -> None:
-        """Name a table."""
-        self._file = file
-        self._db = db
+    Reading raises FileDamaged for a cell that fails its seal. Writing is possible only in ``ClientFile.transaction``.
+    """
+
+    __slots__ = ("_context", "_database", "_number", "_prefix")
+
+    def __init__(self, database: _Database, name: str, number: int) -> None:
+        """Name a table of the file; ``ClientFile.table`` is the way in."""
+        self._database = database
         self._number = number
-        self._name = name.encode()
-
-    def _blind(self, kind: bytes, value: bytes) -> bytes:
-        return primitives.blake2b(b"\x00".join((kind, self._name, value)), size=_BLIND_BYTES, key=self._file.index_key)
-
-    def _associated(self, key: bytes, group: bytes, sort: int) -> bytes:
-        return b"".join((self._number.to_bytes(2, "big"), key, group, sort.to_bytes(8, "big", signed=True)))
-
-    def _execute(self, sql: str, *arguments: object) -> sqlite3.Cursor:
-        if not self._file.writing:
-            raise FileError("a change outside a transaction")
-        return self._db.execute(sql, arguments)
-
-    def _open(self, blind_key: bytes, blind_group: bytes, sort: int, sealed: bytes) -> Row:
-        try:
-            plain = sealing.open_sealed(self._file.seal_key, sealed, self._associated(blind_key, blind_group, sort))
-        except sealing.SealError:
-            raise FileDamaged("a cell of the file fails its seal") from None
-        key_end = 2 + int.from_bytes(plain[:2], "big")
-        group_end = key_end + 2 + int.from_bytes(plain[key_end : key_end + 2], "big")
-        return Row(plain[2:key_end], plain[key_end + 2 : group_end], sort, plain[group_end:])
-
-    def put(self, key: bytes, value: bytes, *, group: bytes = b"", sort: int = 0) -> None:
-        """Write a cell over whatever has this key."""
-        blind_key, blind_group = self._blind(b"key", key), self._blind(b"group", group)
-        plain = b"".join((len(key).to_bytes(2, "big"), key, len(group).to_bytes(2, "big"), group, value))
-        sealed = sealing.seal(
-            self._file.seal_key, plain, self._associated(blind_key, blind_group, sort), self._file.random
-        )
-        self._execute("REPLACE INTO cell VALUES (?, ?, ?, ?, ?)", self._number, blind_key, blind_group, sort, sealed)
+        self._prefix = number.to_bytes(2, "big")
+        self._context = len(name.encode()).to_bytes(2, "big") + name.encode()
 
     def get(self, key: bytes) -> bytes | None:
-        """Return the value with this key, or None. Raises FileDamaged if its seal fails."""
-        blind_key = self._blind(b"key", key)
-        row = self._db.execute(
-            "SELECT key, grp, sort, value FROM cell WHERE tab=? AND key=?", (self._number, blind_key)
-        ).fetchone()
-        return self._open(*row).value if row is not None else None
+        """Return the value, or None if there is no such key."""
+        found = self._database.execute(_GET, (self._number, self._blind_key(key)))
+        return self._open(*found[0]).value if found else None
+
+    def put(self, key: bytes, value: bytes, *, group: bytes = b"", sort: int = 0) -> None:
+        """Write a cell over the one of this key, group and sort number included."""
+        blind, blind_group = self._blind_key(key), self._blind_group(group)
+        content = b"".join((len(key).to_bytes(4, "big"), key, len(group).to_bytes(4, "big"), group, value))
+        box = sealing.seal(
+            self._database.seal_key, content, self._associated(blind, blind_group, sort), self._database.random
+        )
+        # Most writes replace a value alone, and then no index needs to be touched.
+        if not self._write(_REPLACE, box, blind, blind_group, sort):
+            self._write(_PUT, blind, blind_group, sort, box)
 
     def delete(self, key: bytes) -> None:
-        """Delete the cell with this key, if there is one."""
-        self._execute("DELETE FROM cell WHERE tab=? AND key=?", self._number, self._blind(b"key", key))
+        """Delete a cell, if it is there."""
+        self._write("DELETE FROM cell WHERE tab = ?1 AND key = ?2", self._blind_key(key))
 
-    def rows(self, group: bytes | None = None, *, limit: int = -1) -> list[Row]:
-        """Return cells, of one group or all, by their number. Raises FileDamaged."""
+    def rows(self, group: bytes | None = None, *, limit: int | None = None) -> list[Row]:
+        """Return the cells of a group (None: of all) by sort number, at most ``limit`` of them.
+
+        Cells of the same sort number come in an order that is stable and means nothing.
+        """
+        count = -1 if limit is None else limit
         if group is None:
-            found = self._db.execute(
-                "SELECT key, grp, sort, value FROM cell WHERE tab=? ORDER BY sort LIMIT ?", (self._number, limit)
-            )
+            found = self._database.execute(_ROWS, (self._number, count))
         else:
-            found = self._db.execute(
-                "SELECT key, grp, sort, value FROM cell WHERE tab=? AND grp=? ORDER BY sort LIMIT ?",
-                (self._number, self._blind(b"group", group), limit),
-            )
-        return [self._open(*row) for row in found.fetchall()]
-
-    def exists(self, group: bytes | None = None) -> bool:
-        """Say whether there is any cell, of one group or at all."""
-        where, arguments = self._where(group)
-        return self._db.execute(f"SELECT 1 FROM cell {where} LIMIT 1", arguments).fetchone() is not None  # noqa: S608 -- our own text
+            found = self._database.execute(_GROUP_ROWS, (self._number, count, self._blind_group(group)))
+        return [self._open(*row) for row in found]
 
     def count(self, group: bytes | None = None) -> int:
-        """Return the number of cells, of one group or all."""
-        where, arguments = self._where(group)
-        counted: int = self._db.execute(f"SELECT count(*) FROM cell {where}", arguments).fetchone()[0]  # noqa: S608 -- our own text
-        return counted
+        """Return how many cells there are."""
+        return self._number_of("count(*)", group) or 0
 
-    def max_sort(self) -> int | None:
-        """Return the largest number in the table."""
-        found: int | None = self._db.execute("SELECT max(sort) FROM cell WHERE tab=?", (self._number,)).fetchone()[0]
-        return found
+    def exists(self, group: bytes | None = None) -> bool:
+        """Say whether there is any row (of this group)."""
+        return bool(self.rows(group, limit=1))
+
+    def min_sort(self, group: bytes | None = None) -> int | None:
+        """Return the lowest sort number, or None if there is no cell."""
+        return self._number_of("min(sort)", group)
+
+    def max_sort(self, group: bytes | None = None) -> int | None:
+        """Return the highest sort number, or None if there is no cell."""
+        return self._number_of("max(sort)", group)
 
     def delete_group(self, group: bytes) -> None:
-        """Delete a group's cells."""
-        where, arguments = self._where(group)
-        self._execute(f"DELETE FROM cell {where}", *arguments)  # noqa: S608 -- our own text
+        """Delete all cells of a group."""
+        self._write("DELETE FROM cell WHERE tab = ?1 AND grp = ?2", self._blind_group(group))
 
-    def delete_below(self, sort: int, group: bytes | None = None) -> None:
-        """Delete cells with a smaller number, of one group or all."""
-        where, arguments = self._where(group)
-        self._execute(f"DELETE FROM cell {where} AND sort<?", *arguments, sort)  # noqa: S608 -- our own text
-
-    def _where(self, group: bytes | None) -> tuple[str, tuple[object, ...]]:
+    def delete_below(self, sort: int, group: bytes | None = None) -> int:
+        """Delete the cells with a lower sort number; return how many."""
         if group is None:
-            return "WHERE tab=?", (self._number,)
-        return "WHERE tab=? AND grp=?", (self._number, self._blind(b"group", group))
+            return self._write("DELETE FROM cell WHERE tab = ?1 AND sort < ?2", sort)
+        return self._write("DELETE FROM cell WHERE tab = ?1 AND sort < ?2 AND grp = ?3", sort, self._blind_group(group))
+
+    def _number_of(self, what: str, group: bytes | None) -> int | None:
+        sql = f"SELECT {what} FROM cell WHERE tab = ?1"  # noqa: S608 -- ``what`` is one of three constants above
+        if group is None:
+            found = self._database.execute(sql, (self._number,))
+        else:
+            found = self._database.execute(sql + " AND grp = ?2", (self._number, self._blind_group(group)))
+        number: int | None = found[0][0]
+        return number
+
+    def _write(self, sql: str, *values: bytes | int) -> int:
+        return self._database.write(sql, (self._number, *values))
+
+    def _blind_key(self, key: bytes) -> bytes:
+        return primitives.blake2b(
+            self._prefix + key,
+            size=_BLIND_BYTES,
+            person=b"restante key",
+            key=self._database.index_key,
+        )
+
+    def _blind_group(self, group: bytes) -> bytes:
+        return primitives.blake2b(
+            self._prefix + group,
+            size=_BLIND_BYTES,
+            person=b"restante group",
+            key=self._database.index_key,
+        )
+
+    def _associated(self, blind: bytes, blind_group: bytes, sort: int) -> bytes:
+        return b"".join((self._context, blind, blind_group, sort.to_bytes(8, "big", signed=True), b"value"))
+
+    def _open(self, blind: bytes, blind_group: bytes, sort: int, box: bytes) -> Row:
+        try:
+            content = sealing.open_sealed(
+                self._database.seal_key,
+                box,
+                self._associated(blind, blind_group, sort),
+            )
+        except sealing.SealError:
+            raise FileDamaged("a cell of the file fails its seal") from None
+        key_end = 4 + int.from_bytes(content[:4], "big")
+        group_end = key_end + 4 + int.from_bytes(content[key_end : key_end + 4], "big")
+        return Row(content[4:key_end], content[key_end + 4 : group_end], sort, content[group_end:])
+
+
+_GET: Final = "SELECT key, grp, sort, value FROM cell WHERE tab = ?1 AND key = ?2"
+_REPLACE: Final = "UPDATE cell SET value = ?2 WHERE tab = ?1 AND key = ?3 AND grp = ?4 AND sort = ?5"
+_PUT: Final = (
+    "INSERT INTO cell(tab, key, grp, sort, value) VALUES(?1, ?2, ?3, ?4, ?5)"
+    " ON CONFLICT(tab, key) DO UPDATE SET grp = excluded.grp, sort = excluded.sort, value = excluded.value"
+)
+_ROWS: Final = "SELECT key, grp, sort, value FROM cell WHERE tab = ?1 ORDER BY sort, key LIMIT ?2"
+_GROUP_ROWS: Final = "SELECT key, grp, sort, value FROM cell WHERE tab = ?1 AND grp = ?3 ORDER BY sort, key LIMIT ?2"
+
+
+def _row(lock: passphrases.Lock) -> tuple[bytes, int, int, bytes]:
+    return lock.salt, lock.operations, lock.memory, lock.box
+
+
+def _read_lock(connection: sqlite3.Connection) -> passphrases.Lock:
+    found = connection.execute("SELECT salt, operations, memory, box FROM header").fetchone()
+    if found is None:
+        raise FileDamaged("the file has no header")
+    return passphrases.Lock(*found)
+
+
+def _create(place: Path, passphrase: str | bytes, random: Random) -> bytes:
+    """Make the file under another name and rename it: an empty file is never a new one. Return the data key."""
+    wal = place.with_name(place.name + "-wal")
+    if wal.exists() and wal.stat().st_size:
+        raise FileDamaged(f"{place} is missing, but {wal.name} is there: it was moved without what belongs to it")
+    new = place.with_name(place.name + ".new")
+    new.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, _OWNER_ONLY))
+    data_key = random(_KEY_BYTES)
+    header = _row(passphrases.lock(passphrase, data_key, random))
+    connection = sqlite3.connect(new, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(_SCHEMA)
+        connection.execute("INSERT INTO header VALUES(1, ?, ?, ?, ?)", header)
+    finally:
+        connection.close()
+    new.replace(place)
+    if sys.platform != "win32":
+        folder = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # or the new name is lost with the power
+        finally:
+            os.close(folder)
+    return data_key
+
+
+def _connect(place: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(place, isolation_level=None, check_same_thread=False, timeout=0)
+    for pragma in (
+        "locking_mode = EXCLUSIVE",  # before WAL: then there is no shared memory file
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "secure_delete = ON",
+        "temp_store = MEMORY",
+        "trusted_schema = OFF",
+    ):
+        try:
+            connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            connection.close()
+            raise
+    return connection
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA:
+        raise FileDamaged(f"the file is of version {version}, written by a newer release; this one reads {SCHEMA}")
+    if version != SCHEMA:
+        raise FileDamaged("this is not a client's file, or it was emptied")
+
+
+def _lock(place: Path) -> int:
+    """Return the descriptor that holds the lock; closing it, or the end of the process, lets go."""
+    descriptor = os.open(place.with_name(place.name + ".lock"), os.O_CREAT | os.O_RDWR, _OWNER_ONLY)
+    try:
+        if sys.platform == "win32":  # pragma: no cover -- the other system's lock
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise AlreadyOpen(f"{place} is in use: by another process, or by another Client in this one") from None
+    return descriptor
+
+
+def _translated(error: sqlite3.Error) -> FileError:
+    """Return what an error of SQLite means to the caller; its texts hold no values."""
+    code = getattr(error, "sqlite_errorcode", 0)  # errors of the module itself have none
+    if code & 0xFF in _DAMAGED:
+        return FileDamaged(f"the file is damaged: {error}")
+    if code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return AlreadyOpen("another program holds the file")
+    return FileError(f"the file cannot be used: {error}")

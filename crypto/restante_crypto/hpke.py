@@ -95,7 +95,7 @@ def setup_receiver(suite: CipherSuite, encapsulation: bytes, private: bytes, con
     return _schedule(suite, shared_secret, context)
 
 
-def seal(  # noqa: PLR0913 -- RFC 9180 section 6.1
+def seal(
     suite: CipherSuite, public: bytes, context: bytes, associated_data: bytes, plaintext: bytes, random: Random
 ) -> tuple[bytes, bytes]:
     """Return (encapsulation, ciphertext) of one message. Raises HpkeError."""
@@ -103,7 +103,7 @@ def seal(  # noqa: PLR0913 -- RFC 9180 section 6.1
     return encapsulation, sender.seal(associated_data, plaintext)
 
 
-def open(  # noqa: A001, PLR0913 -- RFC 9180's name and arguments
+def open(  # noqa: A001 -- RFC 9180's name and arguments
     suite: CipherSuite, encapsulation: bytes, private: bytes, context: bytes, associated_data: bytes, ciphertext: bytes
 ) -> bytes:
     """Return the plaintext of one message. Raises HpkeError."""

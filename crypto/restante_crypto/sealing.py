@@ -3,7 +3,7 @@
 The outer seal hides from the relay what MLS shows: group id, epoch number, content type and length. ::
 
     body         = epoch tag (8) ‖ nonce (24) ‖ XChaCha20-Poly1305(outer key, padded MLSMessage; tag)
-    Welcome body = tag of the init key (8) ‖ encapsulation ‖ EncryptWithLabel(init key, "restante welcome", padded Welcome)
+    Welcome body = tag of the init key (8) ‖ encapsulation and ciphertext of EncryptWithLabel(padded Welcome)
     box          = nonce (24) ‖ XChaCha20-Poly1305(key, plaintext; associated data)
 
 A random 192-bit nonce does not repeat, so one key may seal any number of boxes.

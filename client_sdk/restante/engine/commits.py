@@ -1,8 +1,8 @@
 """Commits: what is wanted, what is staged, and which fence it must win.
 
-An *intent* is one change that somebody asked for; it stays in the file until a winning Commit has it. A *pending commit*
-is all intents of a conversation staged on the current epoch; it applies only when the relay says that it has won the
-epoch's fence. The loser applies the winner and stages what is left anew.
+An *intent* is one change that somebody asked for; it stays in the file until a winning Commit has it. A *pending
+commit* is all intents of a conversation staged on the current epoch; it applies only when the relay says that it has
+won the epoch's fence. The loser applies the winner and stages what is left anew.
 """
 
 from collections.abc import Sequence
@@ -213,10 +213,11 @@ class Commits:
         new = {(member.index, member.leaf.signature_key): member for member in after.members}
         old_accounts = {leaf_account(member.leaf) for member in old.values()}
         new_accounts = {leaf_account(member.leaf) for member in new.values()}
-        for account in old_accounts - new_accounts:
-            self._state.emit(records.RemovedEvent(conversation.id, account, by), hold=hold)
-        for account in new_accounts - old_accounts:
-            self._state.emit(records.AddedEvent(conversation.id, account, by), hold=hold)
+        if by != self._state.me:  # what the application asked for is no news
+            for account in old_accounts - new_accounts:
+                self._state.emit(records.RemovedEvent(conversation.id, account, by), hold=hold)
+            for account in new_accounts - old_accounts:
+                self._state.emit(records.AddedEvent(conversation.id, account, by), hold=hold)
         gone = [member for key, member in old.items() if key not in new]
         joined = joined_again(before, after)
         for member in [*gone, *joined]:

@@ -164,7 +164,9 @@ class Inbox:
         self._state.fail("the winner of a fence is not sealed", "nothing to do: the group goes on", conversation.id)
         return True
 
-    def _in_epoch(self, entry: Entry, epoch: records.Epoch, conversation: Conversation) -> None:
+    def _in_epoch(  # noqa: C901, PLR0912 -- one arm per verdict
+        self, entry: Entry, epoch: records.Epoch, conversation: Conversation
+    ) -> None:
         is_current = epoch.epoch == conversation.current.epoch
         is_winner = entry.fence is not None and is_current and entry.fence == conversation.fence
         try:

@@ -138,7 +138,7 @@ class Outbox:
     def seal(self, conversation: Conversation, message: bytes) -> bytes:
         """Return the body of our message in the current epoch.
 
-        It is remembered as ours: its copy in our own mailbox is no news, and an unknown one tells that this file is old.
+        It is remembered as ours: its copy in our own mailbox is no news; an unknown one tells that this file is old.
         """
         body = sealing.seal_body(conversation.tag, conversation.key, message, self._state.random)
         self._tables.sent.put(proofs.body_digest(body), conversation.id, sort=self._state.now())

@@ -59,7 +59,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, repr_omit_defaults=Tr
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """Return the record in these bytes. A msgspec.DecodeError would mean a damaged file: seals are checked before."""
+        """Return the record in these bytes. Its seal was checked before."""
         return msgspec.msgpack.decode(data, type=cls)
 
 
@@ -85,7 +85,7 @@ class Position(Record, frozen=True):
 
 
 class Pool(Record, frozen=True):
-    """A prekey pool: highest number made, highest seen used, how many the relay has left, when its last resort dates."""
+    """A prekey pool: highest number made, highest seen used, how many are left, age of its last resort."""
 
     made: int = 0
     used: int = 0

@@ -145,7 +145,7 @@ class State:
         self.tables.account.put(_POSITION, position.pack())
 
     def emit(self, event: records.StoredEvent, *, hold: bytes = b"") -> None:
-        """Queue an event for the application; with ``hold`` (a conversation's id) until that conversation is accepted."""
+        """Queue an event; with ``hold`` (a conversation's id) until that conversation is accepted."""
         number = self._next_event
         self._next_event += 1
         self.tables.events.put(number.to_bytes(8, "big"), event.pack(), group=hold, sort=number)

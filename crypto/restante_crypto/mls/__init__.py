@@ -68,7 +68,7 @@ __all__ = [
     "Update",
     "ValidationError",
     "create_key_package",
-    "validate_key_package",
     "key_package_message",
     "parse_key_package_message",
+    "validate_key_package",
 ]

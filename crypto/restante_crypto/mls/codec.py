@@ -56,7 +56,8 @@ class Reader:
             return value
         if size == 3:  # noqa: PLR2004 -- the reserved prefix
             raise DecodeError("length prefix")
-        value = (value << (8 * (2**size - 1))) | int.from_bytes(self.raw(2**size - 1), "big")
+        more = (1 << size) - 1
+        value = (value << (8 * more)) | int.from_bytes(self.raw(more), "big")
         if value < (64, 16384)[size - 1]:
             raise DecodeError("length not in its shortest form")
         return value

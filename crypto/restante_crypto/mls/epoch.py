@@ -10,9 +10,9 @@ from restante_crypto.mls.codec import Reader
 from restante_crypto.mls.errors import DecodeError, OwnMessage, StateError, UnprotectError
 from restante_crypto.mls.framing import (
     CONTENT_APPLICATION,
-    CONTENT_PROPOSAL,
     SENDER_MEMBER,
     AuthenticatedContent,
+    Commit,
 )
 from restante_crypto.mls.leaf_node import LeafNode
 from restante_crypto.mls.message import MLSMessage
@@ -144,10 +144,9 @@ class PastEpoch:
         after = replace(self, keys=keys)
         if isinstance(framed.content, bytes):
             return LateMessage(after, framed.sender.index, framed.content, None, framed.authenticated_data)
-        if framed.content_type == CONTENT_PROPOSAL:
-            proposal: Proposal = framed.content  # type: ignore[assignment] -- of this content type
-            return LateMessage(after, framed.sender.index, None, proposal, framed.authenticated_data)
-        raise StateError("a Commit of an epoch that is over")
+        if isinstance(framed.content, Commit):
+            raise StateError("a Commit of an epoch that is over")
+        return LateMessage(after, framed.sender.index, None, framed.content, framed.authenticated_data)
 
     def epoch_state(self) -> bytes:
         """Return what does not change with messages, for storage."""

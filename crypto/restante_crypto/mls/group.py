@@ -239,7 +239,7 @@ class Group:
         )
 
     @classmethod
-    def _in_epoch(  # noqa: PLR0913 -- what an epoch is made of
+    def _in_epoch(
         cls,
         tree: RatchetTree,
         context: GroupContext,
@@ -366,7 +366,7 @@ class Group:
         known = {**self.proposals, reference: SentProposal(proposal, LeafIndex(self.own_index))}
         return Protected(replace(self, keys=keys, proposals=known), message)
 
-    def commit(  # noqa: PLR0913 -- what a Commit can carry
+    def commit(
         self,
         proposals: Sequence[Proposal] = (),
         *,
@@ -437,7 +437,7 @@ class Group:
             tuple(Member(index, old) for index in applied.removed if (old := self.tree.leaf(index)) is not None),
         )
 
-    def _welcome(  # noqa: PLR0913 -- section 12.4.3
+    def _welcome(
         self, made: treekem.OwnPath, applied: Applied, joiner: bytes, member: bytes, tag: bytes, random: Random
     ) -> bytes:
         suite = self.keys.suite
@@ -505,9 +505,7 @@ class Group:
         elif applied.path_required:
             raise ValidationError("12.4 path required")
         check_members(tree)
-        context = replace(
-            self.context, epoch=self.epoch + 1, tree_hash=tree.tree_hash(), extensions=applied.extensions
-        )
+        context = replace(self.context, epoch=self.epoch + 1, tree_hash=tree.tree_hash(), extensions=applied.extensions)
         if self.own_index in applied.removed:
             return CommitProcessed(None, committer, (), removed, ())
         private_keys = {index: key for index, key in self.private_keys.items() if self._still_holds(tree, index)}
@@ -708,4 +706,3 @@ def parse_key_package_message(message: bytes) -> KeyPackage | None:
     """Return the KeyPackage if the MLSMessage is one, else None. Raises DecodeError."""
     body = MLSMessage.parse(message).body
     return body if isinstance(body, KeyPackage) else None
-

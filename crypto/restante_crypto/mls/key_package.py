@@ -76,7 +76,8 @@ class KeyPackageBundle:
 
     def to_bytes(self) -> bytes:
         """Return the bundle, private halves included."""
-        return b"".join(codec.opaque(part) for part in (self.key_package.encode(), self.init_private, self.leaf_private))
+        parts = (self.key_package.encode(), self.init_private, self.leaf_private)
+        return b"".join(codec.opaque(part) for part in parts)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -87,7 +88,7 @@ class KeyPackageBundle:
         return bundle
 
 
-def create_key_package(  # noqa: PLR0913 -- a KeyPackage has these parts
+def create_key_package(
     suite: int,
     *,
     signer: SignatureKeyPair,
@@ -147,4 +148,3 @@ def validate_key_package(key_package: KeyPackage, suite: int, *, now: int) -> No
     lifetime = key_package.leaf_node.lifetime
     if lifetime is None or not lifetime.not_before <= now <= lifetime.not_after:
         raise ValidationError("7.3 lifetime")
-

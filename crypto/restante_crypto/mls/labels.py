@@ -57,14 +57,14 @@ def encryption_context(suite: CipherSuite, label: bytes, context: bytes) -> byte
     return hpke.info_context(suite, _label(label) + codec.opaque(context))
 
 
-def encrypt_with_label(  # noqa: PLR0913 -- section 5.1.3
+def encrypt_with_label(
     suite: CipherSuite, public: bytes, label: bytes, context: bytes, plaintext: bytes, random: Random
 ) -> tuple[bytes, bytes]:
     """Return (kem_output, ciphertext) of EncryptWithLabel, section 5.1.3. Raises hpke.HpkeError."""
     return hpke.seal(suite, public, encryption_context(suite, label, context), b"", plaintext, random)
 
 
-def decrypt_with_label(  # noqa: PLR0913 -- section 5.1.3
+def decrypt_with_label(
     suite: CipherSuite, private: bytes, label: bytes, context: bytes, kem_output: bytes, ciphertext: bytes
 ) -> bytes:
     """Return the plaintext of DecryptWithLabel, section 5.1.3. Raises hpke.HpkeError."""

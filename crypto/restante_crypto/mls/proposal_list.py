@@ -57,7 +57,7 @@ class Applied:
     path_required: bool
 
 
-def apply(  # noqa: PLR0913 -- the inputs of sections 12.2 and 12.3
+def apply(
     tree: RatchetTree,
     suite: CipherSuite,
     group_id: bytes,
@@ -83,8 +83,8 @@ def apply(  # noqa: PLR0913 -- the inputs of sections 12.2 and 12.3
     removes = [LeafIndex(sent.proposal.removed) for sent in proposals if isinstance(sent.proposal, Remove)]
     adds = [sent.proposal for sent in proposals if isinstance(sent.proposal, Add)]
     _check_targets([leaf for leaf, _ in updates], removes, committer)
-    for leaf, update in updates:
-        _check_update(tree, leaf, update, suite, group_id, extensions, authenticate)
+    for sender, update in updates:
+        _check_update(tree, sender, update, suite, group_id, extensions, authenticate)
     for add in adds:
         check_key_package(add.key_package, suite.number)
         check_leaf(add.key_package.leaf_node, suite.number, extensions)
@@ -104,8 +104,7 @@ def apply(  # noqa: PLR0913 -- the inputs of sections 12.2 and 12.3
         tuple(removes),
         tuple(leaf for leaf, _ in updates),
         tuple(sent.proposal.psk for sent in proposals if isinstance(sent.proposal, PreSharedKey)),
-        not proposals
-        or any(not isinstance(sent.proposal, Add | PreSharedKey | ReInit) for sent in proposals),
+        not proposals or any(not isinstance(sent.proposal, Add | PreSharedKey | ReInit) for sent in proposals),
     )
 
 
@@ -135,7 +134,7 @@ def _check_targets(updates: list[LeafIndex], removes: list[LeafIndex], committer
         raise ValidationError("12.2 one leaf twice")
 
 
-def _check_update(  # noqa: PLR0913 -- what section 7.3 looks at
+def _check_update(
     tree: RatchetTree,
     leaf: LeafIndex,
     update: Update,

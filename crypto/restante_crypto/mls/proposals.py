@@ -121,7 +121,7 @@ class GroupContextExtensions:
 Proposal = Add | Update | Remove | PreSharedKey | ReInit | ExternalInit | GroupContextExtensions
 
 
-def decode_proposal(reader: Reader) -> Proposal:
+def decode_proposal(reader: Reader) -> Proposal:  # noqa: PLR0911 -- one per type
     """Read a proposal. Raises DecodeError for a type that is not known: its length cannot be told."""
     kind = reader.u16()
     match kind:

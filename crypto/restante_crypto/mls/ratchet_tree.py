@@ -203,12 +203,12 @@ class RatchetTree:
 
     # Changes.
 
-    def with_nodes(self, changes: Mapping[NodeIndex, Node]) -> Self:
+    def with_nodes(self, changes: Mapping[NodeIndex, Node]) -> "RatchetTree":
         """Return the tree with these nodes replaced."""
         draft = Draft(self)
         for index, node in changes.items():
             draft.set(index, node)
-        return draft.tree()  # type: ignore[return-value] -- the class is not subclassed
+        return draft.tree()
 
     def apply(
         self, updates: Iterable[tuple[LeafIndex, LeafNode]], removes: Iterable[LeafIndex], adds: Iterable[LeafNode]

@@ -68,7 +68,9 @@ class Ratchet:
             (
                 codec.u32(min(self.generation, MAX_GENERATION)),
                 codec.opaque(self.secret),
-                codec.vector(codec.u32(number) + codec.opaque(key) + codec.opaque(nonce) for number, key, nonce in self.skipped),
+                codec.vector(
+                    codec.u32(number) + codec.opaque(key) + codec.opaque(nonce) for number, key, nonce in self.skipped
+                ),
             )
         )
 

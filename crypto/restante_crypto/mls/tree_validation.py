@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from restante_crypto.mls import tree_math
+from restante_crypto.mls import codec, tree_math
 from restante_crypto.mls.errors import ValidationError
 from restante_crypto.mls.extensions import (
     DEFAULT_EXTENSIONS,
@@ -11,10 +11,9 @@ from restante_crypto.mls.extensions import (
     RequiredCapabilities,
     find,
 )
-from restante_crypto.mls import codec
 from restante_crypto.mls.key_package import MLS10
 from restante_crypto.mls.leaf_node import SOURCE_COMMIT, LeafNode
-from restante_crypto.mls.ratchet_tree import ParentNode, RatchetTree
+from restante_crypto.mls.ratchet_tree import Node, ParentNode, RatchetTree
 from restante_crypto.mls.tree_math import NodeIndex
 
 Authenticate = Callable[[LeafNode, LeafNode | None], None]
@@ -77,15 +76,18 @@ def check_parent_hashes(tree: RatchetTree) -> None:
             resolution = tree.resolution(child)
             for candidate in resolution:
                 node = tree.node(candidate)
-                known = node.parent_hash if isinstance(node, ParentNode) or _committed(node) else None  # type: ignore[union-attr] -- a node of a resolution is not blank
+                known = _parent_hash(node)
                 if known == expected and set(resolution) - {candidate} == unmerged:
                     matches += 1
         if matches != 1:
             raise ValidationError("7.9.2 parent hash")
 
 
-def _committed(node: object) -> bool:
-    return isinstance(node, LeafNode) and node.source == SOURCE_COMMIT
+def _parent_hash(node: Node) -> bytes | None:
+    """Return the parent hash that a node claims; a leaf that never committed claims none."""
+    if isinstance(node, ParentNode) or (node is not None and node.source == SOURCE_COMMIT):
+        return node.parent_hash
+    return None
 
 
 def _check_unmerged(tree: RatchetTree, index: NodeIndex, parent: ParentNode) -> None:

@@ -43,7 +43,7 @@ def with_path(
 ) -> tuple[RatchetTree, bytes]:
     """Return the tree with the sender's filtered direct path set to these keys, and the sender's parent hash.
 
-    Parent hashes are computed from the root down; nodes of the direct path that are not in the filtered one are blanked.
+    Parent hashes are computed from the root down; the other nodes of the direct path are blanked.
     """
     changes: dict[NodeIndex, Node] = dict.fromkeys(
         tree_math.direct_path(tree_math.leaf_node_index(sender), tree.leaves)
@@ -58,7 +58,7 @@ def with_path(
     return blanked.with_nodes(result), parent_hash
 
 
-def make_path(  # noqa: PLR0913 -- the inputs of section 7.5
+def make_path(
     tree: RatchetTree,
     sender: LeafIndex,
     leaf: LeafNode,
@@ -115,9 +115,7 @@ def seal_path(own: OwnPath, context: bytes, new_leaves: Collection[LeafIndex], r
             if index in new or target is None:
                 continue
             try:
-                sealed.append(
-                    HPKECiphertext(*hpke.seal(suite, target.encryption_key, info, b"", secret, random))
-                )
+                sealed.append(HPKECiphertext(*hpke.seal(suite, target.encryption_key, info, b"", secret, random)))
             except hpke.HpkeError:
                 raise ValidationError("7.3 encryption key") from None
         parent = own.tree.node(node)
@@ -142,7 +140,7 @@ def merge_path(tree: RatchetTree, sender: LeafIndex, update: UpdatePath) -> Ratc
     return changed.with_nodes({tree_math.leaf_node_index(sender): update.leaf_node})
 
 
-def open_path(  # noqa: PLR0913 -- the inputs of section 7.5
+def open_path(
     tree: RatchetTree,
     sender: LeafIndex,
     update: UpdatePath,
@@ -176,12 +174,10 @@ def open_path(  # noqa: PLR0913 -- the inputs of section 7.5
             raise ValidationError("7.6 number of ciphertexts")
     position = next(i for i, (_, child) in enumerate(path) if receiver in tree_math.subtree_leaves(child))
     resolution = [index for index in tree.resolution(path[position][1]) if index not in new]
-    for index, sealed in zip(resolution, update.nodes[position].encrypted_path_secret, strict=True):
-        if index in private_keys:
-            private = private_keys[index]
-            break
-    else:
+    known = [place for place, index in enumerate(resolution) if index in private_keys]
+    if not known:
         raise PathError("no private key for this path")
+    private, sealed = private_keys[resolution[known[0]]], update.nodes[position].encrypted_path_secret[known[0]]
     try:
         secret = labels.decrypt_with_label(suite, private, _LABEL, context, sealed.kem_output, sealed.ciphertext)
     except hpke.HpkeError:

@@ -40,7 +40,7 @@ from restante_server.stores.contract import (
 from restante_server.stores.sqlite_deposits import Digest, Quotas
 from restante_server.stores.sqlite_writer import Writer
 
-ENTRY_COLUMNS: Final = "mailbox, sequence, payload, address, invite"
+_ENTRIES: Final = "SELECT mailbox, sequence, payload, address, invite FROM entry WHERE "
 SWEEP_BATCH: Final = 1000  # rows of each kind per transaction, so that a sweep holds up nobody
 T = TypeVar("T")
 
@@ -208,7 +208,7 @@ class SqliteStore:
             n = db.execute("SELECT n FROM mailbox WHERE id=?", (mailbox,)).get
             if n is None:
                 return
-            rows: list[Any] = db.execute(f"SELECT {ENTRY_COLUMNS} FROM entry WHERE mailbox=?", (n,)).fetchall()
+            rows: list[Any] = db.execute(_ENTRIES + "mailbox=?", (n,)).fetchall()
             sqlite_deposits.drop_entries(db, rows)
             for table in ("address", "pool", "prekey"):
                 db.execute(f"DELETE FROM {table} WHERE mailbox=?", (n,))  # noqa: S608 -- names of our own
@@ -275,7 +275,7 @@ class SqliteStore:
                 return False
             n, _, last = row
             rows: list[Any] = db.execute(
-                f"SELECT {ENTRY_COLUMNS} FROM entry WHERE mailbox=? AND sequence<=?",
+                _ENTRIES + "mailbox=? AND sequence<=?",
                 (n, sequence),
             ).fetchall()
             kept = set(exceptions)
@@ -456,8 +456,8 @@ class SqliteStore:
         for tag, payload in fences:
             db.execute("DELETE FROM fence WHERE tag=?", (tag,))
             sqlite_deposits.release_payload(db, payload)
-        rows: list[Any] = db.execute(
-            f"SELECT {ENTRY_COLUMNS} FROM entry WHERE payload IN (SELECT n FROM payload WHERE expires<=?) LIMIT ?",
+        rows: list[Any] = db.execute(  # the names are our own
+            _ENTRIES + "payload IN (SELECT n FROM payload WHERE expires<=?) LIMIT ?",
             (now, SWEEP_BATCH),
         ).fetchall()
         sqlite_deposits.drop_entries(db, rows)
@@ -481,7 +481,7 @@ def _pools(db: apsw.Connection, mailbox: int) -> tuple[Pool, ...]:
         "SELECT suite, uploaded, issued, left, length(last_resort) > 0 FROM pool WHERE mailbox=? ORDER BY suite",
         (mailbox,),
     ).fetchall()
-    return tuple(Pool(*row[:4], last_resort=bool(row[4])) for row in rows)
+    return tuple(Pool(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows)
 
 
 def _claim(db: apsw.Connection, suite: int, address: bytes, low: list[PoolLow]) -> Claimed:

@@ -1,0 +1,48 @@
+# Two commands for newcomers: `make demo`, `make test`. Both set up everything they need, in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check chaos fuzz timing clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Restante needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[server]' --group dev
+	touch $(STAMP)
+
+demo: $(STAMP) ## three people in two conversations, and what the relay's disk shows of it
+	$(BIN)/python -m restante_server demo
+
+test: $(STAMP) ## the whole suite
+	$(BIN)/python -m pytest -n auto
+
+check: $(STAMP) ## style, types, layers, spelling, coverage
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m coverage erase
+	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/python -m coverage run -m pytest -q -m 'not slow'
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report --fail-under=95
+	$(BIN)/python -m coverage report --fail-under=100 --include='protocol/*,crypto/*'
+
+chaos: $(STAMP) ## kill -9 of relay and clients under load, 50 times each (SEED=1 ROUNDS=50)
+	$(BIN)/python -m benchmarks.chaos --seed $(or $(SEED),1) --rounds $(or $(ROUNDS),50)
+
+fuzz: $(STAMP) ## 100,000 random and mutated frames against a running relay (SEED=1)
+	$(BIN)/python -m benchmarks.frames --seed $(or $(SEED),1)
+
+timing: $(STAMP) ## answers that must not differ in time, 10,000 interleaved tries each
+	$(BIN)/python -m benchmarks.timing
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
