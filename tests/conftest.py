@@ -1,0 +1,20 @@
+"""Options and settings of the whole suite."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "restante", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("restante")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--mls-vectors",
+        type=Path,
+        default=None,
+        help="folder with the official MLS test vectors (default: ../shared/mls-test-vectors)",
+    )
