@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 try:
-    import structlog
     import typer
 
+    from restante_server import codes, logs
     from restante_server import doctor as checks
     from restante_server.app import Relay, serve
     from restante_server.config import (
@@ -21,24 +21,12 @@ try:
         parse_listen,
         parse_store,
     )
-    from restante_server.services.admission import make_codes
     from restante_server.stores import backup as backups
-    from restante_server.stores.contract import StoreError, StoreRefused
+    from restante_server.stores.contract import StoreRefused
 except ModuleNotFoundError as error:
     sys.exit(f"restante: the relay needs more packages ({error.name} is missing): pip install 'restante[server]'")
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-
-
-def _log_to_stderr() -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def _store(value: str) -> Path:
@@ -63,7 +51,7 @@ def serve_command(
     ),
 ) -> None:
     """Run a relay until SIGTERM."""
-    _log_to_stderr()
+    logs.configure()
     if admission not in ADMISSION_MODES:
         raise typer.BadParameter("admission is open, invite or closed")
     try:
@@ -85,15 +73,15 @@ def serve_command(
     except StoreRefused as error:
         sys.exit(f"restante: {error}")
     except OSError as error:
-        sys.exit(f"restante: cannot listen or write: {error.strerror}")
+        sys.exit(f"restante: cannot listen or write: {error.strerror or error}")
     sys.exit(status)
 
 
 def _run(settings: Settings, ready: "checks.Ready") -> int:
-    try:
-        import uvloop  # noqa: PLC0415 -- not on every system
-    except ModuleNotFoundError:
+    if sys.platform == "win32":
         return asyncio.run(serve(settings, ready))
+    import uvloop  # noqa: PLC0415 -- not on every system
+
     return uvloop.run(serve(settings, ready))
 
 
@@ -130,15 +118,15 @@ def restore(
 
 @cli.command()
 def admit(
-    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH; not in use."),
+    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH; may be in use."),
     count: int = typer.Option(1, min=1, max=1000, help="How many codes."),
 ) -> None:
     """Print invite codes for `serve --admission invite`; each admits one mailbox within 30 days."""
     try:
-        for code in asyncio.run(make_codes(_store(store), count)):
+        for code in codes.leave(_store(store), count):
             print(code)  # noqa: T201 -- the command's result
-    except StoreError as error:
-        sys.exit(f"restante: {error}")
+    except OSError as error:
+        sys.exit(f"restante: cannot write beside the store: {error.strerror}")
 
 
 @cli.command()

@@ -1,32 +1,34 @@
-"""The relay put together: store, hub, gateway, listeners; its start, its upkeep and its orderly end."""
+"""The relay put together: store, hub, acceptor, listeners; its start, its upkeep and its orderly end."""
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from aiohttp import web
 from restante_crypto import proofs
 
+from restante_server import codes
 from restante_server.clock import Clock, system_clock
-from restante_server.config import Settings
+from restante_server.config import CODES_INTERVAL, SPARE_FILES, SWEEP_INTERVAL, Settings
 from restante_server.identity import Identity
 from restante_server.metrics import Metrics
 from restante_server.ops import ops_app
 from restante_server.services.hub import Hub
-from restante_server.services.requests import ADMISSIONS
+from restante_server.services.relay import Relay as Shared
+from restante_server.stores.contract import StoreError
 from restante_server.stores.sqlite import SqliteStore
-from restante_server.transport.websocket import PATH, Gateway
+from restante_server.transport.messages import binary_message
+from restante_server.transport.websocket import Acceptor
 
-SWEEP_SECONDS: Final = 60
-_log = structlog.get_logger()
+_log = structlog.get_logger("relay")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Relay:
     """A running relay.
 
@@ -41,92 +43,135 @@ class Relay:
     ops_url: str
     store: SqliteStore
     metrics: Metrics
-    gateway: Gateway
-    runners: list[web.AppRunner] = field(default_factory=list)
-
-    async def drain(self) -> None:
-        """Accept nothing more, finish what was received, close."""
-        for runner in self.runners:
-            for site in tuple(runner.sites):
-                await site.stop()
-        await self.gateway.drain()
-        for runner in self.runners:
-            await runner.cleanup()
 
 
-async def _listen(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, str]:
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=False, shutdown_timeout=5)
+async def _listen(app: web.Application, bind: tuple[str, int]) -> tuple[web.AppRunner, str]:
+    host, port = bind
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=False, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=4096)
-    await site.start()
-    actual = runner.addresses[0][1]
+    try:
+        await web.TCPSite(runner, host, port, backlog=4096).start()
+    except BaseException:
+        await runner.cleanup()
+        raise
     shown = f"[{host}]" if ":" in host else host
-    return runner, f"http://{shown}:{actual}"
+    return runner, f"http://{shown}:{runner.addresses[0][1]}"
+
+
+async def _stop_listening(runner: web.AppRunner) -> None:
+    for site in tuple(runner.sites):
+        await site.stop()
+
+
+def _max_connections() -> int:
+    """Return how many sockets the process may open, less what the rest of it needs."""
+    if sys.platform == "win32":
+        return 2**31
+    import resource  # noqa: PLC0415 -- not on every system
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return 2**31 if soft == resource.RLIM_INFINITY else max(1, soft - SPARE_FILES)
 
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIterator[Relay]:
-    """Run a relay until the block ends, then drain it.
+    """Run a relay until the block ends; then it finishes what was received, and stops.
 
     Raises:
-        StoreRefused: the store cannot be opened.
-        OSError: the address cannot be bound.
+        StoreRefused: the store or the key beside it cannot be opened.
+        OSError: an address cannot be bound.
     """
-    identity = Identity.open(settings.store.parent)
-    store = await SqliteStore.open(
-        settings.store, digest=proofs.body_digest, clock=clock, max_bytes=settings.max_store_bytes
-    )
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        store = await SqliteStore.open(
+            settings.store, digest=proofs.body_digest, clock=clock, max_bytes=settings.max_store_bytes
+        )
+        stack.push_async_callback(store.close)
+        identity = await asyncio.to_thread(Identity.open, settings.store.parent)
         metrics = Metrics()
-        hub = Hub(store, metrics)
-        gateway = Gateway(store, hub, identity, metrics, ADMISSIONS[settings.admission])
+        hub = Hub(binary_message, metrics)
+        store.listen(hub.announce)
+        shared = Shared(
+            store=store,
+            hub=hub,
+            identity=identity,
+            admission=settings.admission,
+            wrap=binary_message,
+            metrics=metrics,
+            clock=clock,
+        )
+        ops_url = ""
+        if settings.ops_listen is not None:
+            ops_runner, ops_url = await _listen(ops_app(store, metrics), settings.ops_listen)
+            stack.push_async_callback(ops_runner.cleanup)
+        acceptor = Acceptor(shared, settings, _max_connections())
         app = web.Application()
-        app.router.add_get(PATH, gateway.handle)
-        runner, url = await _listen(app, *settings.listen)
-        relay = Relay(url, "", store, metrics, gateway, [runner])
-        upkeep = asyncio.ensure_future(_upkeep(relay))
-        try:
-            if settings.ops_listen is not None:
-                ops_runner, relay.ops_url = await _listen(ops_app(store, metrics), *settings.ops_listen)
-                relay.runners.append(ops_runner)
-            yield relay
-        finally:
-            upkeep.cancel()
-            await relay.drain()
-    finally:
-        await store.close()
+        app.add_routes(acceptor.routes())
+        await _collect_codes(settings, store)
+        runner, url = await _listen(app, settings.listen)
+        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(acceptor.close)
+        stack.push_async_callback(_stop_listening, runner)
+        tasks = [
+            asyncio.create_task(acceptor.watch()),
+            asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(store, metrics))),
+        ]
+        if settings.admission == "invite":
+            tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: _collect_codes(settings, store))))
+        stack.push_async_callback(_cancel, tasks)
+        yield Relay(url, ops_url, store, metrics)
 
 
-async def _upkeep(relay: Relay) -> None:
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def _repeat(interval: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do this now and at every interval; a failure is logged, and the next round may go well."""
     while True:
         try:
-            await relay.store.sweep()
-            totals = await relay.store.totals()
-            relay.metrics.mailboxes.set(totals.mailboxes)
-            relay.metrics.entries.set(totals.entries)
-            relay.metrics.size.set(totals.size)
-        except Exception as error:  # noqa: BLE001 -- the next round may go well; a failed store ends the relay
-            _log.error("upkeep failed", error=type(error).__name__)
-        await asyncio.sleep(SWEEP_SECONDS)
+            await work()
+        except (StoreError, OSError) as error:
+            _log.warning("upkeep failed", error=type(error).__name__)
+        await asyncio.sleep(interval)
+
+
+async def _sweep(store: SqliteStore, metrics: Metrics) -> None:
+    await store.sweep()
+    totals = await store.totals()
+    metrics.mailboxes.set(totals.mailboxes)
+    metrics.entries.set(totals.entries)
+    metrics.size.set(totals.size)
+
+
+async def _collect_codes(settings: Settings, store: SqliteStore) -> None:
+    found = await asyncio.to_thread(codes.find, settings.store)
+    await codes.collect(found, store)
 
 
 async def serve(settings: Settings, ready: Callable[[Relay], None]) -> int:
     """Run a relay until SIGTERM or SIGINT, or until its store fails; return the exit status."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
+    _on_signals(stop)
     async with running(settings) as relay:
         ready(relay)
-        waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(relay.store.failed.wait())]
+        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(relay.store.failed.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        await _cancel([wait for wait in waits if not wait.done()])
         failed = relay.store.failed.is_set()
         _log.info("stopping", reason="store failed" if failed else "signal")
     return 1 if failed else 0
 
 
-def default_store() -> Path:
-    """Return the default store: a data folder in the working directory."""
-    return Path("restante-data") / "relay.db"
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        if sys.platform == "win32":
+            signal.signal(name, lambda *_: loop.call_soon_threadsafe(stop.set))
+        else:
+            loop.add_signal_handler(name, stop.set)

@@ -1,13 +1,31 @@
-"""The relay's settings, checked. Each is a flag of ``restante serve`` and an environment variable RESTANTE_*."""
+"""The relay's settings, checked, and its limits.
+
+Each setting is a flag of ``restante serve`` and RESTANTE_* in the environment. What both sides of the wire agree on is
+in ``restante_protocol.limits``.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from restante_protocol import limits
+
 DEFAULT_LISTEN: Final = "127.0.0.1:8787"
 DEFAULT_STORE: Final = "sqlite:restante-data/relay.db"
 ADMISSION_MODES: Final = ("open", "invite", "closed")
 _MAX_PORT: Final = 65535
+
+_MIB: Final = 1024 * 1024
+PROCESS_BUFFER_BYTES: Final = 256 * _MIB  # above it new connections are refused: what one small host can spare
+PROCESS_REQUEST_BYTES: Final = 64 * _MIB  # requests waiting for the store; above it nobody's requests are read
+CONNECTION_REQUEST_BYTES: Final = 2 * _MIB  # the same for one connection: a large frame in, a large answer out
+PROCESS_LIST_ADDRESSES: Final = 1_000_000  # behind list handles of all connections: about 90 MiB
+SLOT_CREATIONS: Final = 1000  # a burst of new slots; they are created without credential
+SLOT_CREATIONS_PER_SECOND: Final = 10  # and how fast the burst comes back
+SPARE_FILES: Final = 64  # of the process's open files: kept for the store and the listeners
+SHUTDOWN_GRACE: Final = 5.0  # seconds to finish what was received before the relay stops
+SWEEP_INTERVAL: Final = 60.0  # seconds between removals of what has expired
+CODES_INTERVAL: Final = 1.0  # seconds between looks for invite codes that ``restante admit`` has left
 
 
 class SettingError(ValueError):
@@ -24,6 +42,10 @@ class Settings:
         admission: who may create mailboxes: "open", "invite" or "closed".
         max_store_bytes: of the database file; 0 for no limit.
         ops_listen: host and port for health and metrics, or None.
+        handshake_timeout: seconds until Hello has come and a receiver has proved its mailbox.
+        ping_interval: seconds of silence after which a ping is sent.
+        ping_timeout: seconds of silence after which the connection is closed.
+        buffer_bytes: what connections may make the process hold before new ones are refused.
     """
 
     listen: tuple[str, int]
@@ -31,6 +53,10 @@ class Settings:
     admission: str = "open"
     max_store_bytes: int = 0
     ops_listen: tuple[str, int] | None = None
+    handshake_timeout: float = limits.HANDSHAKE_TIMEOUT
+    ping_interval: float = limits.PING_INTERVAL
+    ping_timeout: float = limits.PING_TIMEOUT
+    buffer_bytes: int = PROCESS_BUFFER_BYTES
 
 
 def parse_listen(value: str) -> tuple[str, int]:

@@ -1,11 +1,11 @@
-"""The relay's own key: clients pin it, and it signs challenges and admission receipts."""
+"""The relay's own key: clients pin it, and it signs challenges and admission receipts. PROTOCOL.md section 4."""
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from restante_crypto import primitives
+from restante_crypto import primitives, proofs
 
 from restante_server.stores.backup import KEY_NAME
 from restante_server.stores.contract import StoreRefused
@@ -33,6 +33,14 @@ class Identity:
             raise StoreRefused(f"{KEY_NAME} is not a key of {_SEED_BYTES} bytes")
         return cls(primitives.ed25519_public(seed), seed)
 
-    def sign(self, message: bytes) -> bytes:
-        """Return the signature."""
-        return primitives.ed25519_sign(self._seed, message)
+    def welcome(self, client_nonce: bytes, relay_nonce: bytes) -> bytes:
+        """Sign a Welcome over both nonces (32 bytes each)."""
+        return primitives.ed25519_sign(self._seed, proofs.welcome_message(self.public, client_nonce, relay_nonce))
+
+    def receipt(self, mailbox: bytes) -> bytes:
+        """Sign an admission receipt: 64 bytes that admit this mailbox again after a loss."""
+        return primitives.ed25519_sign(self._seed, proofs.admission_message(mailbox))
+
+    def admits(self, mailbox: bytes, receipt: bytes) -> bool:
+        """Say whether this is a receipt for the mailbox; False for any other bytes."""
+        return primitives.ed25519_verify(self.public, proofs.admission_message(mailbox), receipt)

@@ -1,1 +1,1 @@
-"""What the relay does for a connection; it knows the store's contract and nothing of the web."""
+"""What the relay does with frames, knowing neither a database nor a web framework."""

@@ -1,23 +1,46 @@
-"""Invite codes for relays whose mailboxes are not open to everybody. Only their hashes are stored."""
+"""Who may create a mailbox: anybody, the holder of an invite code, or only who was admitted before."""
 
 import base64
 import os
-from pathlib import Path
+from typing import Final
 
-from restante_crypto import proofs
+from restante_crypto import primitives
+from restante_protocol import ids
+from restante_protocol.errors import Code
 
-from restante_server.services.requests import CODE_LIFETIME
-from restante_server.stores.sqlite import SqliteStore
+from restante_server.errors import Refused
+from restante_server.services.relay import Relay
 
-_CODE_BYTES = 15
+_CODE_BYTES: Final = 10  # 80 bits: no guessing over the network
+_GROUP: Final = 4  # characters between dashes
+_PERSON: Final = b"restante invite"
+CODE_LIFETIME: Final = 30 * 86_400  # seconds until an unused code is void
 
 
-async def make_codes(store: Path, count: int) -> list[str]:
-    """Make codes and store their hashes. Raises StoreRefused if a relay is using the store."""
-    codes = [base64.b32encode(os.urandom(_CODE_BYTES)).decode().lower() for _ in range(count)]
-    opened = await SqliteStore.open(store, digest=proofs.body_digest)
-    try:
-        await opened.add_codes([proofs.body_digest(code.encode()) for code in codes], CODE_LIFETIME)
-    finally:
-        await opened.close()
-    return codes
+def new_code() -> str:
+    """Return a random invite code such as ABCD-EFGH-IJKL-MNOP."""
+    text = base64.b32encode(os.urandom(_CODE_BYTES)).decode("ascii")
+    return "-".join(text[i : i + _GROUP] for i in range(0, len(text), _GROUP))
+
+
+def code_hash(code: bytes) -> bytes:
+    """Return what the relay keeps of a code: 32 bytes, whatever its case, dashes and spaces."""
+    plain = code.upper().replace(b"-", b"").replace(b" ", b"")
+    return primitives.blake2b(plain, size=ids.DIGEST_BYTES, person=_PERSON)
+
+
+async def create_mailbox(relay: Relay, mailbox: bytes, receive_key: bytes, admission: bytes) -> bytes:
+    """Create a proved mailbox unless it exists; return its incarnation.
+
+    Raises:
+        Refused: NOT_ADMITTED.
+    """
+    code: bytes | None = None
+    if relay.admission != "open" and not relay.identity.admits(mailbox, admission):
+        if relay.admission == "closed" and not await relay.store.has_mailbox(mailbox):
+            raise Refused(Code.NOT_ADMITTED)
+        code = code_hash(admission)
+    incarnation = await relay.store.create_mailbox(mailbox, receive_key, code)
+    if incarnation is None:
+        raise Refused(Code.NOT_ADMITTED)
+    return incarnation

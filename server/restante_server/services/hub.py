@@ -1,243 +1,71 @@
-"""The hub: who is subscribed here, and how entries get to them.
+"""Who is connected for which mailbox, and the way from the commit to their connections."""
 
-A subscription is *live* while it has been sent all that the store holds: then what is committed goes straight to it,
-encoded once for all recipients. Where its window is full it falls behind, and reads on from the store as it
-acknowledges; the order is always that of the sequences.
-"""
+from collections.abc import Sequence
 
-import asyncio
-from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
-
-from restante_protocol import frames, limits
+from restante_protocol import frames
+from restante_protocol.errors import Code
 
 from restante_server.metrics import Metrics
-from restante_server.stores.contract import Delivery, PoolLow, Store, StoreError
-
-PAGE_ENTRIES: Final = 256  # entries per read of the store
-
-Send = Callable[[Sequence[bytes]], None]
-
-
-class Subscriber:
-    """One subscription: what was sent, what is not acknowledged yet.
-
-    Attributes:
-        mailbox: its mailbox.
-        owner_token: of the subscription.
-        incarnation: of the mailbox.
-        replaced: called when another connection takes the mailbox.
-    """
-
-    __slots__ = (
-        "_bytes",
-        "_drained",
-        "_filling",
-        "_hub",
-        "_live",
-        "_missed",
-        "_outgoing",
-        "_send",
-        "_unacknowledged",
-        "closed",
-        "incarnation",
-        "mailbox",
-        "owner_token",
-        "replaced",
-        "sent",
-    )
-
-    def __init__(
-        self,
-        hub: "Hub",
-        mailbox: bytes,
-        owner_token: bytes,
-        incarnation: bytes,
-        backlog_end: int,
-        *,
-        send: Send,
-        replaced: Callable[[], None],
-    ) -> None:
-        """Begin at the oldest entry."""
-        self._hub = hub
-        self.mailbox = mailbox
-        self.owner_token = owner_token
-        self.incarnation = incarnation
-        self.replaced = replaced
-        self.sent = 0
-        self.closed = False
-        self._send = send
-        self._live = False
-        self._missed = False
-        self._filling = False
-        self._drained: int | None = backlog_end
-        self._unacknowledged: deque[tuple[int, int]] = deque()
-        self._bytes = 0
-        self._outgoing: list[tuple[int, bytes]] = []
-
-    def _room(self) -> tuple[int, int]:
-        return limits.WINDOW_ENTRIES - len(self._unacknowledged), limits.WINDOW_BYTES - self._bytes
-
-    def _has_room(self, size: int) -> bool:
-        entries, free = self._room()
-        return entries > 0 and (size <= free or not self._unacknowledged)
-
-    def offer(self, sequence: int, message: bytes, size: int) -> None:
-        """Something was committed for this mailbox."""
-        if not self._live:
-            self._missed = True
-        elif sequence > self.sent:
-            if self._has_room(size):
-                self._take(sequence, message, size)
-            else:
-                self._live = False
-
-    def _take(self, sequence: int, message: bytes, size: int) -> None:
-        if not self._outgoing:
-            self._hub.dirty(self)
-        self._outgoing.append((sequence, message))
-        self._unacknowledged.append((sequence, size))
-        self._bytes += size
-        self.sent = sequence
-
-    def push(self, sequence: int, message: bytes) -> None:
-        """Send an ephemeral entry, which is neither stored nor acknowledged. Sequence: the last sent one."""
-        if not self.closed:
-            self.flush()
-            self._send([frames.encode(frames.Run(sequence, 1)), message])
-
-    def flush(self) -> None:
-        """Send what was taken, as runs of consecutive sequences."""
-        if not self._outgoing or self.closed:
-            return
-        messages: list[bytes] = []
-        start = 0
-        outgoing = self._outgoing
-        self._outgoing = []
-        for index in range(1, len(outgoing) + 1):
-            if index == len(outgoing) or outgoing[index][0] != outgoing[index - 1][0] + 1:
-                messages.append(frames.encode(frames.Run(outgoing[start][0], index - start)))
-                messages.extend(message for _, message in outgoing[start:index])
-                start = index
-        self._send(messages)
-        self._hub.metrics.deliveries.inc(len(outgoing))
-
-    def acknowledged(self, sequence: int, exceptions: Sequence[int]) -> None:
-        """The client has processed up to here: its window opens (exceptions do not hold it)."""
-        del exceptions
-        window = self._unacknowledged
-        while window and window[0][0] <= sequence:
-            self._bytes -= window.popleft()[1]
-        if not self._live:
-            self.fill()
-
-    def fill(self) -> None:
-        """Read on from the store, unless that is under way."""
-        if not self._filling and not self.closed:
-            self._filling = True
-            self._hub.spawn(self._fill())
-
-    async def _fill(self) -> None:
-        try:
-            while not self.closed:
-                entries, free = self._room()
-                if entries <= 0 or (free <= 0 and self._unacknowledged):
-                    break
-                self._missed = False
-                page = await self._hub.store.read(self.mailbox, self.sent, min(entries, PAGE_ENTRIES), max(1, free))
-                for entry in page:
-                    message = frames.encode(frames.Entry(entry.message_id, entry.body, entry.fence))
-                    self._take(entry.sequence, message, len(entry.body))
-                if self._drained is not None and (not page or self.sent >= self._drained):
-                    self.flush()
-                    if not self.closed:
-                        self._send([frames.encode(frames.Drained(self._drained))])
-                    self._drained = None
-                if not page and not self._missed:
-                    self._live = True
-                    break
-        except StoreError:
-            self.replaced()
-        finally:
-            self._filling = False
-
-    def prekeys_low(self, suite: int, left: int) -> None:
-        """Tell the owner that a pool runs low."""
-        if not self.closed:
-            self._send([frames.encode(frames.PrekeysLow(suite, left))])
+from restante_server.services.subscription import Subscription, Wrap, entry_message
+from restante_server.stores.contract import Delivery, PoolLow
 
 
 class Hub:
-    """All subscriptions of this process.
+    """The subscriptions of this process: one per mailbox, the newest."""
 
-    Attributes:
-        store: what entries are read from.
-        metrics: counts deliveries.
-    """
+    def __init__(self, wrap: Wrap, metrics: Metrics) -> None:
+        """Begin with nobody connected."""
+        self._subscriptions: dict[bytes, Subscription] = {}
+        self._wrap = wrap
+        self._metrics = metrics
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
-        """Listen to the store."""
-        self.store = store
-        self.metrics = metrics
-        self._subscribers: dict[bytes, Subscriber] = {}
-        self._dirty: list[Subscriber] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        store.listen(self._delivered)
+    def add(self, subscription: Subscription) -> None:
+        """Give the mailbox to this subscription; the connection that had it is told and closed."""
+        older = self._subscriptions.get(subscription.mailbox)
+        self._subscriptions[subscription.mailbox] = subscription
+        if older is not None:
+            older.sink.fail(Code.REPLACED, "a newer connection")
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run something in the background."""
-        task = asyncio.ensure_future(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def remove(self, subscription: Subscription) -> None:
+        """Forget the subscription, unless a newer one has its place."""
+        if self._subscriptions.get(subscription.mailbox) is subscription:
+            del self._subscriptions[subscription.mailbox]
 
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Put a subscription in the place of the mailbox's former one."""
-        former = self._subscribers.get(subscriber.mailbox)
-        self._subscribers[subscriber.mailbox] = subscriber
-        if former is not None:
-            former.closed = True
-            former.replaced()
-        subscriber.fill()
-
-    def unsubscribe(self, subscriber: Subscriber) -> None:
-        """End a subscription."""
-        subscriber.closed = True
-        if self._subscribers.get(subscriber.mailbox) is subscriber:
-            del self._subscribers[subscriber.mailbox]
-
-    def _delivered(self, deliveries: Sequence[Delivery]) -> None:
-        subscribers = self._subscribers
+    def announce(self, deliveries: Sequence[Delivery]) -> None:
+        """Send what has just been committed to those who are connected: the store's listener."""
+        subscriptions = self._subscriptions
+        entries = live = 0
         for delivery in deliveries:
             message = b""
+            size = len(delivery.body)
+            entries += len(delivery.recipients)
             for mailbox, sequence in delivery.recipients:
-                subscriber = subscribers.get(mailbox)
-                if subscriber is not None:
-                    message = message or frames.encode(frames.Entry(delivery.message_id, delivery.body, delivery.fence))
-                    subscriber.offer(sequence, message, len(delivery.body))
+                subscription = subscriptions.get(mailbox)
+                if subscription is None:
+                    continue
+                if not message:
+                    message = entry_message(delivery.message_id, delivery.body, delivery.fence, self._wrap)
+                subscription.push(sequence, message, size)
+                live += subscription.live
+        self._metrics.deposits.inc(len(deliveries))
+        self._metrics.deposited.inc(entries)
+        self._metrics.live.inc(live)
 
-    def dirty(self, subscriber: Subscriber) -> None:
-        """Flush this subscription at the end of the tick: one write however many entries."""
-        if not self._dirty:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._dirty.append(subscriber)
-
-    def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
-        for subscriber in dirty:
-            subscriber.flush()
-
-    def push_ephemeral(self, mailboxes: Sequence[bytes | None], message_id: bytes, body: bytes) -> None:
+    def announce_ephemeral(self, mailboxes: Sequence[bytes | None], message_id: bytes, body: bytes) -> None:
         """Send an entry that is not stored to those who are connected."""
-        message = frames.encode(frames.Entry(message_id, body, None))
+        message = entry_message(message_id, body, None, self._wrap)
         for mailbox in mailboxes:
-            subscriber = self._subscribers.get(mailbox) if mailbox is not None else None
-            if subscriber is not None:
-                subscriber.push(subscriber.sent, message)
+            if mailbox is not None and (subscription := self._subscriptions.get(mailbox)) is not None:
+                subscription.push_ephemeral(message)
 
-    def prekeys_low(self, low: Sequence[PoolLow]) -> None:
-        """Tell owners who are connected."""
-        for pool in low:
-            subscriber = self._subscribers.get(pool.mailbox)
-            if subscriber is not None:
-                subscriber.prekeys_low(pool.suite, pool.left)
+    def announce_low(self, lows: Sequence[PoolLow]) -> None:
+        """Tell owners whose prekeys run out, if they are connected."""
+        for low in lows:
+            if (subscription := self._subscriptions.get(low.mailbox)) is not None:
+                subscription.sink.send(frames.PrekeysLow(low.suite, low.left))
+
+    def announce_deleted(self, mailbox: bytes, but: Subscription | None) -> None:
+        """Close the connection that is subscribed to a deleted mailbox, unless it is the one that deleted it."""
+        subscription = self._subscriptions.pop(mailbox, None)
+        if subscription is not None and subscription is not but:
+            subscription.sink.fail(Code.STALE, "mailbox deleted")

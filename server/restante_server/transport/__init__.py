@@ -1,1 +1,1 @@
-"""How connections reach the services."""
+"""Sockets: aiohttp's WebSockets around ``restante_protocol.connection``."""

@@ -1,0 +1,155 @@
+"""One connection in the role of receiver: it proves a mailbox, manages it, and takes its entries."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, Final
+
+from restante_crypto import primitives, proofs
+from restante_protocol import frames
+from restante_protocol.errors import Code
+
+from restante_server.errors import Refused
+from restante_server.services import admission
+from restante_server.services.relay import Relay
+from restante_server.services.subscription import Sink, Subscription
+from restante_server.stores.contract import AddressSpec, Pool, SeenPool
+
+Answer = Coroutine[Any, Any, frames.RelayFrame]
+
+_ALONE: Final = frozenset({frames.Open, frames.Create, frames.Subscribe, frames.MailboxDelete})
+
+
+class Receiver:
+    """What a receiver's connection holds: its proved mailbox and its subscription.
+
+    Attributes:
+        subscription: from Subscribe on.
+        proved: the mailbox is proved.
+    """
+
+    __slots__ = ("_client_nonce", "_key", "_mailbox", "_relay", "_relay_nonce", "_sink", "proved", "subscription")
+
+    def __init__(self, relay: Relay, sink: Sink, client_nonce: bytes, relay_nonce: bytes) -> None:
+        """Wait for Open, whose proof covers both nonces (32 bytes each)."""
+        self._relay = relay
+        self._sink = sink
+        self._client_nonce = client_nonce
+        self._relay_nonce = relay_nonce
+        self._mailbox = b""
+        self._key = b""
+        self.proved = False
+        self.subscription: Subscription | None = None
+
+    def is_alone(self, frame: frames.ClientFrame) -> bool:
+        """Say whether this request waits for all earlier ones and holds up all later ones."""
+        return type(frame) in _ALONE
+
+    def begin(self, frame: frames.ClientFrame) -> Answer:
+        """Return the answer to a request, or what computes it. Raises Refused at once."""
+        return self._HANDLERS[type(frame)](self, frame)
+
+    def acknowledge(self, frame: frames.Ack) -> None:
+        """Take an acknowledgement; a stale one closes the connection."""
+        subscription = self.subscription
+        if subscription is None:
+            return  # pragma: no cover -- the connection's table lets none through before Subscribed
+        owner = subscription.owner
+        if frame.owner_token != owner.owner_token or frame.incarnation != owner.incarnation:
+            self._sink.fail(Code.STALE, "owner token or incarnation")
+            return
+        subscription.acknowledge(frame.sequence, frame.exceptions)
+
+    async def close(self) -> None:
+        """Give the mailbox back, after the acknowledgements that were received."""
+        subscription = self.subscription
+        if subscription is not None:
+            self._relay.hub.remove(subscription)
+            await subscription.close()
+            await self._relay.store.release(self._mailbox, subscription.owner.owner_token)
+
+    def _prove(self, frame: frames.Open) -> None:
+        """Check key and signature before the store is asked anything: a wrong one never learns what exists."""
+        expected = proofs.mailbox_id(frame.mailbox[0], frame.receive_key, frame.id_nonce)
+        message = proofs.open_message(self._relay.identity.public, frame.mailbox, self._client_nonce, self._relay_nonce)
+        signed = primitives.ed25519_verify(frame.receive_key, message, frame.signature)
+        if not (primitives.equal(expected, frame.mailbox) and signed):
+            raise Refused(Code.UNAUTHORIZED)
+        self._mailbox, self._key = frame.mailbox, frame.receive_key
+        self.proved = True
+
+    def _begin_open(self, frame: frames.Open) -> Answer:
+        self._prove(frame)
+        return self._open(frame)
+
+    async def _open(self, frame: frames.Open) -> frames.RelayFrame:
+        if not await self._relay.store.has_mailbox(frame.mailbox):
+            raise Refused(Code.NO_MAILBOX)
+        return frames.Done(frame.request)
+
+    async def _create(self, frame: frames.Create) -> frames.RelayFrame:
+        incarnation = await admission.create_mailbox(self._relay, self._mailbox, self._key, frame.admission)
+        return frames.Created(frame.request, incarnation, self._relay.identity.receipt(self._mailbox))
+
+    async def _subscribe(self, frame: frames.Subscribe) -> frames.RelayFrame:
+        seen = [SeenPool(pool.suite, pool.uploaded, pool.used) for pool in frame.pools]
+        owner = await self._relay.store.subscribe(self._mailbox, frame.incarnation, frame.seen, seen)
+        if owner is None:
+            raise Refused(Code.NO_MAILBOX)
+        # No await from here to the answer: it leaves before anything that ``start`` reads.
+        relay = self._relay
+        self.subscription = Subscription(self._mailbox, owner, self._sink, relay.store, relay.wrap, relay.metrics)
+        relay.hub.add(self.subscription)
+        self.subscription.start()
+        return frames.Subscribed(
+            frame.request, owner.incarnation, owner.owner_token, owner.acknowledged, _counts(owner.pools)
+        )
+
+    async def _put_addresses(self, frame: frames.AddressPut) -> frames.RelayFrame:
+        for spec in frame.addresses:
+            if proofs.address_id(self._mailbox[0], self._key, spec.nonce) != spec.address:
+                raise Refused(Code.UNAUTHORIZED, "address")
+        specs = [AddressSpec(spec.address, spec.cap, spec.kind) for spec in frame.addresses]
+        _refuse(await self._relay.store.put_addresses(self._mailbox, specs))
+        return frames.Done(frame.request)
+
+    async def _revoke_addresses(self, frame: frames.AddressRevoke) -> frames.RelayFrame:
+        await self._relay.store.revoke_addresses(self._mailbox, frame.addresses)
+        return frames.Done(frame.request)
+
+    async def _put_prekeys(self, frame: frames.PrekeysPut) -> frames.RelayFrame:
+        _refuse(
+            await self._relay.store.put_prekeys(
+                self._mailbox, frame.suite, frame.first, frame.packages, frame.last_resort, replace=frame.replace
+            )
+        )
+        return frames.Done(frame.request)
+
+    async def _status(self, frame: frames.Status) -> frames.RelayFrame:
+        status = await self._relay.store.status(self._mailbox)
+        if status is None:
+            raise Refused(Code.NO_MAILBOX)
+        return frames.MailboxStatus(frame.request, status.sequence, status.entries, status.size, _counts(status.pools))
+
+    async def _delete(self, frame: frames.MailboxDelete) -> frames.RelayFrame:
+        await self._relay.store.delete_mailbox(self._mailbox)
+        self._relay.hub.announce_deleted(self._mailbox, self.subscription)
+        return frames.Done(frame.request)
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Any, Any], Answer]]] = {
+        frames.Open: _begin_open,
+        frames.Create: _create,
+        frames.Subscribe: _subscribe,
+        frames.AddressPut: _put_addresses,
+        frames.AddressRevoke: _revoke_addresses,
+        frames.PrekeysPut: _put_prekeys,
+        frames.Status: _status,
+        frames.MailboxDelete: _delete,
+    }
+
+
+def _refuse(code: Code | None) -> None:
+    if code is not None:
+        raise Refused(code)
+
+
+def _counts(pools: tuple[Pool, ...]) -> list[frames.PoolCount]:
+    return [frames.PoolCount(pool.suite, pool.uploaded, pool.issued, pool.left, pool.last_resort) for pool in pools]

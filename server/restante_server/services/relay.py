@@ -1,0 +1,45 @@
+"""What all connections of a relay share."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from restante_protocol import frames
+
+from restante_server.clock import Clock, system_clock
+from restante_server.config import PROCESS_LIST_ADDRESSES, SLOT_CREATIONS, SLOT_CREATIONS_PER_SECOND
+from restante_server.identity import Identity
+from restante_server.metrics import Metrics
+from restante_server.services.allowance import Allowance, Rate
+from restante_server.services.hub import Hub
+from restante_server.services.subscription import Wrap
+from restante_server.stores.contract import Store
+
+ADMISSIONS: Final = {"open": frames.ADMISSION_OPEN, "invite": frames.ADMISSION_CODE, "closed": frames.ADMISSION_CLOSED}
+"""The settings of admission, as the wire says them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """The store, the hub, the key and the limits of one relay.
+
+    Attributes:
+        store: open; ``hub`` listens to it.
+        hub: who is connected.
+        identity: the relay's key.
+        admission: who may create mailboxes: a key of ADMISSIONS.
+        wrap: makes a frame a message of the transport.
+        metrics: counters.
+        list_addresses: addresses behind the list handles of all connections.
+        slot_creations: new slots, which need no credential.
+        clock: Unix milliseconds.
+    """
+
+    store: Store
+    hub: Hub
+    identity: Identity
+    admission: str
+    wrap: Wrap
+    metrics: Metrics
+    list_addresses: Allowance = field(default_factory=lambda: Allowance(PROCESS_LIST_ADDRESSES))
+    slot_creations: Rate = field(default_factory=lambda: Rate(SLOT_CREATIONS, SLOT_CREATIONS_PER_SECOND))
+    clock: Clock = system_clock

@@ -1,0 +1,128 @@
+"""One connection in the role of sender: deposits, claims, fences and slots, without any credential."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, Final
+
+from restante_crypto import proofs
+from restante_protocol import frames
+from restante_protocol.errors import Code
+from restante_protocol.limits import MAX_BODY_BYTES, MAX_LISTS
+
+from restante_server.errors import Refused
+from restante_server.services import slots
+from restante_server.services.relay import Relay
+from restante_server.stores.contract import Deposit, FenceLost
+
+Answer = Coroutine[Any, Any, frames.RelayFrame]
+
+_READS: Final = frozenset({frames.FenceGet, frames.SlotGet})
+
+
+class Sender:
+    """What a sender's connection holds: its list handles."""
+
+    __slots__ = ("_lists", "_relay")
+
+    def __init__(self, relay: Relay) -> None:
+        """Begin without lists."""
+        self._relay = relay
+        self._lists: dict[int, list[bytes]] = {}
+
+    def is_alone(self, frame: frames.ClientFrame) -> bool:
+        """Say whether this request waits for all earlier ones and holds up all later ones.
+
+        Everything else is handed to the store in order and may be answered in any.
+        """
+        return type(frame) in _READS or (
+            isinstance(frame, frames.Deposit) and bool(frame.flags & frames.FLAG_EPHEMERAL)
+        )
+
+    def begin(self, frame: frames.ClientFrame) -> frames.RelayFrame | Answer:
+        """Return the answer to a request, or what computes it.
+
+        Raises:
+            Refused: at once.
+        """
+        return self._HANDLERS[type(frame)](self, frame)
+
+    async def close(self) -> None:
+        """Free the lists."""
+        for addresses in self._lists.values():
+            self._relay.list_addresses.give_back(len(addresses))
+        self._lists.clear()
+
+    def _put_list(self, frame: frames.ListPut) -> frames.RelayFrame:
+        held = self._lists.get(frame.handle)
+        if held is None and len(self._lists) >= MAX_LISTS:
+            raise Refused(Code.LIMIT, "lists")
+        if not self._relay.list_addresses.take(len(frame.addresses) - len(held or ())):
+            raise Refused(Code.FULL, "lists of all connections")
+        self._lists[frame.handle] = frame.addresses
+        return frames.Done(frame.request)
+
+    def _drop_list(self, frame: frames.ListDrop) -> frames.RelayFrame:
+        self._relay.list_addresses.give_back(len(self._lists.pop(frame.handle, ())))
+        return frames.Done(frame.request)
+
+    def _begin_deposit(self, frame: frames.Deposit) -> Answer:
+        addresses = frame.to if isinstance(frame.to, list) else self._lists.get(frame.to)
+        if addresses is None:
+            raise Refused(Code.NOT_FOUND, "list handle")
+        if frame.flags & frames.FLAG_EPHEMERAL:
+            return self._deposit_ephemeral(frame, addresses)
+        return self._deposit(frame, addresses)
+
+    async def _deposit(self, frame: frames.Deposit, addresses: list[bytes]) -> frames.RelayFrame:
+        outcome = await self._relay.store.deposit(
+            Deposit(
+                frame.message_id,
+                addresses,
+                frame.body,
+                frame.lifetime,
+                frame.fence,
+                large=len(frame.body) > MAX_BODY_BYTES,
+                digest=proofs.deposit_digest(frame.message_id, addresses, frame.body),
+            )
+        )
+        if isinstance(outcome, FenceLost):
+            raise Refused(Code.CONFLICT)
+        return frames.Deposited(frame.request, list(outcome.failed))
+
+    async def _deposit_ephemeral(self, frame: frames.Deposit, addresses: list[bytes]) -> frames.RelayFrame:
+        mailboxes = await self._relay.store.resolve(addresses)
+        self._relay.hub.announce_ephemeral(mailboxes, frame.message_id, frame.body)
+        gone = [(index, int(Code.GONE)) for index, mailbox in enumerate(mailboxes) if mailbox is None]
+        return frames.Deposited(frame.request, gone)
+
+    async def _claim(self, frame: frames.Claim) -> frames.RelayFrame:
+        claimed, lows = await self._relay.store.claim(frame.suite, frame.addresses)
+        self._relay.hub.announce_low(lows)
+        return frames.Claimed(
+            frame.request, [frames.ClaimedPrekey(each.code or 0, each.number, each.package) for each in claimed]
+        )
+
+    def _get_slot(self, frame: frames.SlotGet) -> Answer:
+        return slots.get(self._relay, frame)
+
+    def _put_slot(self, frame: frames.SlotPut) -> Answer:
+        return slots.put(self._relay, frame)
+
+    def _delete_slot(self, frame: frames.SlotDelete) -> Answer:
+        return slots.delete(self._relay, frame)
+
+    async def _winner(self, frame: frames.FenceGet) -> frames.RelayFrame:
+        winner = await self._relay.store.winner(frame.fence)
+        if winner is None:
+            raise Refused(Code.NOT_FOUND)
+        return frames.Fence(frame.request, winner.message_id, winner.digest, winner.body)
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Any, Any], frames.RelayFrame | Answer]]] = {
+        frames.Deposit: _begin_deposit,
+        frames.ListPut: _put_list,
+        frames.ListDrop: _drop_list,
+        frames.Claim: _claim,
+        frames.FenceGet: _winner,
+        frames.SlotGet: _get_slot,
+        frames.SlotPut: _put_slot,
+        frames.SlotDelete: _delete_slot,
+    }

@@ -1,0 +1,289 @@
+"""One subscription: what of a mailbox has been sent over its connection, and what may be sent next.
+
+A subscription is *behind* at first: it reads pages from the store, as far as the window allows, until a read that began
+after the last announcement finds nothing more. Then it is *live*: entries come straight from the commit. A full window
+or a peer that does not read puts it behind again; entries announced meanwhile are read from the store later. So the
+order is always that of the sequences, without gap or duplicate.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from restante_protocol import frames
+from restante_protocol.errors import Code
+from restante_protocol.limits import WINDOW_BYTES, WINDOW_ENTRIES
+
+from restante_server.metrics import Metrics
+from restante_server.services.acknowledgement import Acknowledgement, merge
+from restante_server.stores.contract import Store, StoredEntry, StoreError
+from restante_server.stores.contract import Subscription as Owner
+
+_EPHEMERAL_RUN = frames.encode(frames.Run(0, 1))
+
+Wrap = Callable[[bytes], bytes]
+"""Makes a frame's bytes a complete message of the transport."""
+
+
+class Sink(Protocol):
+    """The connection, as a subscription sees it."""
+
+    @property
+    def congested(self) -> bool:
+        """The peer does not read as fast as it is written to."""
+        ...
+
+    async def writable(self) -> None:
+        """Wait until it is not congested any more."""
+        ...
+
+    def wake(self) -> None:
+        """Ask for ``Subscription.take`` before this tick's write."""
+        ...
+
+    def send(self, frame: frames.RelayFrame) -> None:
+        """Send a frame after everything that was sent before, runs included."""
+        ...
+
+    def fail(self, code: Code, detail: str) -> None:
+        """Send an error and close the connection."""
+        ...
+
+
+def entry_message(message_id: bytes, body: bytes, fence: bytes | None, wrap: Wrap) -> bytes:
+    """Return the complete message of an entry: the same for all its recipients."""
+    return wrap(frames.encode(frames.Entry(message_id, body, fence)))
+
+
+class Subscription:
+    """The owner's view of one mailbox, from Subscribe to the end of its connection.
+
+    Attributes:
+        mailbox: its id.
+        owner: incarnation, token and last sequence as the store gave them.
+        sink: the connection.
+        live: entries come from the commit.
+    """
+
+    __slots__ = (
+        "_acknowledged",
+        "_acknowledging",
+        "_announced",
+        "_closed",
+        "_cursor",
+        "_drained",
+        "_in_flight",
+        "_in_flight_bytes",
+        "_metrics",
+        "_out",
+        "_pending",
+        "_reading",
+        "_run_first",
+        "_run_header",
+        "_run_next",
+        "_store",
+        "_wrap",
+        "live",
+        "mailbox",
+        "owner",
+        "sink",
+    )
+
+    def __init__(self, mailbox: bytes, owner: Owner, sink: Sink, store: Store, wrap: Wrap, metrics: Metrics) -> None:
+        """Begin behind; ``start`` sends the backlog."""
+        self.mailbox = mailbox
+        self.owner = owner
+        self.sink = sink
+        self.live = False
+        self._store = store
+        self._wrap = wrap
+        self._metrics = metrics
+        self._cursor = 0
+        self._announced = 0
+        self._drained = False
+        self._closed = False
+        self._in_flight: deque[tuple[int, int]] = deque()
+        self._in_flight_bytes = 0
+        self._out: list[bytes] = []
+        self._run_header = -1  # its place in _out; -1: no run is open
+        self._run_first = 0
+        self._run_next = 0
+        self._acknowledged = Acknowledgement(0, frozenset())
+        self._pending: Acknowledgement | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._acknowledging: asyncio.Task[None] | None = None
+
+    @property
+    def drained(self) -> bool:
+        """The backlog has been sent."""
+        return self._drained
+
+    @property
+    def acknowledging(self) -> bool:
+        """The store has still to be told of acknowledgements."""
+        return self._acknowledging is not None
+
+    def start(self) -> None:
+        """Read from the store until caught up, unless that is under way."""
+        if self._reading is None and not self._closed:
+            self._reading = asyncio.get_running_loop().create_task(self._read())
+
+    def push(self, sequence: int, message: bytes, size: int) -> None:
+        """Take an entry that has just been committed; ``message`` is complete, ``size`` its body's."""
+        if not self.live:
+            self._announced = sequence
+        elif sequence <= self._cursor:
+            pass  # read from the store before it was announced
+        elif self._full(size):
+            self.live = False
+            self._announced = sequence
+        elif self.sink.congested:
+            self.live = False
+            self._announced = sequence
+            self.start()
+        else:
+            self._send(sequence, message, size)
+
+    def acknowledge(self, sequence: int, exceptions: list[int]) -> None:
+        """Free the window and tell the store, together with what else arrives until it answers."""
+        acknowledgement = Acknowledgement(sequence, frozenset(exceptions))
+        in_flight = self._in_flight
+        kept: list[tuple[int, int]] = []
+        while in_flight and in_flight[0][0] <= sequence:
+            entry = in_flight.popleft()
+            if exceptions and entry[0] in acknowledgement.exceptions:
+                kept.append(entry)
+            else:
+                self._in_flight_bytes -= entry[1]
+        in_flight.extendleft(reversed(kept))
+        self._acknowledged = merge(self._acknowledged, acknowledgement)
+        self._pending = merge(self._pending, acknowledgement)
+        if self._acknowledging is None and not self._closed:
+            self._acknowledging = asyncio.get_running_loop().create_task(self._tell_store())
+        if not self.live:
+            self.start()
+
+    def push_ephemeral(self, message: bytes) -> None:
+        """Send an entry that is not stored: in a run of its own whose sequence is 0. Dropped if the peer is slow."""
+        if not self._drained or self._closed or self.sink.congested:
+            return
+        self._end_run()
+        if not self._out:
+            self.sink.wake()
+        self._out.append(self._wrap(_EPHEMERAL_RUN))
+        self._out.append(message)
+
+    def take(self) -> list[bytes]:
+        """Return the complete messages that wait to be written, and end their run."""
+        self._end_run()
+        out = self._out
+        if out:
+            self._out = []
+        return out
+
+    async def settle(self) -> None:
+        """Wait until the store knows of every acknowledgement so far."""
+        while self._acknowledging is not None:
+            await asyncio.wait([self._acknowledging])
+
+    async def close(self) -> None:
+        """Stop sending; acknowledgements that were received still count, unless the mailbox has a new owner."""
+        self._closed = True
+        self.live = False
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        await self.settle()
+
+    def _full(self, size: int) -> bool:
+        return bool(self._in_flight) and (
+            len(self._in_flight) >= WINDOW_ENTRIES or self._in_flight_bytes + size > WINDOW_BYTES
+        )
+
+    def _send(self, sequence: int, message: bytes, size: int) -> None:
+        out = self._out
+        if self._run_header < 0 or sequence != self._run_next:
+            self._end_run()
+            if not out:
+                self.sink.wake()
+            self._run_header = len(out)
+            self._run_first = sequence
+            out.append(b"")  # the header's place
+        out.append(message)
+        self._run_next = sequence + 1
+        self._cursor = sequence
+        self._in_flight.append((sequence, size))
+        self._in_flight_bytes += size
+
+    def _end_run(self) -> None:
+        header = self._run_header
+        if header >= 0:
+            count = len(self._out) - header - 1
+            self._out[header] = self._wrap(frames.encode(frames.Run(self._run_first, count)))
+            self._run_header = -1
+
+    async def _read(self) -> None:
+        """Send from the store until the window is full or nothing is left."""
+        try:
+            while await self._read_page():
+                pass
+        except (StoreError, ConnectionError):
+            self.sink.fail(Code.GOING_AWAY, "store")
+        finally:
+            self._reading = None
+
+    async def _read_page(self) -> bool:
+        """Send one page; say whether to go on."""
+        await self.sink.writable()
+        room, size = WINDOW_ENTRIES - len(self._in_flight), WINDOW_BYTES - self._in_flight_bytes
+        if self._in_flight and (room <= 0 or size <= 0):
+            return False  # the next acknowledgement starts it again
+        announced = self._announced
+        entries = await self._store.read(self.mailbox, self._cursor, room, max(size, 1))
+        for entry in entries:
+            if not self._send_stored(entry):
+                return False
+        if entries or announced != self._announced:
+            return True
+        self._finish_backlog()
+        self.live = not self._closed
+        return False
+
+    def _send_stored(self, entry: StoredEntry) -> bool:
+        if entry.sequence > self.owner.last_sequence:
+            self._finish_backlog()
+        if self._acknowledged.covers(entry.sequence):
+            self._cursor = entry.sequence  # acknowledged while it was read
+            return True
+        size = len(entry.body)
+        if self._full(size):
+            return False
+        self._send(entry.sequence, entry_message(entry.message_id, entry.body, entry.fence, self._wrap), size)
+        self._metrics.read.inc()
+        return True
+
+    def _finish_backlog(self) -> None:
+        if not self._drained:
+            self._drained = True
+            self.sink.send(frames.Drained(self.owner.last_sequence))
+
+    async def _tell_store(self) -> None:
+        """Hand acknowledgements to the store, one call at a time."""
+        try:
+            while (acknowledgement := self._pending) is not None:
+                self._pending = None
+                current = await self._store.acknowledge(
+                    self.mailbox,
+                    self.owner.owner_token,
+                    self.owner.incarnation,
+                    acknowledgement.sequence,
+                    sorted(acknowledgement.exceptions),
+                )
+                if not current:
+                    self.sink.fail(Code.STALE, "owner")
+                    return
+        except StoreError:
+            self.sink.fail(Code.GOING_AWAY, "store")
+        finally:
+            self._acknowledging = None
