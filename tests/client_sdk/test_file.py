@@ -79,6 +79,7 @@ def test_rows_come_by_sort_and_groups_apart(file: ClientFile, fruit: Table) -> N
     assert [row.sort for row in fruit.rows(b"odd", limit=2)] == [1, 3]
     assert [row.sort for row in fruit.rows(limit=1)] == [1]
     assert (fruit.count(), fruit.count(b"even"), fruit.count(b"none")) == (5, 2, 0)
+    assert (fruit.exists(), fruit.exists(b"even"), fruit.exists(b"none")) == (True, True, False)
     assert (fruit.min_sort(), fruit.max_sort()) == (1, 5)
     assert (fruit.min_sort(b"even"), fruit.max_sort(b"even")) == (2, 4)
     assert fruit.max_sort(b"none") is None
