@@ -33,6 +33,8 @@ if sys.platform == "win32":  # pragma: no cover -- the other system's lock
 else:
     import fcntl
 
+APPLICATION: Final = 0x52535445
+"""SQLite's application_id: "RSTE"."""
 SCHEMA: Final = 1
 """The version this module writes, in SQLite's user_version."""
 
@@ -51,6 +53,7 @@ CREATE TABLE cell(
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX cell_by_group ON cell(tab, grp, sort, key);
 CREATE INDEX cell_by_sort ON cell(tab, sort, key);
+PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {SCHEMA};
 """
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -124,10 +127,13 @@ class ClientFile:
         connection = None
         try:
             made = None if place.exists() else _create(place, passphrase, random)
-            place.chmod(_OWNER_ONLY)
-            connection = _connect(place)
-            _check_schema(connection)
+            if not place.is_file():
+                raise FileError(f"{place} is not a file")  # noqa: TRY301 -- cleaned up after below like all others
+            connection = sqlite3.connect(place, isolation_level=None, check_same_thread=False, timeout=0)
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # before WAL: then there is no shared memory file
             data_key = made or _read_lock(connection).open(passphrase)
+            place.chmod(_OWNER_ONLY)  # only now: a file that is not ours stays as it is
+            _configure(connection)
             return cls(_Database(connection, data_key, random), data_key, lock, tables)
         except BaseException as error:
             if connection is not None:
@@ -325,6 +331,7 @@ def _row(lock: passphrases.Lock) -> tuple[bytes, int, int, bytes]:
 
 
 def _read_lock(connection: sqlite3.Connection) -> passphrases.Lock:
+    _check_schema(connection)
     found = connection.execute("SELECT salt, operations, memory, box FROM header").fetchone()
     if found is None:
         raise FileDamaged("the file has no header")
@@ -358,30 +365,24 @@ def _create(place: Path, passphrase: str | bytes, random: Random) -> bytes:
     return data_key
 
 
-def _connect(place: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(place, isolation_level=None, check_same_thread=False, timeout=0)
+def _configure(connection: sqlite3.Connection) -> None:
     for pragma in (
-        "locking_mode = EXCLUSIVE",  # before WAL: then there is no shared memory file
         "journal_mode = WAL",
         "synchronous = FULL",
         "secure_delete = ON",
         "temp_store = MEMORY",
         "trusted_schema = OFF",
     ):
-        try:
-            connection.execute(f"PRAGMA {pragma}")
-        except sqlite3.Error:
-            connection.close()
-            raise
-    return connection
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def _check_schema(connection: sqlite3.Connection) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA:
-        raise FileDamaged(f"the file is of version {version}, written by a newer release; this one reads {SCHEMA}")
-    if version != SCHEMA:
+    if application != APPLICATION:
         raise FileDamaged("this is not a client's file, or it was emptied")
+    if version != SCHEMA:
+        raise FileDamaged(f"the file is of version {version}, written by a newer release; this one reads {SCHEMA}")
 
 
 def _lock(place: Path) -> int:

@@ -275,7 +275,7 @@ def test_exchanged_keys_are_damage(path: Path) -> None:
     ("change", "text"),
     [
         ("PRAGMA user_version = 2", "newer release"),
-        ("PRAGMA user_version = 0", "not a client's file"),
+        ("PRAGMA application_id = 0", "not a client's file"),
         ("DELETE FROM header", "no header"),
         ("UPDATE header SET salt = x'00'", "header"),
         ("UPDATE header SET operations = 1000000", "header"),
@@ -298,6 +298,17 @@ def test_an_empty_or_foreign_file_is_damage_and_never_a_new_one(path: Path, cont
     path.write_bytes(content)
     with pytest.raises(FileDamaged):
         opened(path)
+
+
+def test_another_programs_database_is_left_as_it_is(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("CREATE TABLE theirs(x); PRAGMA user_version = 1;")
+    path.chmod(0o644)
+    before = path.read_bytes()
+    with pytest.raises(FileDamaged, match="not a client's file"):
+        opened(path)
+    assert path.read_bytes() == before
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_damaged_pages_are_damage(path: Path) -> None:
@@ -333,9 +344,10 @@ def test_a_crash_while_making_the_file_is_made_up_for(path: Path) -> None:
 def test_a_folder_that_is_not_there_or_a_folder_as_file_is_a_file_error(tmp_path: Path) -> None:
     with pytest.raises(FileError):
         opened(tmp_path / "none" / "client.db")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(FileError):
+    (tmp_path / "folder").mkdir(0o755)
+    with pytest.raises(FileError, match="not a file"):
         opened(tmp_path / "folder")
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes of another system")
