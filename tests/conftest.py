@@ -18,3 +18,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="folder with the official MLS test vectors (default: ../shared/mls-test-vectors)",
     )
+    parser.addoption("--kills", type=int, default=3, help="kill -9 in each test of tests/client_sdk/test_crash.py")
+    parser.addoption("--seed", type=int, default=1, help="of every random schedule")

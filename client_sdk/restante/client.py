@@ -130,6 +130,7 @@ class Client:
         Raises:
             RelayError: the relay refuses this client.
         """
+        await self._driver.sender()  # the invite names the relay's key
         text = await self._driver.run(self._engine.new_invite)
         await self._driver.settled()
         return text

@@ -1,0 +1,211 @@
+"""kill -9 of the relay and of a client under load. `make chaos` runs the same with 50 kills each."""
+
+import asyncio
+import contextlib
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from restante import Client, ContactRequest, Conversation, DecryptFailed, Message, MessagesMissing, StateRolledBack
+from support import worker
+from support.relay import RelayProcess, relay_process
+
+ALARMS = (DecryptFailed, MessagesMissing, StateRolledBack)
+
+
+class Reader:
+    """Reads a client's events into lists."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.got: list[Message] = []
+        self.alarms: list[Any] = []
+        self.rooms: asyncio.Queue[Conversation] = asyncio.Queue()
+        self.task = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        async for event in self.client.events():
+            match event:
+                case ContactRequest(conversation=room):
+                    await event.accept()
+                    self.rooms.put_nowait(room)
+                case Message():
+                    self.got.append(event)
+                case _ if isinstance(event, ALARMS):
+                    self.alarms.append(event)
+
+    async def until(self, ids: set[str]) -> None:
+        async with asyncio.timeout(60):
+            while not ids <= {message.id for message in self.got}:
+                await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def three(folder: Path, relay: RelayProcess) -> AsyncIterator[list[tuple[Reader, Conversation]]]:
+    """Three clients in one conversation, each with a reader."""
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(Client.open(folder / f"{name}.db", relay=relay.url, passphrase=name))
+            for name in ("alice", "bob", "carol")
+        ]
+        readers = [Reader(client) for client in clients]
+        alice, *others = readers
+        room = await clients[0].start_conversation([await other.client.invite() for other in others])
+        yield [(alice, room), *[(other, await other.rooms.get()) for other in others]]
+        for reader in readers:
+            await reader.stop()
+
+
+async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int) -> None:
+    chance = random.Random(seed)
+    sent: dict[int, list[str]] = {0: [], 1: [], 2: []}
+
+    async def speak(index: int, room: Conversation) -> None:
+        while True:
+            size = chance.choice((0, 10, 1000, 65_536 if chance.random() < 0.05 else 50))
+            receipt = await room.send(chance.randbytes(size))
+            sent[index].append(receipt.id)
+
+    async with relay_process(tmp_path / "relay") as relay, three(tmp_path, relay) as people:
+        speakers = [asyncio.ensure_future(speak(index, room)) for index, (_, room) in enumerate(people)]
+        for _ in range(rounds):
+            await asyncio.sleep(chance.uniform(0.05, 0.5))
+            await relay.kill()
+            await relay.start()
+        await asyncio.sleep(0.5)
+        for speaker in speakers:
+            speaker.cancel()
+        await asyncio.gather(*speakers, return_exceptions=True)
+        everything = {name for names in sent.values() for name in names}
+        assert len(everything) > rounds
+        for index, (reader, _) in enumerate(people):
+            await reader.until(everything - set(sent[index]))
+            await reader.client.drained()
+            assert max(Counter(message.id for message in reader.got).values()) == 1
+            assert reader.alarms == []
+            for other, (sender, _) in enumerate(people):
+                if other != index:
+                    order = [m.id for m in reader.got if m.sender == sender.client.account_id]
+                    known = set(sent[other])
+                    assert [name for name in order if name in known] == sent[other]
+
+
+class Worker:
+    """The client that is killed: its process, and what it has reported."""
+
+    def __init__(self, path: Path, relay: RelayProcess) -> None:
+        self.path = path
+        self.relay = relay
+        self.account: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.invite: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.sending: list[str] = []
+        self.sent: dict[str, str] = {}
+        self.runs: list[list[str]] = []
+        self.events: list[Any] = []
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    async def start(self, *options: str) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            worker.__file__,
+            str(self.path),
+            self.relay.url,
+            *options,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self.runs.append([])
+        self._reader = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            if not line.endswith(b"\n"):
+                return
+            match json.loads(line):
+                case ["account", name]:
+                    if not self.account.done():
+                        self.account.set_result(name)
+                case ["invite", text]:
+                    self.invite.set_result(text)
+                case ["sending", text]:
+                    self.sending.append(text)
+                case ["sent", name, text]:
+                    self.sent[name] = text
+                case ["got", name, _, _]:
+                    self.runs[-1].append(name)
+                case other:
+                    self.events.append(other)
+
+    async def kill(self) -> None:
+        assert self._process is not None
+        assert self._reader is not None
+        self._process.kill()
+        await self._process.wait()
+        await self._reader
+
+
+async def test_killed_client_loses_nothing(tmp_path: Path, rounds: int, seed: int) -> None:
+    chance = random.Random(seed)
+    sent: list[str] = []
+
+    async def speak(room: Conversation) -> None:
+        while True:
+            sent.append((await room.send(f"{len(sent)}")).id)
+            await asyncio.sleep(0.005)
+
+    async with relay_process(tmp_path / "relay") as relay:
+        victim = Worker(tmp_path / "victim.db", relay)
+        await victim.start("invite")
+        async with Client.open(tmp_path / "alice.db", relay=relay.url, passphrase="alice") as alice:
+            reader = Reader(alice)
+            room = await alice.start_conversation(await asyncio.wait_for(victim.invite, 60))
+            speaker = asyncio.ensure_future(speak(room))
+            for _ in range(rounds):
+                await asyncio.sleep(chance.uniform(0.3, 1.2))
+                await victim.kill()
+                await victim.start()
+            async with asyncio.timeout(60):
+                while len(victim.runs[-1]) < 5:
+                    await asyncio.sleep(0.05)
+            speaker.cancel()
+            await asyncio.gather(speaker, return_exceptions=True)
+            async with asyncio.timeout(60):
+                while not set(sent) <= {name for run in victim.runs for name in run}:
+                    await asyncio.sleep(0.05)
+            await victim.kill()
+            await reader.until(set(victim.sent))
+            await alice.drained()
+            await reader.stop()
+        again = Counter(name for run in victim.runs for name in run)
+        for name, count in again.items():
+            if count > 1:  # only what was in hand at a kill: the last of one run and the first of the next
+                places = [number for number, run in enumerate(victim.runs) if name in run]
+                assert places == list(range(places[0], places[-1] + 1))
+                assert all(victim.runs[place][-1] == name for place in places[:-1])
+        texts = Counter(message.text for message in reader.got)
+        assert max(texts.values()) == 1
+        assert set(victim.sent.values()) <= set(texts) <= set(victim.sending)
+        assert reader.alarms == []
+        assert victim.events == []
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--kills"))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--seed"))
