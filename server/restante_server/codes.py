@@ -4,6 +4,7 @@ The command leaves the codes' hashes in a file beside the store; the relay moves
 at its next start. So the command needs neither the store's lock nor an open port.
 """
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Final
@@ -41,4 +42,4 @@ async def collect(found: list[tuple[Path, list[bytes]]], store: Store) -> None:
     """Put the hashes into the store and remove their files; a crash between the two does no harm."""
     for path, hashes in found:
         await store.add_codes(hashes, CODE_LIFETIME)
-        path.unlink(missing_ok=True)
+        await asyncio.to_thread(path.unlink, missing_ok=True)

@@ -37,5 +37,13 @@ class Metrics:
         self.entries = Gauge("restante_entries", "Entries waiting", registry=registry)
         self.mailboxes = Gauge("restante_mailboxes", "Mailboxes", registry=registry)
         self.size = Gauge("restante_bytes", "Body bytes waiting, once per recipient", registry=registry)
+        self._frames: dict[type, Counter] = {}
         for role in ROLES.values():
             self.connections.labels(role)
+
+    def frame(self, kind: type) -> None:
+        """Count a client's frame of this type."""
+        counter = self._frames.get(kind)
+        if counter is None:
+            counter = self._frames[kind] = self.requests.labels(kind.__name__)
+        counter.inc()

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+import structlog
 from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_protocol.limits import WINDOW_BYTES, WINDOW_ENTRIES
@@ -20,6 +21,7 @@ from restante_server.services.acknowledgement import Acknowledgement, merge
 from restante_server.stores.contract import Store, StoredEntry, StoreError
 from restante_server.stores.contract import Subscription as Owner
 
+_log = structlog.get_logger("subscription")
 _EPHEMERAL_RUN = frames.encode(frames.Run(0, 1))
 
 Wrap = Callable[[bytes], bytes]
@@ -138,15 +140,21 @@ class Subscription:
         elif self._full(size):
             self.live = False
             self._announced = sequence
-        elif self.sink.congested:
-            self.live = False
-            self._announced = sequence
-            self.start()
         else:
             self._send(sequence, message, size)
 
+    def fall_behind(self) -> None:
+        """The peer does not read: send nothing more until it does, then from the store."""
+        if self.live:
+            self.live = False
+            self.start()
+
     def acknowledge(self, sequence: int, exceptions: list[int]) -> None:
-        """Free the window and tell the store, together with what else arrives until it answers."""
+        """Free the window and tell the store, together with what else arrives until it answers.
+
+        What neither this subscription has sent nor an earlier one can have is not acknowledged.
+        """
+        sequence = min(sequence, max(self._cursor, self.owner.last_sequence))
         acknowledgement = Acknowledgement(sequence, frozenset(exceptions))
         in_flight = self._in_flight
         kept: list[tuple[int, int]] = []
@@ -230,6 +238,9 @@ class Subscription:
                 pass
         except (StoreError, ConnectionError):
             self.sink.fail(Code.GOING_AWAY, "store")
+        except Exception as error:  # noqa: BLE001 -- our bug: the client reconnects instead of waiting for ever
+            _log.error("reading failed", error=type(error).__name__)
+            self.sink.fail(Code.GOING_AWAY, "internal")
         finally:
             self._reading = None
 

@@ -68,6 +68,29 @@ class Connection:
         pinged: loop time of the last ping.
     """
 
+    __slots__ = (
+        "_backlog",
+        "_closing",
+        "_dirty",
+        "_flusher",
+        "_held",
+        "_loop",
+        "_out",
+        "_protocol",
+        "_relay",
+        "_request",
+        "_role",
+        "_room",
+        "_session",
+        "_socket",
+        "_tasks",
+        "_transport",
+        "_waiting",
+        "heard",
+        "opened",
+        "pinged",
+    )
+
     def __init__(self, relay: Relay, request: web.Request, flusher: Flusher, backlog: Backlog) -> None:
         """Take a request whose handshake is not yet done."""
         self._relay = relay
@@ -76,7 +99,7 @@ class Connection:
         self._backlog = backlog
         self._loop = asyncio.get_running_loop()
         self._socket = web.WebSocketResponse(
-            timeout=_CLOSE_TIMEOUT, autoping=True, compress=False, max_msg_size=MAX_FRAME_BYTES + _MESSAGE_SLACK
+            timeout=_CLOSE_TIMEOUT, autoping=False, compress=False, max_msg_size=MAX_FRAME_BYTES + _MESSAGE_SLACK
         )
         self._transport: asyncio.Transport | None = None
         self._protocol = RelayConnection()
@@ -85,6 +108,8 @@ class Connection:
         self._dirty = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = 0  # bytes of requests in work
+        self._room: asyncio.Future[None] | None = None  # the reader waits until fewer are
+        self._role = ""
         self._closing: asyncio.Task[None] | None = None
         self._waiting = False  # for the peer
         self.opened = self.heard = self.pinged = self._loop.time()
@@ -121,23 +146,23 @@ class Connection:
         """Shake hands, serve until either side closes, clean up."""
         await self._socket.prepare(self._request)
         self._transport = self._request.transport
-        role = ""
         try:
             if overloaded:
                 self._relay.metrics.overloads.inc()
                 self.fail(Code.OVERLOADED, "connections")
             await self._read()
-            role = ROLES[self._protocol.hello.role] if self._session and self._protocol.hello else ""
+        except ConnectionError:
+            pass  # the peer is gone
         finally:
-            await self._clean_up(role)
+            await self._clean_up()
         return self._socket
 
-    async def _clean_up(self, role: str) -> None:
+    async def _clean_up(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks)
         session, self._session = self._session, None
         if session is not None:
-            self._relay.metrics.connections.labels(role or ROLES[0]).dec()
+            self._relay.metrics.connections.labels(self._role).dec()
             try:
                 await session.close()
             except StoreUnavailable:
@@ -161,6 +186,10 @@ class Connection:
                     await self.writable()
             elif message.type is WSMsgType.TEXT:
                 self.fail(Code.MALFORMED, "text message")
+            elif message.type is WSMsgType.PING:
+                await socket.pong(message.data)
+            elif message.type is WSMsgType.PONG:
+                continue
             else:
                 return  # closed, or broken below the level of frames
 
@@ -179,7 +208,7 @@ class Connection:
             self.fail(error.code, error.detail)
             return None
         session = self._session
-        self._relay.metrics.requests.labels(type(frame).__name__).inc()
+        self._relay.metrics.frame(type(frame))
         if session is None:
             self._welcome(frame)
             return None
@@ -197,7 +226,8 @@ class Connection:
         nonce = os.urandom(ids.CHALLENGE_BYTES)
         relay = self._relay
         self._session = Sender(relay) if hello.role == frames.ROLE_SENDER else Receiver(relay, self, hello.nonce, nonce)
-        relay.metrics.connections.labels(ROLES[hello.role]).inc()
+        self._role = ROLES[hello.role]
+        relay.metrics.connections.labels(self._role).inc()
         self.send(
             frames.Welcome(
                 frames.VERSION,
@@ -226,14 +256,14 @@ class Connection:
         self._backlog.take(cost)
         task = self._loop.create_task(self._finish(frame, answer, cost))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if (
-            len(self._tasks) < MAX_REQUESTS_IN_FLIGHT
-            and self._held < CONNECTION_REQUEST_BYTES
-            and not self._backlog.full
-        ):
-            return None
-        return self._wait_for_room()
+        task.add_done_callback(self._ended)
+        if self._crowded or self._backlog.full:
+            return self._wait_for_room()
+        return None
+
+    @property
+    def _crowded(self) -> bool:
+        return len(self._tasks) >= MAX_REQUESTS_IN_FLIGHT or self._held >= CONNECTION_REQUEST_BYTES
 
     async def _serve_alone(self, session: Sender | Receiver, frame: frames.ClientFrame) -> None:
         """Serve a request after all earlier ones and before all later ones."""
@@ -283,9 +313,15 @@ class Connection:
         self.send(answer)
 
     async def _wait_for_room(self) -> None:
-        while self._tasks and (len(self._tasks) >= MAX_REQUESTS_IN_FLIGHT or self._held >= CONNECTION_REQUEST_BYTES):
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        while self._tasks and self._crowded:
+            self._room = self._loop.create_future()
+            await self._room
         await self._backlog.room()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._room is not None and not self._crowded and not self._room.done():
+            self._room.set_result(None)
 
     # Writing: restante_server.services.subscription.Sink.
 
@@ -325,12 +361,19 @@ class Connection:
         transport = self._transport
         if out and transport is not None and not transport.is_closing():
             transport.write(b"".join(out) if len(out) > 1 else out[0])
+            if self.congested:
+                self._fall_behind()
         out.clear()
 
     def _write(self, data: bytes) -> None:
         self._take_entries()
         self._out.append(binary_message(data))
         self.wake()
+
+    def _fall_behind(self) -> None:
+        session = self._session
+        if isinstance(session, Receiver) and session.subscription is not None:
+            session.subscription.fall_behind()
 
     def _take_entries(self) -> None:
         session = self._session
