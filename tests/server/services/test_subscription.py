@@ -1,0 +1,214 @@
+import os
+
+from restante_protocol import frames
+from restante_protocol.connection import NumberedEntry
+from restante_protocol.errors import Code
+from restante_protocol.limits import WINDOW_ENTRIES
+from restante_server.app import Relay
+from support.relay import Owner, Peer
+
+
+async def test_the_life_of_a_message(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+        address = await receiver.add_address(owner.address())
+        await receiver.subscribe()
+        assert await receiver.next() == frames.Drained(0)
+        message_id = os.urandom(16)
+        deposited = await sender.deposit([address], b"sealed", message_id=message_id)
+        assert deposited.failed == []
+        (numbered,) = await receiver.entries(1)
+        assert numbered.entry == frames.Entry(message_id, b"sealed", None)
+        await receiver.acknowledge(numbered.sequence)
+        status = await receiver.ask(frames.Status)
+        assert (status.entries, status.size, status.sequence) == (0, 0, numbered.sequence)
+
+
+async def test_backlog_comes_in_order_and_then_live(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+        address = await receiver.add_address(owner.address())
+        for number in range(5):
+            await sender.deposit([address], b"%d" % number)
+        await receiver.subscribe()
+        backlog = await receiver.entries(5)
+        drained = await receiver.next()
+        assert drained == frames.Drained(backlog[-1].sequence)
+        await sender.deposit([address], b"5")
+        every = [*backlog, *await receiver.entries(1)]
+        assert [each.entry.body for each in every] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+        assert sorted({each.sequence for each in every}) == [each.sequence for each in every]
+
+
+async def test_window_stops_delivery_until_entries_are_acknowledged(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+        address = await receiver.add_address(owner.address())
+        await receiver.subscribe()
+        assert isinstance(await receiver.next(), frames.Drained)
+        numbers = [
+            await sender.send(lambda n, i=i: frames.Deposit(n, os.urandom(16), [address], b"%d" % i, 3600, None, 0))
+            for i in range(WINDOW_ENTRIES - 1)
+        ]
+        for number in numbers:
+            await sender.answer(number)
+        for i in range(WINDOW_ENTRIES - 1, WINDOW_ENTRIES + 50):
+            await sender.deposit([address], b"%d" % i)
+        first = await receiver.entries(WINDOW_ENTRIES)
+        await receiver.ask(frames.Status)
+        assert not receiver.pushed, "nothing came before the answer: the window is full"
+        await receiver.acknowledge(first[-1].sequence)
+        rest = await receiver.entries(50)
+        assert [int(each.entry.body) for each in first + rest] == list(range(WINDOW_ENTRIES + 50))
+
+
+async def test_window_is_limited_in_bytes_but_lets_one_large_entry_through(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+        address = await receiver.add_address(owner.address())
+        for _ in range(3):
+            await sender.deposit([address], bytes(500_000), flags=frames.FLAG_LARGE)
+        await receiver.subscribe()
+        for remaining in (2, 1, 0):
+            (numbered,) = await receiver.entries(1)
+            status = await receiver.ask(frames.Status)
+            assert status.entries == remaining + 1
+            assert not any(isinstance(each, NumberedEntry) for each in receiver.pushed)
+            await receiver.acknowledge(numbered.sequence)
+        assert isinstance(await receiver.next(), frames.Drained)
+
+
+async def test_exceptions_stay_in_the_store(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.connect(relay.url) as sender:
+        async with await Peer.own(relay.url, owner) as receiver:
+            address = await receiver.add_address(owner.address())
+            for number in range(4):
+                await sender.deposit([address], b"%d" % number)
+            await receiver.subscribe()
+            every = await receiver.entries(4)
+            await receiver.acknowledge(every[-1].sequence, every[1].sequence, every[2].sequence)
+        async with await Peer.own(relay.url, owner) as again:
+            subscribed = await again.subscribe()
+            assert subscribed.acknowledged == every[-1].sequence
+            assert [each.entry.body for each in await again.entries(2)] == [b"1", b"2"]
+            await again.acknowledge(every[1].sequence)
+            assert (await again.ask(frames.Status)).entries == 1
+
+
+async def test_unacknowledged_entries_come_again(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.connect(relay.url) as sender:
+        async with await Peer.own(relay.url, owner) as receiver:
+            address = await receiver.add_address(owner.address())
+            await receiver.subscribe()
+            await sender.deposit([address], b"twice")
+            assert isinstance(await receiver.next(), frames.Drained)
+            first = await receiver.entries(1)
+        async with await Peer.own(relay.url, owner) as again:
+            await again.subscribe()
+            second = await again.entries(1)
+            assert second[0].sequence == first[0].sequence
+
+
+async def test_what_was_never_sent_cannot_be_acknowledged(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+        address = await receiver.add_address(owner.address())
+        await receiver.subscribe()
+        await receiver.acknowledge(2**62)
+        await receiver.ask(frames.Status)
+        await sender.deposit([address], b"later")
+        assert isinstance(await receiver.next(), frames.Drained)
+        assert [each.entry.body for each in await receiver.entries(1)] == [b"later"]
+
+
+async def test_newest_connection_wins(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as older, await Peer.connect(relay.url) as sender:
+        address = await older.add_address(owner.address())
+        await older.subscribe()
+        assert isinstance(await older.next(), frames.Drained)
+        async with await Peer.own(relay.url, owner) as newer:
+            await newer.subscribe()
+            error = await older.next()
+            assert (error.request, error.code) == (0, Code.REPLACED)
+            assert await older.next() == 1008
+            assert isinstance(await newer.next(), frames.Drained)
+            await sender.deposit([address], b"to the newer")
+            assert [each.entry.body for each in await newer.entries(1)] == [b"to the newer"]
+
+
+async def test_stale_acknowledgement_closes(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver:
+        subscribed = await receiver.subscribe()
+        assert isinstance(await receiver.next(), frames.Drained)
+        receiver.subscribed = frames.Subscribed(0, subscribed.incarnation, bytes(8), 0, [])
+        await receiver.acknowledge(1)
+        error = await receiver.next()
+        assert (error.request, error.code) == (0, Code.STALE)
+        assert await receiver.next() == 1008
+
+
+async def test_slow_reader_costs_no_memory_and_loses_nothing(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+        address = await receiver.add_address(owner.address())
+        await receiver.subscribe()
+        assert isinstance(await receiver.next(), frames.Drained)
+        body = bytes(90_000)
+        for number in range(150):  # 13 MB that are not read
+            deposited = await sender.deposit([address], number.to_bytes(4, "big") + body)
+            assert deposited.failed == []
+        seen: list[int] = []
+        while len(seen) < 150:
+            (numbered,) = await receiver.entries(1)
+            seen.append(int.from_bytes(numbered.entry.body[:4], "big"))
+            await receiver.acknowledge(numbered.sequence)
+        assert seen == list(range(150))
+
+
+async def test_many_recipients_get_the_same_entry(relay: Relay) -> None:
+    owners = [Owner(bucket) for bucket in range(20)]
+    receivers = [await Peer.own(relay.url, owner) for owner in owners]
+    addresses = [await receiver.add_address(owner.address()) for receiver, owner in zip(receivers, owners, strict=True)]
+    for receiver in receivers:
+        await receiver.subscribe()
+    async with await Peer.connect(relay.url) as sender:
+        await sender.deposit(addresses, b"to all")
+    for receiver in receivers:
+        assert isinstance(await receiver.next(), frames.Drained)
+        assert [each.entry.body for each in await receiver.entries(1)] == [b"to all"]
+        await receiver.close()
+
+
+async def test_ephemeral_is_delivered_to_who_is_connected_and_not_stored(relay: Relay) -> None:
+    present, absent = Owner(), Owner()
+    async with await Peer.connect(relay.url) as sender:
+        async with await Peer.own(relay.url, absent) as receiver:
+            absent_address = await receiver.add_address(absent.address())
+        async with await Peer.own(relay.url, present) as receiver:
+            address = await receiver.add_address(present.address())
+            await receiver.subscribe()
+            assert isinstance(await receiver.next(), frames.Drained)
+            answer = await sender.deposit([address, absent_address, bytes(24)], b"typing", flags=frames.FLAG_EPHEMERAL)
+            assert answer.failed == [(2, Code.GONE)]
+            (numbered,) = await receiver.entries(1)
+            assert (numbered.sequence, numbered.entry.body) == (0, b"typing")
+        async with await Peer.own(relay.url, absent) as receiver:
+            assert (await receiver.ask(frames.Status)).entries == 0
+
+
+async def test_deleted_mailbox_ends_its_connections(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as subscribed, await Peer.own(relay.url, owner) as deleting:
+        await subscribed.subscribe()
+        assert isinstance(await subscribed.next(), frames.Drained)
+        assert isinstance(await deleting.ask(frames.MailboxDelete), frames.Done)
+        assert await deleting.next() == 1000
+        error = await subscribed.next()
+        assert (error.request, error.code) == (0, Code.STALE)
+    async with await Peer.own(relay.url, owner, create=False) as again:
+        answer = await again.ask(frames.Status)
+        assert answer.code == Code.NO_MAILBOX
