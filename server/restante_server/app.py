@@ -10,7 +10,6 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from restante_crypto import proofs
 
 from restante_server import codes
 from restante_server.clock import Clock, system_clock
@@ -86,9 +85,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         OSError: an address cannot be bound.
     """
     async with contextlib.AsyncExitStack() as stack:
-        store = await SqliteStore.open(
-            settings.store, digest=proofs.body_digest, clock=clock, max_bytes=settings.max_store_bytes
-        )
+        store = await SqliteStore.open(settings.store, clock=clock, max_bytes=settings.max_store_bytes)
         stack.push_async_callback(store.close)
         identity = await asyncio.to_thread(Identity.open, settings.store.parent)
         metrics = Metrics()

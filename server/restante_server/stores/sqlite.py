@@ -1,22 +1,22 @@
 """The embedded store: one SQLite file (WAL, every commit synced), one writing and one reading thread.
 
-``stores.contract`` says what each method does. The epoch, the lock and the tables are in ``sqlite_schema``; the group
-commit is in ``sqlite_writer``; deposits and entries are in ``sqlite_deposits``.
+``stores.contract`` says what each method does. The tables, the epoch and the lock are in ``sqlite_schema``, the group
+commit is in ``sqlite_writer``, what waits is in ``sqlite_index``, and the operations are in the modules named for them.
 """
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, Final, Self, TypeVar
+from typing import IO, Final, Self, TypeVar
 
 import apsw
-from restante_protocol import ids, limits
 from restante_protocol.errors import Code
 
 from restante_server.clock import Clock, system_clock
-from restante_server.stores import sqlite_deposits, sqlite_schema
+from restante_server.stores import sqlite_deposits, sqlite_mailboxes, sqlite_prekeys, sqlite_schema, sqlite_slots
 from restante_server.stores.contract import (
     Accepted,
     AddressSpec,
@@ -25,7 +25,6 @@ from restante_server.stores.contract import (
     FenceLost,
     Level,
     Listener,
-    Pool,
     PoolLow,
     SeenPool,
     Status,
@@ -37,42 +36,33 @@ from restante_server.stores.contract import (
     Totals,
     Winner,
 )
-from restante_server.stores.sqlite_deposits import Digest, Quotas
+from restante_server.stores.sqlite_deposits import Quotas
+from restante_server.stores.sqlite_index import Index
 from restante_server.stores.sqlite_writer import Writer
 
-_ENTRIES: Final = "SELECT mailbox, sequence, payload, address, invite FROM entry WHERE "
-SWEEP_BATCH: Final = 1000  # rows of each kind per transaction, so that a sweep holds up nobody
+SWEEP_BATCH: Final = 250  # rows of each kind per transaction, so that a sweep holds up nobody
 T = TypeVar("T")
 
 
 class SqliteStore:
     """A store in one file. Open it with ``open``."""
 
-    def __init__(  # noqa: PLR0913 -- made by ``open`` alone
+    def __init__(
         self,
-        writer: Writer,
-        write_db: apsw.Connection,
-        read_db: apsw.Connection,
-        lock: IO[bytes],
+        files: "_Files",
         *,
-        epoch: bytes,
         clock: Clock,
         quotas: Quotas,
-        digest: Digest,
         random: Callable[[int], bytes],
     ) -> None:
-        """Take over what ``open`` made."""
-        self._writer = writer
-        self._write_db = write_db
-        self._read_db = read_db
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
-        self._lock = lock
-        self._epoch = epoch
+        self._files = files
         self._clock = clock
         self._quotas = quotas
-        self._digest = digest
         self._random = random
-        self._owners: dict[bytes, bytes] = {}
+        self._index = files.index
+        self._index_lock = threading.Lock()
+        self._writer = Writer(files.write_db, self._index, self._index_lock)
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._closed = False
 
     @classmethod
@@ -80,7 +70,6 @@ class SqliteStore:
         cls,
         path: Path,
         *,
-        digest: Digest,
         clock: Clock = system_clock,
         quotas: Quotas | None = None,
         max_bytes: int = 0,
@@ -91,45 +80,17 @@ class SqliteStore:
 
         Args:
             path: the database file.
-            digest: BLAKE2b-256 of a body.
             clock: Unix milliseconds.
-            quotas: per mailbox.
-            max_bytes: of the database file; 0 for no limit.
+            quotas: per mailbox; by default those of ``restante_protocol.limits``.
+            max_bytes: of the database file, without its log; 0 for no limit.
             vfs: SQLite's file layer, for tests.
             random: n -> n random bytes.
 
         Raises:
-            StoreRefused: it is locked, newer or damaged.
+            StoreRefused: it is locked, newer, damaged, or no store.
         """
-
-        def prepare() -> tuple[IO[bytes], apsw.Connection, apsw.Connection, bytes]:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = sqlite_schema.lock(path)
-            try:
-                if not path.exists():
-                    path.touch(0o600)
-                write_db = sqlite_schema.connect(path, vfs, max_bytes)
-                epoch = sqlite_schema.prepare(write_db, path, random)
-                return lock, write_db, sqlite_schema.connect_reader(path, vfs), epoch
-            except apsw.Error as error:
-                lock.close()
-                raise StoreRefused(f"not a usable database: {type(error).__name__}") from None
-            except BaseException:
-                lock.close()
-                raise
-
-        lock, write_db, read_db, epoch = await asyncio.to_thread(prepare)
-        return cls(
-            Writer(write_db),
-            write_db,
-            read_db,
-            lock,
-            epoch=epoch,
-            clock=clock,
-            quotas=quotas or Quotas(),
-            digest=digest,
-            random=random,
-        )
+        files = await asyncio.to_thread(_Files.open, path, vfs, max_bytes, random)
+        return cls(files, clock=clock, quotas=quotas or Quotas(), random=random)
 
     @property
     def level(self) -> Level:
@@ -150,24 +111,18 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        await self._writer.close()
-
-        def finish() -> None:
-            self._reader.shutdown()
-            self._read_db.close()
-            self._write_db.close()
-            self._lock.close()
-
-        await asyncio.to_thread(finish)
+        in_order = await self._writer.close()
+        await asyncio.to_thread(self._reader.shutdown)
+        await asyncio.to_thread(self._files.close, self._random if in_order else None)
 
     def _now(self) -> int:
         return self._clock() // 1000
 
     async def _read(self, function: Callable[[apsw.Connection], T]) -> T:
-        if self._closed:
+        if self._closed or self.failed.is_set():
             raise StoreUnavailable
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._reader, function, self._read_db)
+            return await asyncio.get_running_loop().run_in_executor(self._reader, function, self._files.read_db)
         except apsw.Error:
             raise StoreUnavailable from None
 
@@ -175,210 +130,120 @@ class SqliteStore:
 
     async def create_mailbox(self, mailbox: bytes, receive_key: bytes, code_hash: bytes | None) -> bytes | None:
         """See contract."""
-
-        def run(db: apsw.Connection, _deliveries: object) -> bytes | None:
-            known = db.execute("SELECT incarnation FROM mailbox WHERE id=?", (mailbox,)).get
-            if known is not None:
-                return bytes(known)
-            if code_hash is not None:
-                used = db.execute(
-                    "DELETE FROM code WHERE hash=? AND expires>? RETURNING 1", (code_hash, self._now())
-                ).fetchone()
-                if used is None:
-                    return None
-            incarnation = self._random(ids.INCARNATION_BYTES)
-            db.execute(
-                "INSERT INTO mailbox (id, receive_key, incarnation, epoch) VALUES (?, ?, ?, ?)",
-                (mailbox, receive_key, incarnation, self._epoch),
+        return await self._writer.submit(
+            lambda batch: sqlite_mailboxes.create(
+                batch,
+                mailbox,
+                receive_key,
+                code_hash,
+                epoch=self._files.epoch,
+                random=self._random,
+                now=self._now(),
             )
-            return incarnation
-
-        return await self._writer.submit(run)
+        )
 
     async def has_mailbox(self, mailbox: bytes) -> bool:
         """See contract."""
-        return await self._read(
-            lambda db: db.execute("SELECT 1 FROM mailbox WHERE id=?", (mailbox,)).fetchone() is not None
-        )
+        return await self._read(lambda db: db.execute("SELECT 1 FROM mailbox WHERE id=?", (mailbox,)).get is not None)
 
     async def delete_mailbox(self, mailbox: bytes) -> None:
         """See contract."""
-
-        def run(db: apsw.Connection, _deliveries: object) -> None:
-            n = db.execute("SELECT n FROM mailbox WHERE id=?", (mailbox,)).get
-            if n is None:
-                return
-            rows: list[Any] = db.execute(_ENTRIES + "mailbox=?", (n,)).fetchall()
-            sqlite_deposits.drop_entries(db, rows)
-            for table in ("address", "pool", "prekey"):
-                db.execute(f"DELETE FROM {table} WHERE mailbox=?", (n,))  # noqa: S608 -- names of our own
-            db.execute("DELETE FROM mailbox WHERE n=?", (n,))
-
-        await self._writer.submit(run)
-        self._owners.pop(mailbox, None)
+        await self._writer.submit(lambda batch: sqlite_mailboxes.delete(batch, self._index, mailbox))
 
     async def subscribe(
         self, mailbox: bytes, incarnation: bytes, seen: int, pools: Sequence[SeenPool]
     ) -> Subscription | None:
         """See contract."""
-        token = self._random(ids.OWNER_TOKEN_BYTES)
-
-        def run(db: apsw.Connection, _deliveries: object) -> Subscription | None:
-            row = db.execute(
-                "SELECT n, incarnation, epoch, last, acknowledged FROM mailbox WHERE id=?", (mailbox,)
-            ).fetchone()
-            if row is None:
-                return None
-            n, current, epoch, last, acknowledged = row
-            held = {pool.suite: pool for pool in _pools(db, n)}
-            behind = any(
-                (pool.uploaded > held[pool.suite].uploaded if pool.suite in held else pool.uploaded > 0)
-                for pool in pools
+        return await self._writer.submit(
+            lambda batch: sqlite_mailboxes.subscribe(
+                batch,
+                self._index,
+                mailbox,
+                incarnation,
+                seen,
+                pools,
+                epoch=self._files.epoch,
+                random=self._random,
             )
-            if (incarnation and incarnation != current) or seen > last or behind or epoch != self._epoch:
-                current, last, acknowledged = self._random(ids.INCARNATION_BYTES), max(last, seen), 0
-                db.execute(
-                    "UPDATE mailbox SET incarnation=?, epoch=?, last=?, acknowledged=0 WHERE n=?",
-                    (current, self._epoch, last, n),
-                )
-                db.execute("DELETE FROM prekey WHERE mailbox=?", (n,))
-                db.execute("UPDATE pool SET left=0 WHERE mailbox=?", (n,))
-                for pool in pools:
-                    above = max(pool.uploaded, pool.used)
-                    db.execute(
-                        "INSERT INTO pool VALUES (?, ?, ?, ?, 0, x'') ON CONFLICT DO UPDATE SET"
-                        " uploaded=max(uploaded, excluded.uploaded), issued=max(issued, excluded.issued)",
-                        (n, pool.suite, above, above),
-                    )
-            return Subscription(bytes(current), token, acknowledged, last, _pools(db, n))
-
-        result = await self._writer.submit(run)
-        if result is not None:
-            self._owners[mailbox] = token
-        return result
+        )
 
     async def release(self, mailbox: bytes, owner_token: bytes) -> None:
         """See contract."""
-        if self._owners.get(mailbox) == owner_token:
-            del self._owners[mailbox]
+
+        def run(_batch: object) -> None:
+            if self._index.owners.get(mailbox) == owner_token:
+                del self._index.owners[mailbox]
+
+        await self._writer.submit(run, writes=False)
 
     async def acknowledge(
         self, mailbox: bytes, owner_token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]
     ) -> bool:
         """See contract."""
-        if self._owners.get(mailbox) != owner_token:
-            return False
-
-        def run(db: apsw.Connection, _deliveries: object) -> bool:
-            row = db.execute("SELECT n, incarnation, last FROM mailbox WHERE id=?", (mailbox,)).fetchone()
-            if row is None or row[1] != incarnation:
-                return False
-            n, _, last = row
-            rows: list[Any] = db.execute(
-                _ENTRIES + "mailbox=? AND sequence<=?",
-                (n, sequence),
-            ).fetchall()
-            kept = set(exceptions)
-            sqlite_deposits.drop_entries(db, [row for row in rows if row[1] not in kept])
-            db.execute("UPDATE mailbox SET acknowledged=max(acknowledged, ?) WHERE n=?", (min(sequence, last), n))
-            return True
-
-        return await self._writer.submit(run)
+        return await self._writer.submit(
+            lambda batch: sqlite_mailboxes.acknowledge(
+                batch, self._index, mailbox, owner_token, incarnation, sequence, exceptions
+            ),
+            writes=False,
+        )
 
     async def read(self, mailbox: bytes, after: int, entries: int, size: int) -> Sequence[StoredEntry]:
         """See contract."""
         now = self._now()
-        return await self._read(lambda db: sqlite_deposits.read(db, mailbox, after, entries, size, now))
+
+        def run(db: apsw.Connection) -> list[StoredEntry]:
+            position = after
+            while True:
+                with self._index_lock:
+                    planned = self._index.read(mailbox, position, entries, size)
+                found = sqlite_deposits.fetch(db, planned, now)
+                if found or not planned:
+                    return found
+                position = planned[-1][0]  # all of these have expired, or were acknowledged just now
+
+        return await self._read(run)
 
     async def status(self, mailbox: bytes) -> Status | None:
         """See contract."""
-
-        def run(db: apsw.Connection, _deliveries: object = None) -> Status | None:
-            row = db.execute("SELECT n, last, entries, size FROM mailbox WHERE id=?", (mailbox,)).fetchone()
-            return Status(row[1], row[2], row[3], _pools(db, row[0])) if row is not None else None
-
-        return await self._writer.submit(run)  # in its order among the calls, so that what came before counts
+        return await self._writer.submit(
+            lambda batch: sqlite_mailboxes.status(batch, self._index, mailbox), writes=False
+        )
 
     # Addresses and prekeys.
 
     async def put_addresses(self, mailbox: bytes, addresses: Sequence[AddressSpec]) -> Code | None:
         """See contract."""
-
-        def run(db: apsw.Connection, _deliveries: object) -> Code | None:
-            row = db.execute("SELECT n, addresses FROM mailbox WHERE id=?", (mailbox,)).fetchone()
-            if row is None:
-                return Code.NO_MAILBOX
-            n, count = row
-            known = {
-                spec.address
-                for spec in addresses
-                if db.execute("SELECT 1 FROM address WHERE id=?", (spec.address,)).fetchone()
-            }
-            fresh = {spec.address for spec in addresses} - known
-            if count + len(fresh) > self._quotas.addresses:
-                return Code.LIMIT
-            for spec in addresses:
-                db.execute(
-                    "INSERT INTO address (id, mailbox, cap, kind) VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT DO UPDATE SET cap=excluded.cap, kind=excluded.kind",
-                    (spec.address, n, spec.cap, spec.kind),
-                )
-            db.execute("UPDATE mailbox SET addresses=addresses+? WHERE n=?", (len(fresh), n))
-            return None
-
-        return await self._writer.submit(run)
+        return await self._writer.submit(
+            lambda batch: sqlite_mailboxes.put_addresses(batch, self._index, mailbox, addresses, self._quotas.addresses)
+        )
 
     async def revoke_addresses(self, mailbox: bytes, addresses: Sequence[bytes]) -> None:
         """See contract."""
-
-        def run(db: apsw.Connection, _deliveries: object) -> None:
-            n = db.execute("SELECT n FROM mailbox WHERE id=?", (mailbox,)).get
-            gone = 0
-            for address in addresses:
-                rows = db.execute("DELETE FROM address WHERE id=? AND mailbox=? RETURNING 1", (address, n)).fetchall()
-                gone += len(rows)
-            db.execute("UPDATE mailbox SET addresses=addresses-? WHERE n=?", (gone, n))
-
-        await self._writer.submit(run)
+        await self._writer.submit(
+            lambda batch: sqlite_mailboxes.revoke_addresses(batch, self._index, mailbox, addresses)
+        )
 
     async def put_prekeys(
         self, mailbox: bytes, suite: int, first: int, packages: Sequence[bytes], last_resort: bytes, *, replace: bool
     ) -> Code | None:
         """See contract."""
-
-        def run(db: apsw.Connection, _deliveries: object) -> Code | None:
-            n = db.execute("SELECT n FROM mailbox WHERE id=?", (mailbox,)).get
-            if n is None:
-                return Code.NO_MAILBOX
-            pools = {pool.suite: pool for pool in _pools(db, n)}
-            pool = pools.get(suite, Pool(suite, 0, 0, 0, last_resort=False))
-            skip = max(0, pool.uploaded + 1 - first)
-            fresh = list(packages[skip:])
-            left = (0 if replace else pool.left) + len(fresh)
-            if left > self._quotas.prekeys or (suite not in pools and len(pools) >= limits.MAX_SUITES):
-                return Code.LIMIT
-            if replace:
-                db.execute("DELETE FROM prekey WHERE mailbox=? AND suite=?", (n, suite))
-            for offset, package in enumerate(fresh):
-                db.execute("INSERT INTO prekey VALUES (?, ?, ?, ?)", (n, suite, first + skip + offset, package))
-            uploaded = max(pool.uploaded, first + len(packages) - 1 if packages else 0)
-            db.execute(
-                "INSERT INTO pool VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET uploaded=excluded.uploaded,"
-                " left=excluded.left, last_resort=iif(length(excluded.last_resort), excluded.last_resort, last_resort)",
-                (n, suite, uploaded, pool.issued, left, last_resort),
+        return await self._writer.submit(
+            lambda batch: sqlite_prekeys.put(
+                batch,
+                self._index,
+                mailbox,
+                suite,
+                first,
+                packages,
+                last_resort,
+                replace=replace,
+                quota=self._quotas.prekeys,
             )
-            return None
-
-        return await self._writer.submit(run)
+        )
 
     async def claim(self, suite: int, addresses: Sequence[bytes]) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
         """See contract."""
-
-        def run(db: apsw.Connection, _deliveries: object) -> tuple[list[Claimed], list[PoolLow]]:
-            low: list[PoolLow] = []
-            return [_claim(db, suite, address, low) for address in addresses], low
-
-        return await self._writer.submit(run)
+        return await self._writer.submit(lambda batch: sqlite_prekeys.claim(batch, self._index, suite, addresses))
 
     # Deposits.
 
@@ -390,9 +255,7 @@ class SqliteStore:
     async def deposit(self, deposit: Deposit) -> Accepted | FenceLost:
         """See contract."""
         return await self._writer.submit(
-            lambda db, deliveries: sqlite_deposits.deposit(
-                db, deliveries, deposit, self._quotas, self._clock(), self._digest
-            )
+            lambda batch: sqlite_deposits.deposit(batch, self._index, deposit, self._quotas, self._clock())
         )
 
     async def winner(self, fence: bytes) -> Winner | None:
@@ -404,106 +267,81 @@ class SqliteStore:
     async def get_slot(self, slot: bytes) -> StoredSlot | None:
         """See contract."""
         now = self._now()
-
-        def run(db: apsw.Connection) -> StoredSlot | None:
-            row = db.execute("SELECT version, body FROM slot WHERE id=? AND expires>?", (slot, now)).fetchone()
-            return StoredSlot(*row) if row is not None else None
-
-        return await self._read(run)
+        return await self._read(lambda db: sqlite_slots.get(db, slot, now))
 
     async def put_slot(self, slot: bytes, version: int, lifetime: int, body: bytes) -> bool:
         """See contract."""
-
-        def run(db: apsw.Connection, _deliveries: object) -> bool:
-            now = self._now()
-            row = db.execute("SELECT version, body FROM slot WHERE id=? AND expires>?", (slot, now)).fetchone()
-            stored = row[0] if row is not None else 0
-            if row != (version, body) and stored != version - 1:
-                return False
-            db.execute("REPLACE INTO slot VALUES (?, ?, ?, ?)", (slot, version, now + lifetime, body))
-            return True
-
-        return await self._writer.submit(run)
+        return await self._writer.submit(
+            lambda batch: sqlite_slots.put(batch.db, slot, version, lifetime, body, self._now())
+        )
 
     async def delete_slot(self, slot: bytes) -> None:
         """See contract."""
-        await self._writer.submit(lambda db, _deliveries: db.execute("DELETE FROM slot WHERE id=?", (slot,)).get)
+        await self._writer.submit(lambda batch: sqlite_slots.delete(batch.db, slot))
 
     async def add_codes(self, hashes: Sequence[bytes], lifetime: int) -> None:
         """See contract."""
         expires = self._now() + lifetime
-
-        def run(db: apsw.Connection, _deliveries: object) -> None:
-            for code in hashes:
-                db.execute("REPLACE INTO code VALUES (?, ?)", (code, expires))
-
-        await self._writer.submit(run)
+        await self._writer.submit(lambda batch: sqlite_slots.add_codes(batch.db, hashes, expires))
 
     # Upkeep.
 
     async def sweep(self) -> None:
         """See contract."""
-        while await self._writer.submit(self._sweep):
-            pass
-
-    def _sweep(self, db: apsw.Connection, _deliveries: object) -> bool:
-        """Drop one batch of what has expired; say whether there is more."""
-        now = self._now()
-        more = False
-        fences: list[Any] = db.execute(
-            "SELECT tag, payload FROM fence WHERE expires<=? LIMIT ?", (now, SWEEP_BATCH)
-        ).fetchall()
-        for tag, payload in fences:
-            db.execute("DELETE FROM fence WHERE tag=?", (tag,))
-            sqlite_deposits.release_payload(db, payload)
-        rows: list[Any] = db.execute(  # the names are our own
-            _ENTRIES + "payload IN (SELECT n FROM payload WHERE expires<=?) LIMIT ?",
-            (now, SWEEP_BATCH),
-        ).fetchall()
-        sqlite_deposits.drop_entries(db, rows)
-        more = max(len(fences), len(rows)) == SWEEP_BATCH
-        for table, key in (("deduplication", "digest"), ("slot", "id"), ("code", "hash")):
-            db.execute(
-                f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE expires<=? LIMIT ?)",  # noqa: S608 -- names of our own
-                (now, SWEEP_BATCH),
-            )
-            more |= db.changes() == SWEEP_BATCH
-        return more
+        for run in (
+            lambda batch: sqlite_deposits.sweep(batch, self._index, self._now(), SWEEP_BATCH),
+            lambda batch: sqlite_slots.sweep(batch.db, self._now(), SWEEP_BATCH),
+        ):
+            while await self._writer.submit(run):
+                pass
 
     async def totals(self) -> Totals:
         """See contract."""
-        sql = "SELECT count(*), coalesce(sum(entries), 0), coalesce(sum(size), 0) FROM mailbox"
-        return await self._read(lambda db: Totals(*next(db.execute(sql))))
+        mailboxes = await self._read(lambda db: db.execute("SELECT count(*) FROM mailbox").get)
+        return Totals(mailboxes, self._index.entries, self._index.size)
 
 
-def _pools(db: apsw.Connection, mailbox: int) -> tuple[Pool, ...]:
-    rows: list[Any] = db.execute(
-        "SELECT suite, uploaded, issued, left, length(last_resort) > 0 FROM pool WHERE mailbox=? ORDER BY suite",
-        (mailbox,),
-    ).fetchall()
-    return tuple(Pool(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows)
+class _Files:
+    """What is open: lock, connections, and the index of what was read from them."""
 
+    def __init__(self, lock: IO[bytes], path: Path, epoch: bytes, connections: tuple[apsw.Connection, ...]) -> None:
+        self.epoch = epoch
+        self.write_db, self.read_db = connections
+        self.index = Index()
+        self._lock = lock
+        self._path = path
 
-def _claim(db: apsw.Connection, suite: int, address: bytes, low: list[PoolLow]) -> Claimed:
-    row = db.execute(
-        "SELECT m.n, m.id FROM address AS a JOIN mailbox AS m ON m.n = a.mailbox WHERE a.id=?", (address,)
-    ).fetchone()
-    if row is None:
-        return Claimed(Code.GONE, 0, b"")
-    n, mailbox = row
-    prekey = db.execute(
-        "SELECT number, package FROM prekey WHERE mailbox=? AND suite=? ORDER BY number LIMIT 1", (n, suite)
-    ).fetchone()
-    if prekey is not None:
-        number, package = prekey
-        db.execute("DELETE FROM prekey WHERE mailbox=? AND suite=? AND number=?", (n, suite, number))
-        left = db.execute(
-            "UPDATE pool SET issued=?, left=left-1 WHERE mailbox=? AND suite=? RETURNING left", (number, n, suite)
-        ).get
-        if left == limits.PREKEYS_LOW_MARK - 1:
-            low.append(PoolLow(mailbox, suite, left))
-        return Claimed(None, number, package)
-    last = db.execute("SELECT last_resort FROM pool WHERE mailbox=? AND suite=?", (n, suite)).get
-    if not last:
-        return Claimed(Code.EMPTY, 0, b"")
-    return Claimed(None, 0, last)
+    @classmethod
+    def open(cls, path: Path, vfs: str | None, max_bytes: int, random: Callable[[int], bytes]) -> Self:
+        """See ``SqliteStore.open``."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = sqlite_schema.lock(path)
+        connections: list[apsw.Connection] = []
+        try:
+            if not path.exists():
+                path.touch(0o600)
+            connections.append(sqlite_schema.connect(path, vfs, max_bytes))
+            epoch = sqlite_schema.prepare(connections[0], path, random)
+            connections.append(sqlite_schema.connect_reader(path, vfs))
+            files = cls(lock, path, epoch, tuple(connections))
+            files.index.rebuild(files.write_db)
+        except BaseException as error:
+            for connection in connections:
+                connection.close(True)
+            lock.close()
+            if isinstance(error, apsw.Error):
+                raise StoreRefused(f"not a usable database: {type(error).__name__}") from None
+            raise
+        return files
+
+    def close(self, random: Callable[[int], bytes] | None) -> None:
+        """Close all; with randomness, mark the orderly end."""
+        try:
+            if random is not None:
+                sqlite_schema.change_mark(self.write_db, self._path, random)
+        except (apsw.Error, OSError):
+            pass  # as after a crash
+        finally:
+            for connection in (self.read_db, self.write_db):
+                connection.close(True)
+            self._lock.close()

@@ -1,20 +1,31 @@
-"""Deposits, entries and fences in the embedded store: plain functions of the database, run by the writer."""
+"""Deposits, entries and fences in the embedded store: functions of the database and the index, run by the writer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import apsw
+from restante_crypto import proofs
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
 
 from restante_server.stores.contract import Accepted, Delivery, Deposit, FenceLost, StoredEntry, Winner
-
-Digest = Callable[[bytes], bytes]
+from restante_server.stores.sqlite_index import Index, Mailbox, pack, unpack
+from restante_server.stores.sqlite_writer import Batch
 
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """What one mailbox may hold; see ``restante_protocol.limits`` for the reasons."""
+    """What one mailbox may hold; see ``restante_protocol.limits`` for the reasons.
+
+    Attributes:
+        entries: waiting.
+        size: bytes of their bodies.
+        large_size: of these, of bodies that were deposited as large.
+        addresses: registered.
+        prekeys: one-time packages per pool.
+    """
 
     entries: int = limits.MAILBOX_ENTRIES
     size: int = limits.MAILBOX_BYTES
@@ -28,125 +39,111 @@ class Quotas:
         return self.entries // limits.INVITE_SHARE
 
 
-_TARGET = """
-SELECT a.n, a.cap, a.kind, a.entries, m.n, m.id, m.last, m.entries, m.size, m.large_size, m.invite_entries
-FROM address AS a JOIN mailbox AS m ON m.n = a.mailbox WHERE a.id = ?
-"""
-
-
-def pack_failed(failed: Sequence[tuple[int, Code]]) -> bytes:
-    """Return an outcome as bytes: index and code, four bytes each."""
-    return b"".join(index.to_bytes(4, "big") + int(code).to_bytes(4, "big") for index, code in failed)
-
-
-def unpack_failed(data: bytes) -> tuple[tuple[int, Code], ...]:
-    """Return what ``pack_failed`` packed."""
-    numbers = [int.from_bytes(data[i : i + 4], "big") for i in range(0, len(data), 4)]
-    return tuple((index, Code(code)) for index, code in zip(numbers[::2], numbers[1::2], strict=True))
-
-
-def deposit(
-    db: apsw.Connection, deliveries: list[Delivery], item: Deposit, quotas: Quotas, now_ms: int, digest: Digest
-) -> Accepted | FenceLost:
+def deposit(batch: Batch, index: Index, item: Deposit, quotas: Quotas, now_ms: int) -> Accepted | FenceLost:
     """Store a deposit. See ``contract.Store.deposit``."""
+    db = batch.db
     known = db.execute("SELECT failed FROM deduplication WHERE digest=?", (item.digest,)).get
     if known is not None:
-        return Accepted(unpack_failed(known))
+        return Accepted(_unpack_failed(known))
     body_digest = b""
     if item.fence is not None:
-        body_digest = digest(item.body)
-        winner = db.execute("SELECT message_id, digest FROM fence WHERE tag=?", (item.fence,)).fetchone()
-        if winner is not None:
-            return Accepted(()) if winner == (item.message_id, body_digest) else FenceLost()
-    now = now_ms // 1000
-    payload = 1 + (db.execute("SELECT max(n) FROM payload").get or 0)
-    recipients: list[tuple[bytes, int]] = []
-    failed: list[tuple[int, Code]] = []
+        body_digest = proofs.body_digest(item.body)
+        won = db.execute("SELECT message_id, digest FROM fence WHERE tag=?", (item.fence,)).fetchone()
+        if won is not None:
+            return Accepted(()) if won == (item.message_id, body_digest) else FenceLost()
+    payload = index.new_payload()
+    touched: list[Mailbox] = []
+    batch.undo.append(partial(index.take_back, touched, payload))
     size = len(item.body)
-    for index, address in enumerate(item.addresses):
-        target = db.execute(_TARGET, (address,)).fetchone()
-        if target is None:
-            failed.append((index, Code.GONE))
+    marked_size = -size if item.large else size
+    least = now_ms << limits.SEQUENCE_TIME_SHIFT
+    failed: list[tuple[int, Code]] = []
+    recipients: list[tuple[bytes, int]] = []
+    packed: list[int] = []
+    for position, identifier in enumerate(item.addresses):
+        address = index.address(db, identifier, batch.undo)
+        if address is None:
+            failed.append((position, Code.GONE))
             continue
-        a, cap, kind, address_entries, m, mailbox, last, entries, used, large, invites = target
-        invite = int(kind == frames.KIND_INVITE)
+        mailbox = address.mailbox
+        invite = address.kind == frames.KIND_INVITE
         if (
-            address_entries >= cap
-            or entries >= quotas.entries
-            or used + size > quotas.size
-            or (item.large and large + size > quotas.large_size)
-            or (invite and invites >= quotas.invite_entries)
+            index.waiting.get(address.n, 0) >= address.cap
+            or mailbox.entries >= quotas.entries
+            or mailbox.size + size > quotas.size
+            or (item.large and mailbox.large_size + size > quotas.large_size)
+            or (invite and mailbox.invites >= quotas.invite_entries)
         ):
-            failed.append((index, Code.FULL))
+            failed.append((position, Code.FULL))
             continue
-        sequence = max(last + 1, now_ms << limits.SEQUENCE_TIME_SHIFT)
-        db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", (m, sequence, payload, a, invite))
-        db.execute(
-            "UPDATE mailbox SET last=?, entries=entries+1, size=size+?, large_size=large_size+?,"
-            " invite_entries=invite_entries+? WHERE n=?",
-            (sequence, size, size if item.large else 0, invite, m),
-        )
-        db.execute("UPDATE address SET entries=entries+1 WHERE n=?", (a,))
-        recipients.append((mailbox, sequence))
-    refs = len(recipients) + (item.fence is not None)
-    if refs:
-        db.execute(
-            "INSERT INTO payload VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (payload, item.message_id, item.fence, now + item.lifetime, refs, int(item.large), item.body),
-        )
-    if item.fence is not None:
-        db.execute(
-            "INSERT INTO fence VALUES (?, ?, ?, ?, ?)",
-            (item.fence, item.message_id, body_digest, payload, now + limits.FENCE_LIFETIME),
-        )
-    db.execute(
-        "INSERT INTO deduplication VALUES (?, ?, ?)",
-        (item.digest, pack_failed(failed), now + limits.DEDUPLICATION_LIFETIME),
-    )
+        sequence = max(mailbox.last + 1, least)
+        origin = address.n * 2 + invite
+        index.append(mailbox, sequence, payload, origin, marked_size)
+        touched.append(mailbox)
+        packed += (mailbox.n, origin, sequence)
+        recipients.append((mailbox.id, sequence))
     if recipients:
-        deliveries.append(Delivery(item.message_id, item.body, item.fence, recipients))
+        index.references[payload] = len(recipients)
+        batch.deliveries.append(Delivery(item.message_id, item.body, item.fence, recipients))
+    elif item.fence is None:
+        return Accepted(tuple(failed))
+    _write(db, index, item, payload, pack(packed), body_digest, _pack_failed(failed), now_ms // 1000)
     return Accepted(tuple(failed))
 
 
-def drop_entries(db: apsw.Connection, rows: Sequence[tuple[int, int, int, int, int]]) -> None:
-    """Delete entries given as rows of their table, with what they count for."""
-    for mailbox, sequence, payload, address, invite in rows:
-        db.execute("DELETE FROM entry WHERE mailbox=? AND sequence=?", (mailbox, sequence))
-        sql = "UPDATE payload SET refs=refs-1 WHERE n=? RETURNING length(body), large, refs"
-        ((size, large, refs),) = db.execute(sql, (payload,)).fetchall()
-        if refs == 0:
-            db.execute("DELETE FROM payload WHERE n=?", (payload,))
-        db.execute("UPDATE address SET entries=entries-1 WHERE n=?", (address,))
+def _write(
+    db: apsw.Connection,
+    index: Index,
+    item: Deposit,
+    payload: int,
+    recipients: bytes,
+    body_digest: bytes,
+    failed: bytes,
+    now: int,
+) -> None:
+    expires = now + item.lifetime
+    if item.fence is not None:
+        kept_until = now + limits.FENCE_LIFETIME
         db.execute(
-            "UPDATE mailbox SET entries=entries-1, size=size-?, large_size=large_size-?,"
-            " invite_entries=invite_entries-? WHERE n=?",
-            (size, size if large else 0, invite, mailbox),
+            "INSERT INTO fence VALUES (?, ?, ?, ?, ?)",
+            (item.fence, item.message_id, body_digest, payload, kept_until),
         )
-
-
-def release_payload(db: apsw.Connection, payload: int) -> None:
-    """Take back one reference that is no entry: a fence's."""
-    refs = db.execute("UPDATE payload SET refs=refs-1 WHERE n=? RETURNING refs", (payload,)).get
-    if refs == 0:
-        db.execute("DELETE FROM payload WHERE n=?", (payload,))
-
-
-def read(db: apsw.Connection, mailbox: bytes, after: int, entries: int, size: int, now: int) -> list[StoredEntry]:
-    """Return entries. See ``contract.Store.read``."""
-    found: list[StoredEntry] = []
-    total = 0
-    rows = db.execute(
-        "SELECT e.sequence, p.message_id, p.body, p.fence FROM entry AS e JOIN payload AS p ON p.n = e.payload"
-        " WHERE e.mailbox = (SELECT n FROM mailbox WHERE id=?) AND e.sequence > ? AND p.expires > ?"
-        " ORDER BY e.sequence LIMIT ?",
-        (mailbox, after, now, entries),
+        if recipients:
+            index.fenced.add(payload)
+        else:
+            expires = kept_until
+    db.execute(
+        "INSERT INTO payload VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (payload, item.message_id, item.fence, expires, int(item.large), recipients, item.body),
     )
-    for sequence, message_id, body, fence in rows:
-        total += len(body)
-        if found and total > size:
-            break
-        found.append(StoredEntry(sequence, message_id, body, fence))
-    rows.close(True)
+    db.execute("INSERT INTO deduplication VALUES (?, ?, ?)", (item.digest, failed, now + limits.DEDUPLICATION_LIFETIME))
+
+
+def sweep(batch: Batch, index: Index, now: int, limit: int) -> bool:
+    """Drop payloads, with their entries, and fences that have expired: at most ``limit``; say if there may be more."""
+    db = batch.db
+    rows: list[Any] = db.execute(
+        "SELECT n, recipients, fence FROM payload WHERE expires<=? LIMIT ?", (now, limit)
+    ).fetchall()
+    for payload, recipients, tag in rows:
+        if recipients:
+            index.expire(payload, recipients)  # needs no undo: it would be found again
+        else:
+            db.execute("DELETE FROM payload WHERE n=?", (payload,))
+            db.execute("DELETE FROM fence WHERE tag=?", (tag,))
+    index.save(db, batch.undo)  # so that these are not found again
+    return len(rows) == limit
+
+
+def fetch(db: apsw.Connection, planned: Sequence[tuple[int, int]], now: int) -> list[StoredEntry]:
+    """Return the entries at (sequence, payload) that are committed, not expired, and not acknowledged meanwhile."""
+    found: list[StoredEntry] = []
+    for sequence, payload in planned:
+        row = db.execute(
+            "SELECT message_id, body, fence FROM payload WHERE n=? AND expires>?", (payload, now)
+        ).fetchone()
+        if row is not None:
+            found.append(StoredEntry(sequence, *row))
     return found
 
 
@@ -157,3 +154,12 @@ def winner(db: apsw.Connection, tag: bytes) -> Winner | None:
         (tag,),
     ).fetchone()
     return Winner(*row) if row is not None else None
+
+
+def _pack_failed(failed: Sequence[tuple[int, Code]]) -> bytes:
+    return pack([number for index, code in failed for number in (index, code)])
+
+
+def _unpack_failed(data: bytes) -> tuple[tuple[int, Code], ...]:
+    numbers = iter(unpack(data))
+    return tuple((index, Code(code)) for index, code in zip(numbers, numbers, strict=True))

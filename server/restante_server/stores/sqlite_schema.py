@@ -1,14 +1,16 @@
 """The embedded store's tables, and its identity: schema version, epoch, lock.
 
-The *epoch* names one history of the database. Beside the file stands a sidecar with the mark of the last start; a
-database whose mark is not there is an older copy put back, and takes a new epoch: mailboxes get new incarnations, and
-one-time prekeys are discarded, because some of them may have been issued in the history that was lost.
+The *epoch* names one history of the database. Beside the file stands a sidecar with the mark of the last start or
+end; a database whose mark is not there is an older copy put back, and takes a new epoch: mailboxes get new
+incarnations, and one-time prekeys are discarded, because some of them may have been issued in the history that was
+lost. What this cannot notice is a copy made while the relay ran, put back after that same run was killed: use
+``backup``.
 """
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
 
@@ -18,51 +20,40 @@ from restante_server.stores.contract import StoreRefused
 
 VERSION: Final = 1
 MARK_BYTES: Final = 16
+BUSY_MILLISECONDS: Final = 5000  # for another process's short write: an invite code, a backup
 
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE mailbox (
-    n INTEGER PRIMARY KEY,
+    n INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: payloads name it
     id BLOB NOT NULL UNIQUE,
     receive_key BLOB NOT NULL,
     incarnation BLOB NOT NULL,
     epoch BLOB NOT NULL,
-    last INTEGER NOT NULL DEFAULT 0,
-    acknowledged INTEGER NOT NULL DEFAULT 0,
-    entries INTEGER NOT NULL DEFAULT 0,
-    size INTEGER NOT NULL DEFAULT 0,
-    large_size INTEGER NOT NULL DEFAULT 0,
-    invite_entries INTEGER NOT NULL DEFAULT 0,
+    last INTEGER NOT NULL DEFAULT 0,  -- sequences are above this, above cursor, and above any in payload
+    acknowledged INTEGER NOT NULL DEFAULT 0,  -- in this incarnation
+    cursor INTEGER NOT NULL DEFAULT 0,  -- entries up to here are gone,
+    kept BLOB NOT NULL DEFAULT x'',  -- but for these sequences
     addresses INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE address (
-    n INTEGER PRIMARY KEY,
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
     id BLOB NOT NULL UNIQUE,
     mailbox INTEGER NOT NULL,
     cap INTEGER NOT NULL,
-    kind INTEGER NOT NULL,
-    entries INTEGER NOT NULL DEFAULT 0
+    kind INTEGER NOT NULL
 );
 CREATE INDEX address_mailbox ON address (mailbox);
 CREATE TABLE payload (
     n INTEGER PRIMARY KEY,
     message_id BLOB NOT NULL,
     fence BLOB,
-    expires INTEGER NOT NULL,
-    refs INTEGER NOT NULL,
+    expires INTEGER NOT NULL,  -- a fenced payload that nobody waits for any more: with its fence
     large INTEGER NOT NULL,
+    recipients BLOB NOT NULL,  -- see sqlite_index
     body BLOB NOT NULL
 );
 CREATE INDEX payload_expires ON payload (expires);
-CREATE TABLE entry (
-    mailbox INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    payload INTEGER NOT NULL,
-    address INTEGER NOT NULL,
-    invite INTEGER NOT NULL,
-    PRIMARY KEY (mailbox, sequence)
-) WITHOUT ROWID;
-CREATE INDEX entry_payload ON entry (payload);
 CREATE TABLE fence (
     tag BLOB PRIMARY KEY,
     message_id BLOB NOT NULL,
@@ -70,7 +61,6 @@ CREATE TABLE fence (
     payload INTEGER NOT NULL,
     expires INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX fence_expires ON fence (expires);
 CREATE TABLE deduplication (
     digest BLOB PRIMARY KEY,
     failed BLOB NOT NULL,
@@ -102,6 +92,8 @@ CREATE TABLE slot (
 CREATE INDEX slot_expires ON slot (expires);
 CREATE TABLE code (hash BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
 """
+UPGRADES: Final[Mapping[int, str]] = {}
+"""SQL that makes version v + 1 of a store of version v."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -158,59 +150,94 @@ def transaction(db: apsw.Connection) -> Iterator[None]:
     db.execute("COMMIT")
 
 
-def connect(path: Path, vfs: str | None, max_bytes: int) -> apsw.Connection:
-    """Open the writing connection: WAL, every commit synced."""
+def connect(path: Path, vfs: str | None, max_bytes: int = 0) -> apsw.Connection:
+    """Open the writing connection: WAL, every commit synced. ``max_bytes`` bounds the file; 0 is no limit."""
     db = apsw.Connection(str(path), vfs=vfs)
-    db.set_busy_timeout(5000)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=FULL")
-    db.execute("PRAGMA secure_delete=FAST")
+    db.set_busy_timeout(BUSY_MILLISECONDS)
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "secure_delete=FAST",  # overwrites what costs no write of its own
+        "cache_size=-65536",  # KiB
+        "wal_autocheckpoint=4000",  # pages
+        "journal_size_limit=33554432",  # bytes: a burst's log does not stay
+    ):
+        db.execute(f"PRAGMA {pragma}")
     if max_bytes:
         page = db.execute("PRAGMA page_size").get
-        db.execute(f"PRAGMA max_page_count={max(64, max_bytes // page)}")
+        db.execute(f"PRAGMA max_page_count={max(1, max_bytes // page)}")
     return db
 
 
 def connect_reader(path: Path, vfs: str | None) -> apsw.Connection:
     """Open a reading connection."""
     db = apsw.Connection(str(path), vfs=vfs)
-    db.set_busy_timeout(5000)
+    db.set_busy_timeout(BUSY_MILLISECONDS)
     db.execute("PRAGMA query_only=ON")
     return db
 
 
-def prepare(db: apsw.Connection, path: Path, random: Callable[[int], bytes]) -> bytes:
-    """Create or check the schema, and return the store's epoch.
+def prepare(
+    db: apsw.Connection,
+    path: Path,
+    random: Callable[[int], bytes],
+    upgrades: Mapping[int, str] = UPGRADES,
+) -> bytes:
+    """Create, check or upgrade the schema, and return the store's epoch.
+
+    An upgrade first copies the store to ``<name>.v<version>``, a file that the operator deletes.
 
     Raises:
-        StoreRefused: a newer version wrote it.
+        StoreRefused: a newer version wrote it, or it is no store.
     """
+    known = 1 + max(upgrades, default=VERSION - 1)
     version = db.execute("PRAGMA user_version").get
-    if version > VERSION:
+    if version > known:
         raise StoreRefused("a newer version of the relay wrote this store: upgrade the relay")
-    sidecar = path.with_name(path.name + ".epoch")
-    fresh = random(MARK_BYTES)
     if version == 0:
+        if db.execute("SELECT count(*) FROM sqlite_schema").get:
+            raise StoreRefused("this file is a database, but no store of a relay")
         with transaction(db):
             db.execute(SCHEMA)
-            db.execute("INSERT INTO meta VALUES ('epoch', ?), ('mark', ?)", (random(MARK_BYTES), fresh))
-            db.execute(f"PRAGMA user_version={VERSION}")
-        write_durably(sidecar, fresh)
-        return _meta(db, "epoch")
-    mark = _meta(db, "mark")
-    known = sidecar.read_bytes() if sidecar.exists() else b""
-    marks = {known[i : i + MARK_BYTES] for i in range(0, len(known), MARK_BYTES)}
-    write_durably(sidecar, (mark if mark in marks else b"") + fresh)  # both hold until the commit below
+            db.execute("INSERT INTO meta VALUES ('epoch', ?), ('mark', x'')", (random(MARK_BYTES),))
+            db.execute(f"PRAGMA user_version={known}")
+    elif version < known:
+        _copy(db, path.with_name(f"{path.name}.v{version}"))
+        with transaction(db):
+            for step in range(version, known):
+                db.execute(upgrades[step])
+            db.execute(f"PRAGMA user_version={known}")
+    change_mark(db, path, random)
+    return meta(db, "epoch")
+
+
+def change_mark(db: apsw.Connection, path: Path, random: Callable[[int], bytes]) -> None:
+    """Mark store and sidecar anew, at each start and each orderly end; a store of another history gets a new epoch."""
+    sidecar = path.with_name(path.name + ".epoch")
+    fresh = random(MARK_BYTES)
+    mark = meta(db, "mark")
+    content = sidecar.read_bytes() if sidecar.exists() else b""
+    known = mark in {content[i : i + MARK_BYTES] for i in range(0, len(content), MARK_BYTES)}
+    write_durably(sidecar, (mark if known else b"") + fresh)  # either is right until the commit below
     with transaction(db):
-        if mark not in marks:
+        if not known:
             db.execute("UPDATE meta SET value=? WHERE key='epoch'", (random(MARK_BYTES),))
             db.execute("DELETE FROM prekey")
             db.execute("UPDATE pool SET left=0")
         db.execute("UPDATE meta SET value=? WHERE key='mark'", (fresh,))
-    write_durably(sidecar, fresh)
-    return _meta(db, "epoch")
 
 
-def _meta(db: apsw.Connection, key: str) -> bytes:
-    value = db.execute("SELECT value FROM meta WHERE key=?", (key,)).get
-    return bytes(value)
+def meta(db: apsw.Connection, key: str) -> bytes:
+    """Return a value of the table ``meta``."""
+    return bytes(db.execute("SELECT value FROM meta WHERE key=?", (key,)).get)
+
+
+def _copy(db: apsw.Connection, destination: Path) -> None:
+    temporary = destination.with_name(destination.name + ".new")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(0o600)
+    db.execute("VACUUM INTO ?", (str(temporary),))
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(destination)
+    sync_folder(destination.parent)
