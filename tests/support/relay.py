@@ -168,6 +168,8 @@ class Peer:
             message = await self.socket.receive()
         if message.type is aiohttp.WSMsgType.BINARY:
             return self.connection.receive(message.data)
+        if message.type is aiohttp.WSMsgType.CLOSE:
+            return message.data
         return self.socket.close_code
 
     async def next(self) -> Frame:

@@ -26,7 +26,7 @@ from restante_server.services.relay import ADMISSIONS, Relay
 from restante_server.services.sender import Sender
 from restante_server.stores.contract import StoreFull, StoreUnavailable
 from restante_server.transport.backlog import Backlog
-from restante_server.transport.messages import Flusher, binary_message
+from restante_server.transport.messages import Flusher, binary_message, close_message
 
 _log = structlog.get_logger("connection")
 
@@ -43,7 +43,8 @@ _CLOSE_CODES: Final = {
 }
 """The WebSocket close code (RFC 6455 section 7.4.1) after a fatal error."""
 
-_CLOSE_TIMEOUT: Final = 5.0  # seconds for the peer to read the error and answer the close
+_CLOSE_TIMEOUT: Final = 2.0  # seconds for the peer to read the error and answer the close
+_ENDS: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
 _MESSAGE_SLACK: Final = 1024  # above MAX_FRAME_BYTES a coded error is still sent; beyond, aiohttp closes by itself
 
 
@@ -99,7 +100,11 @@ class Connection:
         self._backlog = backlog
         self._loop = asyncio.get_running_loop()
         self._socket = web.WebSocketResponse(
-            timeout=_CLOSE_TIMEOUT, autoping=False, compress=False, max_msg_size=MAX_FRAME_BYTES + _MESSAGE_SLACK
+            timeout=_CLOSE_TIMEOUT,
+            autoclose=False,
+            autoping=False,
+            compress=False,
+            max_msg_size=MAX_FRAME_BYTES + _MESSAGE_SLACK,
         )
         self._transport: asyncio.Transport | None = None
         self._protocol = RelayConnection()
@@ -110,7 +115,7 @@ class Connection:
         self._held = 0  # bytes of requests in work
         self._room: asyncio.Future[None] | None = None  # the reader waits until fewer are
         self._role = ""
-        self._closing: asyncio.Task[None] | None = None
+        self._closing: asyncio.TimerHandle | None = None  # we have closed: the peer may answer until then
         self._waiting = False  # for the peer
         self.opened = self.heard = self.pinged = self._loop.time()
 
@@ -167,17 +172,22 @@ class Connection:
                 await session.close()
             except StoreUnavailable:
                 _log.info("store closed before connection")
-        if self._closing is not None:
-            await asyncio.wait([self._closing])
+        if self._closing is None:
+            await self._socket.close()
+        else:
+            self._closing.cancel()
+            self._drop()
 
     async def _read(self) -> None:
-        """Take messages until the connection closes."""
+        """Take messages until the peer closes; after we have closed, ignore what it had sent before it knew."""
         socket, protocol = self._socket, self._request.protocol
-        while self._closing is None:
+        while True:
             self._waiting = True
             message = await socket.receive()
             self._waiting = False
             self.heard = self._loop.time()
+            if self._closing is not None and message.type not in _ENDS:
+                continue
             if message.type is WSMsgType.BINARY:
                 waits = self._take(message.data)
                 if waits is not None:
@@ -383,16 +393,19 @@ class Connection:
     def _close(self, code: int) -> None:
         if self._closing is None:
             self.flush()
-            self._closing = self._loop.create_task(self._shake_off(code))
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.write(close_message(code))
+            self._closing = self._loop.call_later(_CLOSE_TIMEOUT, self._drop)
 
-    async def _shake_off(self, code: int) -> None:
-        """Close politely; drop a peer that does not take part in it."""
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
-                await self._socket.close(code=code)
-        except (TimeoutError, ConnectionError):
-            if self._transport is not None:
-                self._transport.abort()
+    def _drop(self) -> None:
+        """End the connection; if the peer has read everything, it sees no error."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size():
+            transport.abort()
+        else:
+            transport.close()
 
     def _count(self, code: Code) -> None:
         self._relay.metrics.refusals.labels(code.name.lower()).inc()

@@ -23,6 +23,11 @@ def binary_message(payload: bytes) -> bytes:
     return bytes((_BINARY, 127)) + length.to_bytes(8, "big") + payload
 
 
+def close_message(code: int) -> bytes:
+    """Return a complete close message with this code (RFC 6455 section 5.5.1)."""
+    return b"\x88\x02" + code.to_bytes(2, "big")
+
+
 class Flushable(Protocol):
     """Something that collects messages until the end of the tick."""
 

@@ -3,7 +3,7 @@ import os
 from restante_protocol import frames
 from restante_protocol.connection import NumberedEntry
 from restante_protocol.errors import Code
-from restante_protocol.limits import WINDOW_ENTRIES
+from restante_protocol.limits import MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES, WINDOW_ENTRIES
 from restante_server.app import Relay
 from support.relay import Owner, Peer
 
@@ -76,6 +76,21 @@ async def test_window_is_limited_in_bytes_but_lets_one_large_entry_through(relay
             assert not any(isinstance(each, NumberedEntry) for each in receiver.pushed)
             await receiver.acknowledge(numbered.sequence)
         assert isinstance(await receiver.next(), frames.Drained)
+
+
+async def test_entries_of_every_size_arrive_as_they_were_sent(relay: Relay) -> None:
+    owner = Owner()
+    sizes = [1, 60, 80, 90, 100, 125, 126, 127, 65_400, 65_535, 65_536, MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES]
+    async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+        address = await receiver.add_address(owner.address())
+        await receiver.subscribe()
+        assert isinstance(await receiver.next(), frames.Drained)
+        for size in sizes:
+            body = os.urandom(size)
+            await sender.deposit([address], body, flags=frames.FLAG_LARGE)
+            (numbered,) = await receiver.entries(1)
+            assert numbered.entry.body == body
+            await receiver.acknowledge(numbered.sequence)
 
 
 async def test_exceptions_stay_in_the_store(relay: Relay) -> None:
