@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+from restante_server.config import SettingError, parse_listen, parse_store
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:8787", ("127.0.0.1", 8787)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:65535", ("::1", 65535)),
+        (":80", ("0.0.0.0", 80)),  # noqa: S104 -- what an empty host means
+    ],
+)
+def test_addresses(text: str, expected: tuple[str, int]) -> None:
+    assert parse_listen(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "8787", "host", "host:", "host:port", "host:65536", "host:-1", "host:٣"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(SettingError, match="HOST:PORT"):
+        parse_listen(text)
+
+
+def test_stores() -> None:
+    assert parse_store("sqlite:some/relay.db") == Path("some/relay.db")
+
+
+@pytest.mark.parametrize("text", ["", "relay.db", "sqlite:", "redis://localhost"])
+def test_what_is_no_store(text: str) -> None:
+    with pytest.raises(SettingError, match="sqlite:PATH"):
+        parse_store(text)
