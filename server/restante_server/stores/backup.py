@@ -1,9 +1,11 @@
-"""Backups of the embedded store: a folder with the database, the relay's key, and nothing that was issued once.
+"""Backups of the embedded store: a folder with the database, the relay's key, a manifest, and nothing issued once.
 
 One-time prekeys are left out: after a restore some of them might be issued a second time. Their owners upload fresh
-ones when they see the restored relay's new incarnation; last-resort packages stay.
+ones when they see the restored relay's new incarnations; last-resort packages stay. What suppresses repeated deposits
+for a day is left out as well. The manifest is JSON: ``format``, ``schema`` and ``files``, names with sizes in bytes.
 """
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -14,62 +16,105 @@ import apsw
 from restante_server.stores import sqlite_schema
 from restante_server.stores.contract import StoreRefused
 
+FORMAT: Final = 1
 KEY_NAME: Final = "relay.key"
 DATABASE_NAME: Final = "relay.db"
+MANIFEST_NAME: Final = "manifest.json"
+
+_STRIP: Final = """
+DELETE FROM prekey;
+UPDATE pool SET left=0;
+DELETE FROM deduplication;
+UPDATE meta SET value=x'' WHERE key='mark';
+"""  # without a mark it takes a new epoch wherever it is opened
 
 
 def backup(store: Path, destination: Path) -> None:
-    """Copy a store, which may be in use, into a new folder (mode 0700).
+    """Copy a store, which may be in use, into a new folder (mode 0700) that appears when it is complete.
 
     Raises:
-        StoreRefused: there is no store, or the destination exists.
+        StoreRefused: there is no store, it cannot be read, or the destination exists.
     """
-    if not store.exists():
+    if not store.is_file():
         raise StoreRefused("there is no store at this place")
     if destination.exists():
         raise StoreRefused("the destination exists already")
-    destination.mkdir(mode=0o700, parents=True)
-    target_path = destination / DATABASE_NAME
-    target_path.touch(0o600)
-    source = apsw.Connection(str(store), flags=apsw.SQLITE_OPEN_READONLY)
-    target = apsw.Connection(str(target_path))
+    folder = destination.with_name(destination.name + ".new")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
     try:
-        with target.backup("main", source, "main") as copy:
-            copy.step()
-        target.execute("DELETE FROM prekey; UPDATE pool SET left=0; DELETE FROM deduplication")
-        target.execute("PRAGMA journal_mode=DELETE")
-        target.execute("VACUUM")
-    finally:
-        source.close()
-        target.close()
+        schema = _copy_database(store, folder / DATABASE_NAME)
+    except apsw.Error as error:
+        shutil.rmtree(folder)
+        raise StoreRefused(f"the store cannot be read: {type(error).__name__}") from None
     key = store.with_name(KEY_NAME)
     if key.exists():
-        sqlite_schema.write_durably(destination / KEY_NAME, key.read_bytes())
-    sqlite_schema.sync_folder(destination)
+        sqlite_schema.write_durably(folder / KEY_NAME, key.read_bytes())
+    manifest = {
+        "format": FORMAT,
+        "schema": schema,
+        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+    }
+    sqlite_schema.write_durably(folder / MANIFEST_NAME, json.dumps(manifest, indent=2).encode() + b"\n")
+    folder.rename(destination)
+    sqlite_schema.sync_folder(destination.parent)
 
 
 def restore(source: Path, store: Path, *, force: bool = False) -> None:
     """Put a backup in the place of a store that is not in use. It takes a new epoch at its next start.
 
     Raises:
-        StoreRefused: not a backup, the store is in use, or it exists and ``force`` is not given.
+        StoreRefused: not a complete backup, the store is in use, or it exists and ``force`` is not given.
     """
-    database = source / DATABASE_NAME
-    if not database.exists():
-        raise StoreRefused("this folder is not a backup")
+    files = _read_manifest(source)
     store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with sqlite_schema.lock(store):
         if store.exists() and not force:
             raise StoreRefused("a store exists at this place; --force replaces it")
         for suffix in ("-wal", "-shm", ".epoch"):
             store.with_name(store.name + suffix).unlink(missing_ok=True)
+        if KEY_NAME in files:
+            sqlite_schema.write_durably(store.with_name(KEY_NAME), (source / KEY_NAME).read_bytes())
         temporary = store.with_name(store.name + ".restored")
-        shutil.copyfile(database, temporary)
-        temporary.chmod(0o600)
+        temporary.unlink(missing_ok=True)
+        temporary.touch(0o600)
+        shutil.copyfile(source / DATABASE_NAME, temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(store)
-        key = source / KEY_NAME
-        if key.exists():
-            sqlite_schema.write_durably(store.with_name(KEY_NAME), key.read_bytes())
         sqlite_schema.sync_folder(store.parent)
+
+
+def _copy_database(store: Path, destination: Path) -> int:
+    """Copy what must be kept, durably; return the version of its schema."""
+    destination.touch(0o600)
+    source = apsw.Connection(str(store), flags=apsw.SQLITE_OPEN_READONLY)
+    target = apsw.Connection(str(destination))
+    try:
+        source.set_busy_timeout(sqlite_schema.BUSY_MILLISECONDS)
+        with target.backup("main", source, "main") as copy:
+            copy.step()
+        target.execute("PRAGMA journal_mode=DELETE")
+        target.execute(_STRIP)
+        target.execute("VACUUM")
+        version: int = target.execute("PRAGMA user_version").get
+    finally:
+        source.close()
+        target.close()
+    return version
+
+
+def _read_manifest(source: Path) -> dict[str, int]:
+    """Return the backup's files and their sizes, as they are."""
+    try:
+        manifest = json.loads((source / MANIFEST_NAME).read_bytes())
+        files: dict[str, int] = manifest["files"]
+        complete = DATABASE_NAME in files and all((source / name).stat().st_size == files[name] for name in files)
+        known = manifest["format"] == FORMAT and manifest["schema"] <= sqlite_schema.VERSION
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StoreRefused("this folder is not a complete backup") from None
+    if not complete:
+        raise StoreRefused("this folder is not a complete backup")
+    if not known:
+        raise StoreRefused("a newer version of the relay made this backup: upgrade the relay")
+    return files

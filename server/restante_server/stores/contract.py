@@ -2,7 +2,8 @@
 
 A store knows ids, bytes and numbers. Every method that changes something returns only when the change survives what
 ``level`` promises, and changes all or nothing. Calls take effect in the order in which they were made. Deliveries are
-announced to the listener in the order of their sequences, after the commit and before the deposit returns.
+announced to the listener in the order of their sequences, after the commit and before the deposit returns. Any method
+raises StoreUnavailable, and one that stores something StoreFull.
 """
 
 from collections.abc import Callable, Sequence
@@ -240,7 +241,10 @@ class Store(Protocol):
     async def acknowledge(
         self, mailbox: bytes, owner_token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]
     ) -> bool:
-        """Delete every entry up to ``sequence`` but the exceptions. False if token or incarnation is stale."""
+        """Delete every entry up to ``sequence`` but the exceptions. False if token or incarnation is stale.
+
+        The one change that a crash may undo: entries acknowledged shortly before may come again.
+        """
         ...
 
     async def read(self, mailbox: bytes, after: int, entries: int, size: int) -> Sequence[StoredEntry]:
@@ -254,7 +258,10 @@ class Store(Protocol):
         ...
 
     async def put_addresses(self, mailbox: bytes, addresses: Sequence[AddressSpec]) -> Code | None:
-        """Register or change addresses, all or none. NO_MAILBOX, or LIMIT above the mailbox's number of addresses."""
+        """Register addresses, or change their cap and kind, all or none.
+
+        NO_MAILBOX, or LIMIT above the mailbox's number of addresses. Those of another mailbox are left as they are.
+        """
         ...
 
     async def revoke_addresses(self, mailbox: bytes, addresses: Sequence[bytes]) -> None:
@@ -279,11 +286,15 @@ class Store(Protocol):
         ...
 
     async def deposit(self, deposit: Deposit) -> Accepted | FenceLost:
-        """Store a deposit for every address that can take it; a deposit known by its digest is answered as before."""
+        """Store a deposit for every address that can take it.
+
+        A deposit that was stored for at least one address is known again by its digest, and answered as before.
+        A fence is won even if no address can take the deposit; the winner's retry is Accepted.
+        """
         ...
 
     async def winner(self, fence: bytes) -> Winner | None:
-        """Return who won the fence, if anybody did."""
+        """Return who won the fence, if anybody did, for FENCE_LIFETIME and until the next sweep."""
         ...
 
     async def get_slot(self, slot: bytes) -> StoredSlot | None:

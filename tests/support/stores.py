@@ -1,0 +1,131 @@
+"""What tests of stores need: a clock that they move, ids, and deposits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from random import Random
+
+from restante_crypto import proofs
+from restante_server.stores.contract import AddressSpec, Deposit, Store, StoredEntry, Subscription
+from restante_server.stores.sqlite import Quotas, SqliteStore
+
+START = 1_800_000_000_000
+SUITE = 3
+DAY = 86_400
+
+
+@dataclass
+class MovedClock:
+    """Unix milliseconds, moved by the test alone."""
+
+    now: int = START
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, seconds: int) -> None:
+        self.now += seconds * 1000
+
+
+def identifier(kind: str, number: int) -> bytes:
+    """Return a 24-byte id, the same for the same name."""
+    digest = blake2b(f"{kind} {number}".encode(), digest_size=23).digest()
+    return bytes((number % 240,)) + digest
+
+
+def mailbox(number: int) -> bytes:
+    return identifier("mailbox", number)
+
+
+def address(number: int) -> bytes:
+    return identifier("address", number)
+
+
+def fence(number: int) -> bytes:
+    return blake2b(f"fence {number}".encode(), digest_size=32).digest()
+
+
+def code(number: int) -> bytes:
+    return blake2b(f"code {number}".encode(), digest_size=32).digest()
+
+
+def deposit(
+    number: int,
+    addresses: Sequence[bytes],
+    *,
+    body: bytes = b"ciphertext",
+    lifetime: int = DAY,
+    fence: bytes | None = None,
+    large: bool = False,
+) -> Deposit:
+    """Return a deposit whose message id is made of its number."""
+    message_id = number.to_bytes(16, "big")
+    digest = proofs.deposit_digest(message_id, list(addresses), body)
+    return Deposit(message_id, addresses, body, lifetime, fence, large, digest)
+
+
+@dataclass
+class Opener:
+    """Opens the same store again and again.
+
+    Attributes:
+        path: where it is.
+        clock: its clock.
+        quotas: its quotas.
+        max_bytes: its limit.
+        vfs: its file layer.
+        random: where its random bytes come from.
+    """
+
+    path: Path
+    clock: MovedClock = field(default_factory=MovedClock)
+    quotas: Quotas = field(default_factory=Quotas)
+    max_bytes: int = 0
+    vfs: str | None = None
+    random: Callable[[int], bytes] = field(default_factory=lambda: Random(1).randbytes)
+
+    async def open(self) -> SqliteStore:
+        return await SqliteStore.open(
+            self.path,
+            clock=self.clock,
+            quotas=self.quotas,
+            max_bytes=self.max_bytes,
+            vfs=self.vfs,
+            random=self.random,
+        )
+
+
+async def make_mailbox(
+    store: Store, number: int, addresses: Sequence[int] = (), *, kind: int = 0, cap: int = 10_000
+) -> None:
+    """Create a mailbox with addresses."""
+    await store.create_mailbox(mailbox(number), bytes(32), None)
+    if addresses:
+        specs = [AddressSpec(address(each), cap, kind) for each in addresses]
+        assert await store.put_addresses(mailbox(number), specs) is None
+
+
+async def subscribe(store: Store, number: int) -> Subscription:
+    """Subscribe as a client does that knows nothing."""
+    subscription = await store.subscribe(mailbox(number), b"", 0, [])
+    assert subscription is not None
+    return subscription
+
+
+async def read_all(store: Store, number: int) -> Sequence[StoredEntry]:
+    """Return what waits."""
+    return await store.read(mailbox(number), 0, 1_000_000, 1 << 40)
+
+
+async def bodies(store: Store, number: int) -> list[bytes]:
+    """Return the bodies of what waits."""
+    return [entry.body for entry in await read_all(store, number)]
+
+
+async def acknowledge(
+    store: Store, number: int, sequence: int, exceptions: Sequence[int] = (), owner: Subscription | None = None
+) -> bool:
+    """Acknowledge, as a new owner unless one is given."""
+    owner = owner or await subscribe(store, number)
+    return await store.acknowledge(mailbox(number), owner.owner_token, owner.incarnation, sequence, exceptions)
