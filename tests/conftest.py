@@ -6,7 +6,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
-    "restante", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "restante",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("restante")
 

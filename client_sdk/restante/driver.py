@@ -32,6 +32,7 @@ _log = logging.getLogger("restante")
 
 IN_FLIGHT: Final = 64  # deposits under way at once
 UPKEEP_SECONDS: Final = 30
+LOOK_SECONDS: Final = 1.0  # a condition is looked at so often even if nothing seems to have happened
 LIFETIME: Final = limits.MAX_LIFETIME
 LIST_FROM: Final = 64  # addresses; longer lists are registered once and named by a handle
 COMMIT_SPREAD: Final = 0.02  # seconds by place, after a lost fence
@@ -209,7 +210,8 @@ class Driver:
                 return
             async with self._progress:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._progress.wait(), 1)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._progress.wait()
 
     # Receiving.
 
@@ -592,7 +594,8 @@ class Driver:
     async def _upkeep_forever(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._upkeep_wake.wait(), UPKEEP_SECONDS)
+                async with asyncio.timeout(UPKEEP_SECONDS):
+                    await self._upkeep_wake.wait()
             self._upkeep_wake.clear()
             await self.do(self._engine.upkeep)
 

@@ -1,69 +1,18 @@
 """kill -9 of the relay and of a client under load. `make chaos` runs the same with 50 kills each."""
 
 import asyncio
-import contextlib
 import json
 import random
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from restante import Client, ContactRequest, Conversation, DecryptFailed, Message, MessagesMissing, StateRolledBack
+from restante import Conversation
 from support import worker
+from support.people import people, person, together
 from support.relay import RelayProcess, relay_process
-
-ALARMS = (DecryptFailed, MessagesMissing, StateRolledBack)
-
-
-class Reader:
-    """Reads a client's events into lists."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.got: list[Message] = []
-        self.alarms: list[Any] = []
-        self.rooms: asyncio.Queue[Conversation] = asyncio.Queue()
-        self.task = asyncio.ensure_future(self._read())
-
-    async def _read(self) -> None:
-        async for event in self.client.events():
-            match event:
-                case ContactRequest(conversation=room):
-                    await event.accept()
-                    self.rooms.put_nowait(room)
-                case Message():
-                    self.got.append(event)
-                case _ if isinstance(event, ALARMS):
-                    self.alarms.append(event)
-
-    async def until(self, ids: set[str]) -> None:
-        async with asyncio.timeout(60):
-            while not ids <= {message.id for message in self.got}:
-                await asyncio.sleep(0.02)
-
-    async def stop(self) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-
-
-@contextlib.asynccontextmanager
-async def three(folder: Path, relay: RelayProcess) -> AsyncIterator[list[tuple[Reader, Conversation]]]:
-    """Three clients in one conversation, each with a reader."""
-    async with contextlib.AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(Client.open(folder / f"{name}.db", relay=relay.url, passphrase=name))
-            for name in ("alice", "bob", "carol")
-        ]
-        readers = [Reader(client) for client in clients]
-        alice, *others = readers
-        room = await clients[0].start_conversation([await other.client.invite() for other in others])
-        yield [(alice, room), *[(other, await other.rooms.get()) for other in others]]
-        for reader in readers:
-            await reader.stop()
 
 
 async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int) -> None:
@@ -76,8 +25,12 @@ async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int
             receipt = await room.send(chance.randbytes(size))
             sent[index].append(receipt.id)
 
-    async with relay_process(tmp_path / "relay") as relay, three(tmp_path, relay) as people:
-        speakers = [asyncio.ensure_future(speak(index, room)) for index, (_, room) in enumerate(people)]
+    async with (
+        relay_process(tmp_path / "relay") as relay,
+        people(tmp_path, relay.url, "alice", "bob", "carol") as readers,
+    ):
+        rooms = await together(*readers)
+        speakers = [asyncio.ensure_future(speak(index, room)) for index, room in enumerate(rooms)]
         for _ in range(rounds):
             await asyncio.sleep(chance.uniform(0.05, 0.5))
             await relay.kill()
@@ -88,12 +41,12 @@ async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int
         await asyncio.gather(*speakers, return_exceptions=True)
         everything = {name for names in sent.values() for name in names}
         assert len(everything) > rounds
-        for index, (reader, _) in enumerate(people):
-            await reader.until(everything - set(sent[index]))
+        for index, reader in enumerate(readers):
+            await reader.has(everything - set(sent[index]))
             await reader.client.drained()
             assert max(Counter(message.id for message in reader.got).values()) == 1
             assert reader.alarms == []
-            for other, (sender, _) in enumerate(people):
+            for other, sender in enumerate(readers):
                 if other != index:
                     order = [m.id for m in reader.got if m.sender == sender.client.account_id]
                     known = set(sent[other])
@@ -168,9 +121,8 @@ async def test_killed_client_loses_nothing(tmp_path: Path, rounds: int, seed: in
     async with relay_process(tmp_path / "relay") as relay:
         victim = Worker(tmp_path / "victim.db", relay)
         await victim.start("invite")
-        async with Client.open(tmp_path / "alice.db", relay=relay.url, passphrase="alice") as alice:
-            reader = Reader(alice)
-            room = await alice.start_conversation(await asyncio.wait_for(victim.invite, 60))
+        async with person(tmp_path, "alice", relay.url) as reader:
+            room = await reader.client.start_conversation(await asyncio.wait_for(victim.invite, 60))
             speaker = asyncio.ensure_future(speak(room))
             for _ in range(rounds):
                 await asyncio.sleep(chance.uniform(0.3, 1.2))
@@ -185,9 +137,8 @@ async def test_killed_client_loses_nothing(tmp_path: Path, rounds: int, seed: in
                 while not set(sent) <= {name for run in victim.runs for name in run}:
                     await asyncio.sleep(0.05)
             await victim.kill()
-            await reader.until(set(victim.sent))
-            await alice.drained()
-            await reader.stop()
+            await reader.has(set(victim.sent))
+            await reader.client.drained()
         again = Counter(name for run in victim.runs for name in run)
         for name, count in again.items():
             if count > 1:  # only what was in hand at a kill: the last of one run and the first of the next

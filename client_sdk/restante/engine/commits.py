@@ -5,7 +5,7 @@ commit* is all intents of a conversation staged on the current epoch; it applies
 won the epoch's fence. The loser applies the winner and stages what is left anew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -180,8 +180,6 @@ class Commits:
         before = conversation.current
         group = Group.restore(pending.group, pending.messages)
         self._tables.commits.delete(conversation.id)
-        for intent in pending.intents:
-            self._tables.intents.delete(intent)
         self._conversations.install(
             conversation, group, records.WinningCommit(pending.fence, pending.message_id, pending.body)
         )
@@ -199,31 +197,58 @@ class Commits:
         keys = [self._outbox.ready(ready) for ready in pending.welcomes]
         for intent in pending.intents:
             self.welcomes[intent] = keys
-        self.announce(fresh, before, group, self._state.me)
+        self.announce(fresh, before, group, self._state.me, self._asked(pending.intents))
+        for intent in pending.intents:
+            self._tables.intents.delete(intent)
         return True
+
+    def _asked(self, intents: Sequence[bytes]) -> set[bytes]:
+        stored = [records.Intent.unpack(data) for key in intents if (data := self._tables.intents.get(key))]
+        return {intent.account for intent in stored if intent.kind in {records.INTENT_ADD, records.INTENT_REMOVE}}
 
     def drop(self, conversation: Conversation) -> None:
         """Another Commit has won: ours is void, its intents stay."""
         self._tables.commits.delete(conversation.id)
 
-    def announce(self, conversation: Conversation, before: Group, after: Group, by: bytes) -> None:
-        """Queue what changed for the application, and react to removals and joined-again devices."""
+    def announce(
+        self, conversation: Conversation, before: Group, after: Group, by: bytes, asked: Collection[bytes] = ()
+    ) -> None:
+        """Queue what changed for the application, and react to removals and joined-again devices.
+
+        Args:
+            conversation: in its new epoch.
+            before: the group of the epoch before.
+            after: the group now.
+            by: the committer's account.
+            asked: accounts whose adding or removal the application asked for itself: no news.
+        """
         hold = b"" if conversation.state.accepted else conversation.id
-        old = {(member.index, member.leaf.signature_key): member for member in before.members}
-        new = {(member.index, member.leaf.signature_key): member for member in after.members}
+        old = {member.leaf.signature_key: member for member in before.members}
+        new = {member.leaf.signature_key: member for member in after.members}
         old_accounts = {leaf_account(member.leaf) for member in old.values()}
         new_accounts = {leaf_account(member.leaf) for member in new.values()}
-        if by != self._state.me:  # what the application asked for is no news
-            for account in old_accounts - new_accounts:
-                self._state.emit(records.RemovedEvent(conversation.id, account, by), hold=hold)
-            for account in new_accounts - old_accounts:
+        leaving = self._leaving(conversation, old)
+        for account in old_accounts - new_accounts:
+            if account not in asked:
+                who = account if account in leaving else by
+                self._state.emit(records.RemovedEvent(conversation.id, account, who), hold=hold)
+        for account in new_accounts - old_accounts:
+            if account not in asked:
                 self._state.emit(records.AddedEvent(conversation.id, account, by), hold=hold)
-        gone = [member for key, member in old.items() if key not in new]
-        joined = joined_again(before, after)
-        for member in [*gone, *joined]:
-            self._tables.numbers.delete(conversation.id + member.leaf.signature_key)
+        for key, member in old.items():
+            if key not in new or is_joined_again(new[key], member):
+                self._tables.numbers.delete(conversation.id + key)
         if old_accounts - new_accounts:
             self._conversations.update(conversation, rotate=conversation.state.rotate or by != self._state.me)
+
+    def _leaving(self, conversation: Conversation, members: Mapping[bytes, Member]) -> set[bytes]:
+        """Return the accounts that said they leave; those wishes are fulfilled when they are gone."""
+        accounts = set()
+        for row in self._tables.intents.rows(conversation.id):
+            intent = records.Intent.unpack(row.value)
+            if intent.kind == records.INTENT_LEAVE and intent.signature_key in members:
+                accounts.add(leaf_account(members[intent.signature_key].leaf))
+        return accounts
 
     def heal(self) -> None:
         """Want an update where many messages or much time have passed."""
@@ -240,17 +265,7 @@ class Commits:
         return sum(1 for member in group.members if member.index < group.own_index)
 
 
-def joined_again(before: Group, after: Group) -> Sequence[Member]:
-    """Return the members of ``after`` whose device was in ``before`` under a leaf that was removed."""
-    old = {member.leaf.signature_key: member for member in before.members}
-    return [
-        member
-        for member in after.members
-        if (known := old.get(member.leaf.signature_key)) is not None and is_key_package_leaf(member, known)
-    ]
-
-
-def is_key_package_leaf(member: Member, known: Member) -> bool:
+def is_joined_again(member: Member, known: Member) -> bool:
     """Say whether this leaf came by an Add, and is not the one that was there before."""
     return member.leaf.is_from_key_package and member.leaf.encryption_key != known.leaf.encryption_key
 

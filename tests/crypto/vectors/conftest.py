@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from restante_crypto.suites import SUITES
 
 DEFAULT = Path(__file__).resolve().parents[4] / "shared" / "mls-test-vectors"
@@ -18,9 +17,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("vectors")
     assert marker is not None
     folder: Path = metafunc.config.getoption("--mls-vectors") or DEFAULT
-    parameters = [
-        parameter for name in marker.args for parameter in _parameters(folder / f"{name}.json")
-    ]
+    parameters = [parameter for name in marker.args for parameter in _parameters(folder / f"{name}.json")]
     metafunc.parametrize("case", parameters)
 
 

@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 import pytest
-
 from restante_crypto import primitives
 from restante_crypto.mls import codec, key_schedule, labels, private_message, public_message, tree_math, treekem
 from restante_crypto.mls.codec import Reader
@@ -168,7 +167,11 @@ def test_message_protection(case: Case) -> None:
     def leaf_of(index: int) -> LeafNode | None:
         return leaf if index == 1 else None
 
-    for name, kind in (("proposal", CONTENT_PROPOSAL), ("commit", CONTENT_COMMIT), ("application", CONTENT_APPLICATION)):
+    for name, kind in (
+        ("proposal", CONTENT_PROPOSAL),
+        ("commit", CONTENT_COMMIT),
+        ("application", CONTENT_APPLICATION),
+    ):
         raw = H(case[name])
         body = raw if kind == CONTENT_APPLICATION else decode_content(kind, Reader(raw))
         for wire in ("pub", "priv"):
@@ -325,9 +328,7 @@ def test_treekem(case: Case) -> None:
         assert after.tree_hash() == H(entry["tree_hash_after"])
         leaf_node = tree.leaf(sender)
         assert leaf_node is not None
-        made = treekem.make_path(
-            tree, sender, leaf_node, signer=signers[sender], group_id=group_id, random=os.urandom
-        )
+        made = treekem.make_path(tree, sender, leaf_node, signer=signers[sender], group_id=group_id, random=os.urandom)
         own = treekem.seal_path(made, context(made.tree), (), os.urandom)
         assert treekem.merge_path(tree, sender, own).tree_hash() == made.tree.tree_hash()
         for index, keys in private.items():

@@ -1,0 +1,146 @@
+"""Old files and relays that lost their memory: what is noticed, what is said, and that all can talk again."""
+
+import asyncio
+import shutil
+import sys
+from pathlib import Path
+
+from restante import Client, ContactRequest, Message, StateRolledBack
+from support.people import people, person, settled, together
+from support.relay import RelayProcess, relay_here, relay_process
+
+
+def copy_file(source: Path, target: Path) -> None:
+    for suffix in ("", "-wal"):
+        path = source.with_name(source.name + suffix)
+        if path.exists():
+            shutil.copyfile(path, target.with_name(target.name + suffix))
+
+
+async def restante(*arguments: object) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "restante_server", *[str(argument) for argument in arguments]
+    )
+    return await process.wait()
+
+
+async def restored(relay: RelayProcess, backup: Path) -> None:
+    """Stop the relay, put the backup in its place, start it again."""
+    await relay.stop()
+    assert await restante("restore", backup, "--store", f"sqlite:{relay.store}", "--force") == 0
+    await relay.start()
+
+
+async def test_an_old_file_sends_nothing_in_old_epochs_and_talks_again(tmp_path: Path) -> None:
+    async with relay_here(tmp_path / "relay") as relay, person(tmp_path, "bob", relay.url) as bob:
+        async with person(tmp_path, "alice", relay.url) as alice:
+            await together(alice, bob)
+        copy_file(tmp_path / "alice.db", tmp_path / "old.db")
+        async with person(tmp_path, "alice", relay.url) as alice:
+            (room,) = alice.client.conversations()
+            for number in range(5):
+                await room.send(f"later {number}")
+            await room.update_keys()
+            await room.send("last")
+            await alice.client.drained()
+        await bob.until(lambda: "last" in bob.texts)
+        (theirs,) = bob.client.conversations()
+        epoch = theirs.epoch
+        async with Client.open(tmp_path / "old.db", relay=relay.url, passphrase="passphrase of alice") as old:
+            (room,) = old.conversations()
+            receipt = asyncio.ensure_future(room.send("again"))
+            assert isinstance(await asyncio.wait_for(anext(old.events()), 30), StateRolledBack)
+            await asyncio.wait_for(receipt, 60)
+            await bob.until(lambda: "again" in bob.texts)
+            assert theirs.epoch > epoch
+            assert room.epoch_authenticator == theirs.epoch_authenticator
+            await theirs.send("welcome back")
+            async for event in old.events():
+                if isinstance(event, Message):
+                    assert event.text == "welcome back"
+                    break
+        assert bob.alarms == []
+
+
+async def test_a_restored_relay_is_noticed_and_filled_again(tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    async with (
+        relay_process(tmp_path / "relay") as relay,
+        people(tmp_path, relay.url, "alice", "bob", "carol") as readers,
+    ):
+        alice, bob, carol = readers
+        before = await bob.client.invite()
+        rooms = await together(alice, bob)
+        await rooms[0].send("before")
+        await bob.reads("before")
+        assert await restante("backup", backup, "--store", f"sqlite:{relay.store}") == 0
+        await rooms[0].update_keys()
+        await rooms[1].send("lost with the disk, but read")
+        await alice.until(lambda: len(alice.got) == 1)
+        after = await carol.client.invite()
+        await rooms[0].add(after)
+        rooms.append(await carol.room())
+        await restored(relay, backup)
+        await rooms[0].send("to all")
+        await bob.until(lambda: "to all" in bob.texts)
+        await carol.reads("to all")
+        await rooms[2].update_keys()
+        await settled(rooms, readers)
+        for invite, reader in ((before, bob), (after, carol)):
+            room = await alice.client.start_conversation(invite)
+            await room.send("by an invite")
+            await reader.until(lambda reader=reader: "by an invite" in reader.texts)  # type: ignore[misc]  # bound now
+        assert all(reader.alarms == [] for reader in readers)
+
+
+async def test_unread_mail_survives_a_restore(tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    async with relay_process(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
+        async with person(tmp_path, "bob", relay.url) as bob:
+            a, _ = await together(alice, bob)
+        await a.send("unread in the backup")
+        assert await restante("backup", backup, "--store", f"sqlite:{relay.store}") == 0
+        await a.send("unread, and not in the backup")
+        await restored(relay, backup)
+        await alice.client.drained()
+        await a.send("after")
+        async with person(tmp_path, "bob", relay.url) as bob:
+            await bob.until(lambda: len(bob.got) == 3)
+            assert set(bob.texts) == {"unread in the backup", "unread, and not in the backup", "after"}
+
+
+async def test_no_prekey_is_issued_twice_over_a_restore(tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    async with relay_process(tmp_path / "relay") as relay, person(tmp_path, "bob", relay.url) as bob:
+        invite = await bob.client.invite()
+        assert await restante("backup", backup, "--store", f"sqlite:{relay.store}") == 0
+        async with people(tmp_path, relay.url, "alice", "carol") as others:
+            for other in others:
+                await (await other.client.start_conversation(invite)).send("hello")
+            await bob.until(lambda: len(bob.got) == 2)
+            await restored(relay, backup)
+            for other in others:
+                await (await other.client.start_conversation(invite)).send("again")
+            await bob.until(lambda: len(bob.got) == 4)
+        assert bob.alarms == []
+
+
+async def test_a_member_whose_own_commit_never_came_back_follows(tmp_path: Path) -> None:
+    async with relay_here(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
+        async with person(tmp_path, "bob", relay.url) as bob:
+            a, _ = await together(alice, bob)
+        for _ in range(7):  # more epochs than are kept
+            await a.update_keys()
+        await a.send("seven epochs later")
+        async with person(tmp_path, "bob", relay.url) as bob:
+            await bob.reads("seven epochs later")
+            assert bob.alarms == []
+
+
+async def test_a_request_is_kept_over_closing(tmp_path: Path) -> None:
+    async with relay_here(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
+        async with Client.open(tmp_path / "bob.db", relay=relay.url, passphrase="b") as bob:
+            await alice.client.start_conversation(await bob.invite())
+            await bob.drained()
+        async with Client.open(tmp_path / "bob.db", relay=relay.url, passphrase="b") as bob:
+            assert isinstance(await asyncio.wait_for(anext(bob.events()), 30), ContactRequest)
