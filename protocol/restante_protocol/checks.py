@@ -1,6 +1,6 @@
-"""What a relay checks of a client's frame beyond its types: lengths, ranges and list sizes. PROTOCOL.md section 8.
+"""What either side checks of a frame beyond its types: lengths, ranges and list sizes. PROTOCOL.md sections 5 and 8.
 
-Wrong lengths of ids, keys and signatures are MALFORMED and close the connection: no honest client sends them. Lists,
+Wrong lengths of ids, keys and signatures are MALFORMED and close the connection: no honest peer sends them. Lists,
 bodies and lifetimes beyond a limit are LIMIT and fail the request alone. No state is looked at.
 """
 
@@ -42,6 +42,8 @@ def _deposit(frame: frames.Deposit) -> None:
     if isinstance(frame.to, list):
         _limit(len(frame.to), 1, limits.MAX_DEPOSIT_ADDRESSES, "addresses")
         _ids(frame.to, "address")
+    else:
+        _range(frame.to, 0, _U32 - 1, "handle")
     large = frame.flags & frames.FLAG_LARGE
     _limit(len(frame.body), 1, limits.MAX_LARGE_BODY_BYTES if large else limits.MAX_BODY_BYTES, "body")
     _limit(frame.lifetime, limits.MIN_LIFETIME, limits.MAX_LIFETIME, "lifetime")
@@ -97,12 +99,14 @@ def _prekeys_put(frame: frames.PrekeysPut) -> None:
     _limit(len(frame.last_resort), 0, limits.MAX_PREKEY_BYTES, "package")
 
 
-def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912, PLR0915 -- one arm per frame
+def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912 -- one arm per frame
     """Check a client's frame against every limit that needs no state.
 
     Raises:
-        RemoteError: MALFORMED or LIMIT, with a constant detail naming the field.
+        RemoteError: MALFORMED or LIMIT, with a constant detail naming the field. The request number is checked first,
+            so that one that fails by LIMIT can be answered.
     """
+    _range(getattr(frame, "request", 1), 1, _U32 - 1, "request")
     match frame:
         case frames.Deposit():
             _deposit(frame)
@@ -151,5 +155,39 @@ def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912, PLR0915 --
             _prekeys_put(frame)
         case frames.Status() | frames.MailboxDelete():
             pass
-    request = getattr(frame, "request", 1)
-    _range(request, 1, _U32 - 1, "request")
+
+
+def check_relay_frame(frame: frames.RelayFrame) -> None:
+    """Check the lengths and ranges of a relay's frame, so that a client need not.
+
+    Raises:
+        RemoteError: MALFORMED, with a constant detail naming the field.
+    """
+    match frame:
+        case frames.Entry():
+            _length(frame.message_id, ids.MESSAGE_ID_BYTES, "message id")
+            if frame.fence is not None:
+                _length(frame.fence, ids.FENCE_BYTES, "fence")
+        case frames.Run():
+            _range(frame.count, 1, _U32 - 1 if frame.first_sequence else 1, "count")
+            _range(frame.first_sequence, 0, limits.MAX_SEQUENCE - frame.count + 1, "sequence")
+        case frames.Welcome():
+            _length(frame.relay_key, ids.KEY_BYTES, "relay key")
+            _length(frame.nonce, ids.CHALLENGE_BYTES, "nonce")
+            _length(frame.signature, ids.SIGNATURE_BYTES, "signature")
+        case frames.Fence():
+            _length(frame.message_id, ids.MESSAGE_ID_BYTES, "message id")
+            _length(frame.digest, ids.DIGEST_BYTES, "digest")
+        case frames.Created():
+            _length(frame.incarnation, ids.INCARNATION_BYTES, "incarnation")
+            _length(frame.receipt, ids.SIGNATURE_BYTES, "receipt")
+        case frames.Subscribed():
+            _length(frame.incarnation, ids.INCARNATION_BYTES, "incarnation")
+            _length(frame.owner_token, ids.OWNER_TOKEN_BYTES, "owner token")
+            _range(frame.acknowledged, 0, limits.MAX_SEQUENCE, "sequence")
+        case frames.Slot():
+            _range(frame.version, 1, limits.MAX_SEQUENCE, "version")
+        case frames.Drained() | frames.MailboxStatus():
+            _range(frame.sequence, 0, limits.MAX_SEQUENCE, "sequence")
+        case _:
+            pass

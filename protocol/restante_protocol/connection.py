@@ -12,8 +12,10 @@ States of the relay's side, and what takes it from one to the next::
                                                              PROVED ── Subscribed sent ──▶ SUBSCRIBED
     any ── fatal Error sent or received ──▶ CLOSED
 
-The client's side follows what it sends and receives, and checks that each answer is one that its request can have, and
-that each Run is followed by exactly its entries.
+The client's side follows what it sends and receives, and checks that each answer is one that its request can have, that
+each Run is followed by exactly its entries, and that sequences only rise.
+
+What is not here: whether a proof is true, quotas, windows and timeouts, which need keys, a store or a clock.
 """
 
 from dataclasses import dataclass
@@ -96,6 +98,8 @@ _PUSHES: Final = frozenset({frames.Run, frames.Entry, frames.Drained, frames.Pre
 class RequestError(RemoteError):
     """A request is beyond a limit: it fails alone, and the connection goes on.
 
+    It never was in flight, so its answer goes past ``RelayConnection.send``: ``frames.encode(frames.Error(...))``.
+
     Attributes:
         request: its number.
     """
@@ -112,6 +116,7 @@ class RelayConnection:
     Attributes:
         state: where it is.
         hello: the client's Hello, once received.
+        in_flight: the requests that have no answer yet, by number, with their frame's type.
     """
 
     __slots__ = ("_allowed", "hello", "in_flight", "state")
@@ -119,7 +124,7 @@ class RelayConnection:
     def __init__(self) -> None:
         """Wait for Hello."""
         self.hello: frames.Hello | None = None
-        self.in_flight: set[int] = set()
+        self.in_flight: dict[int, type] = {}
         self._enter(State.EXPECT_HELLO)
 
     def _enter(self, state: State) -> None:
@@ -139,6 +144,8 @@ class RelayConnection:
         if type(frame) not in self._allowed:
             raise RemoteError(Code.UNEXPECTED, "frame in this state")
         request: int = getattr(frame, "request", 0)
+        if request in self.in_flight:
+            raise RemoteError(Code.UNEXPECTED, "request number in flight")
         try:
             checks.check(frame)
         except RemoteError as error:
@@ -146,9 +153,7 @@ class RelayConnection:
                 raise
             raise RequestError(request, error.code, error.detail) from None
         if request:
-            if request in self.in_flight:
-                raise RemoteError(Code.UNEXPECTED, "request number in flight")
-            self.in_flight.add(request)
+            self.in_flight[request] = type(frame)
         elif isinstance(frame, frames.Hello):
             if frames.VERSION not in frame.versions:
                 raise RemoteError(Code.VERSION, "version")
@@ -157,7 +162,7 @@ class RelayConnection:
         return frame
 
     def proved(self) -> None:
-        """The client has proved its mailbox."""
+        """Note that the client has proved its mailbox. Raises LocalError but in the state RECEIVER."""
         if self.state is not State.RECEIVER:
             raise LocalError(Code.UNEXPECTED, "proof in this state")
         self._enter(State.PROVED)
@@ -168,31 +173,34 @@ class RelayConnection:
         Raises:
             LocalError: it does not fit the state or answers nothing.
         """
-        if isinstance(frame, frames.Welcome):
+        kind = type(frame)
+        if kind in _PUSHES:
+            if self.state is not State.SUBSCRIBED:
+                raise LocalError(Code.UNEXPECTED, "push in this state")
+        elif isinstance(frame, frames.Welcome):
             if self.state is not State.EXPECT_WELCOME or self.hello is None:
                 raise LocalError(Code.UNEXPECTED, "Welcome in this state")
             self._enter(State.SENDER if self.hello.role == frames.ROLE_SENDER else State.RECEIVER)
+        elif self.state is State.CLOSED:
+            raise LocalError(Code.UNEXPECTED, "closed")
         elif isinstance(frame, frames.Error) and frame.request == 0:
             self._enter(State.CLOSED)
-        elif type(frame) in _PUSHES:
-            if self.state is not State.SUBSCRIBED:
-                raise LocalError(Code.UNEXPECTED, "push in this state")
         else:
-            self._answer(frame)
+            self._answer(getattr(frame, "request", 0), kind)
         return frames.encode(frame)
 
-    def _answer(self, frame: frames.RelayFrame) -> None:
-        request: int = getattr(frame, "request", 0)
-        if request not in self.in_flight:
+    def _answer(self, request: int, kind: type) -> None:
+        asked = self.in_flight.get(request)
+        if asked is None or not (kind is frames.Error or kind is ANSWERS[asked]):
             raise LocalError(Code.UNEXPECTED, "answer to nothing")
-        self.in_flight.discard(request)
-        if isinstance(frame, frames.Subscribed):
+        del self.in_flight[request]
+        if kind is frames.Subscribed:
             self._enter(State.SUBSCRIBED)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class NumberedEntry:
-    """An entry and its sequence."""
+    """An entry and its sequence: 0 for one that is ephemeral and not acknowledged."""
 
     sequence: int
     entry: frames.Entry
@@ -210,7 +218,7 @@ class ClientConnection:
         welcome: the relay's Welcome, once received.
     """
 
-    __slots__ = ("_expected", "_next_request", "_run_left", "_run_next", "role", "state", "welcome")
+    __slots__ = ("_expected", "_last", "_next_request", "_run_left", "_run_next", "role", "state", "welcome")
 
     def __init__(self, role: int) -> None:
         """Begin a connection in this role."""
@@ -221,6 +229,7 @@ class ClientConnection:
         self._next_request = 0
         self._run_left = 0
         self._run_next = 0
+        self._last = 0  # the highest sequence of the runs so far
 
     def hello(self, nonce: bytes) -> bytes:
         """Return the first message; nonce: 32 random bytes."""
@@ -246,19 +255,23 @@ class ClientConnection:
             self.state = State.EXPECT_WELCOME
         return frames.encode(frame)
 
-    def receive(self, data: bytes) -> Received:  # noqa: C901 -- one arm per kind of frame
+    def receive(self, data: bytes) -> Received:
         """Take one message of the relay.
 
         Raises:
             RemoteError: it is no frame, answers nothing, or breaks a run; close the connection.
         """
         frame = frames.decode_relay_frame(data)
+        checks.check_relay_frame(frame)
         if self._run_left:
             if not isinstance(frame, frames.Entry):
                 raise RemoteError(Code.UNEXPECTED, "run cut short")
+            sequence = self._run_next
             self._run_left -= 1
-            self._run_next += 1
-            return NumberedEntry(self._run_next - 1, frame)
+            self._run_next = sequence + 1
+            return NumberedEntry(sequence, frame)
+        if self.state is State.CLOSED:
+            raise RemoteError(Code.UNEXPECTED, "frame after the last")
         match frame:
             case frames.Welcome():
                 if self.state is not State.EXPECT_WELCOME or frame.version != frames.VERSION:
@@ -267,18 +280,20 @@ class ClientConnection:
                 self.state = State.SENDER if self.role == frames.ROLE_SENDER else State.RECEIVER
             case frames.Error(request=0):
                 self.state = State.CLOSED
-            case frames.Run():
-                if self.state is not State.SUBSCRIBED or frame.count < 1:
-                    raise RemoteError(Code.UNEXPECTED, "run")
-                self._run_left, self._run_next = frame.count, frame.first_sequence
-            case frames.Entry():
-                raise RemoteError(Code.UNEXPECTED, "entry outside a run")
-            case frames.Drained() | frames.PrekeysLow():
-                if self.state is not State.SUBSCRIBED:
-                    raise RemoteError(Code.UNEXPECTED, "push")
+            case frames.Run() | frames.Entry() | frames.Drained() | frames.PrekeysLow():
+                self._pushed(frame)
             case _:
                 self._answered(frame)
         return frame
+
+    def _pushed(self, frame: frames.RelayFrame) -> None:
+        if self.state is not State.SUBSCRIBED or isinstance(frame, frames.Entry):
+            raise RemoteError(Code.UNEXPECTED, "push in this state")
+        if isinstance(frame, frames.Run):
+            if 0 < frame.first_sequence <= self._last:
+                raise RemoteError(Code.UNEXPECTED, "sequence goes backwards")
+            self._run_left, self._run_next = frame.count, frame.first_sequence
+            self._last = max(self._last, frame.first_sequence + frame.count - 1)
 
     def _answered(self, frame: frames.RelayFrame) -> None:
         request: int = getattr(frame, "request", 0)
