@@ -5,6 +5,7 @@ commit is in ``sqlite_writer``, what waits is in ``sqlite_index``, and the opera
 """
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -326,9 +327,7 @@ class _Files:
             files = cls(lock, path, epoch, tuple(connections))
             files.index.rebuild(files.write_db)
         except BaseException as error:
-            for connection in connections:
-                connection.close(True)
-            lock.close()
+            _close(connections, lock)
             if isinstance(error, apsw.Error):
                 raise StoreRefused(f"not a usable database: {type(error).__name__}") from None
             raise
@@ -336,12 +335,14 @@ class _Files:
 
     def close(self, random: Callable[[int], bytes] | None) -> None:
         """Close all; with randomness, mark the orderly end."""
-        try:
+        with contextlib.suppress(apsw.Error, OSError):  # then it is as after a crash
             if random is not None:
                 sqlite_schema.change_mark(self.write_db, self._path, random)
-        except (apsw.Error, OSError):
-            pass  # as after a crash
-        finally:
-            for connection in (self.read_db, self.write_db):
-                connection.close(True)
-            self._lock.close()
+        _close((self.read_db, self.write_db), self._lock)
+
+
+def _close(connections: Sequence[apsw.Connection], lock: IO[bytes]) -> None:
+    for connection in connections:
+        with contextlib.suppress(apsw.Error):  # of a last checkpoint
+            connection.close(True)
+    lock.close()
