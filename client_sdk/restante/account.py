@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from restante.packed import Packed, check
 from restante_crypto import primitives
 from restante_crypto.mls import LAST_RESORT, Capabilities, Credential, CredentialError, Extension, LeafNode
 from restante_protocol import ids
-
-from restante.packed import Packed, check
 
 LEAF_EXTENSION: Final = 0xF1A0  # private use (RFC 9420 section 17.3)
 CONVERSATION_EXTENSION: Final = 0xF1A1

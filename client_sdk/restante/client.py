@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiohttp
-from restante_crypto.mls import KeyPackage
-from restante_protocol import frames
-from restante_protocol.errors import Code
 
 from restante import content, events
 from restante.account import account_id
@@ -27,6 +24,9 @@ from restante.engine.conversations import View
 from restante.engine.engine import Engine
 from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused
 from restante.events import Event
+from restante_crypto.mls import KeyPackage
+from restante_protocol import frames
+from restante_protocol.errors import Code
 
 __all__ = ["Client"]
 

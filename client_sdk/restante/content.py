@@ -8,9 +8,9 @@ one body.
 from typing import Final
 
 import msgspec
-from restante_crypto import primitives
 
 from restante.packed import Packed, check
+from restante_crypto import primitives
 
 VERSION: Final = 1
 CONTENT_ID_BYTES: Final = 16

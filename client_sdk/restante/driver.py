@@ -16,10 +16,6 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
-from restante_crypto.primitives import Random
-from restante_protocol import frames, limits
-from restante_protocol.connection import NumberedEntry
-from restante_protocol.errors import Code
 
 from restante.engine.engine import Due, Engine
 from restante.engine.inbox import Entry
@@ -27,6 +23,10 @@ from restante.engine.mailroom import Chore, PutAddresses, PutPrekeys, PutSlot, R
 from restante.engine.outbox import Answer, Job
 from restante.errors import Closed, NotAdmitted, Refused, RestanteError
 from restante.links import Backoff, Connection, Disconnected
+from restante_crypto.primitives import Random
+from restante_protocol import frames, limits
+from restante_protocol.connection import NumberedEntry
+from restante_protocol.errors import Code
 
 _log = logging.getLogger("restante")
 

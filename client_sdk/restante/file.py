@@ -22,11 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from restante_crypto import primitives, sealing
-from restante_crypto.primitives import Random
-
 from restante import passphrase as passphrases
 from restante.errors import AlreadyOpen, FileDamaged, FileError
+from restante_crypto import primitives, sealing
+from restante_crypto.primitives import Random
 
 if sys.platform == "win32":  # pragma: no cover -- the other system's lock
     import msvcrt

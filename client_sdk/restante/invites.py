@@ -15,13 +15,12 @@ import base64
 import binascii
 from typing import Final, Self
 
-from restante_crypto import padding, primitives, sealing
-from restante_crypto.primitives import Random
-from restante_protocol import ids, limits
-
 from restante.account import Identity, check_url, verify_certificate
 from restante.errors import InviteError
 from restante.packed import Packed, check
+from restante_crypto import padding, primitives, sealing
+from restante_crypto.primitives import Random
+from restante_protocol import ids, limits
 
 SCHEME: Final = "restante:"
 VERSION: Final = 1

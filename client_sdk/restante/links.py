@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Final, Self
 
 import aiohttp
+
+from restante.errors import Refused, RelayChanged, RelayError
 from restante_crypto import primitives, proofs
 from restante_crypto.primitives import Random
 from restante_protocol import frames, ids, limits
 from restante_protocol.connection import ClientConnection, NumberedEntry, State
 from restante_protocol.errors import Code, LocalError, RemoteError
-
-from restante.errors import Refused, RelayChanged, RelayError
 
 PATH: Final = "/v1/socket"
 HANDSHAKE_SECONDS: Final = limits.HANDSHAKE_TIMEOUT

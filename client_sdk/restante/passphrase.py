@@ -7,10 +7,9 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Final
 
+from restante.errors import FileDamaged, WrongPassphrase
 from restante_crypto import primitives, sealing
 from restante_crypto.primitives import Random
-
-from restante.errors import FileDamaged, WrongPassphrase
 
 KEY_BYTES: Final = 32
 

@@ -5,9 +5,8 @@ Nothing here decrypts: this and ``primitives`` are the only crypto modules that 
 
 from typing import Final
 
-from restante_protocol import ids
-
 from restante_crypto import primitives
+from restante_protocol import ids
 
 _MAILBOX: Final = b"restante mailbox"
 _ADDRESS: Final = b"restante address"

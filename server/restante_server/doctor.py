@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
+
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
 from restante_protocol.connection import ClientConnection
 from restante_protocol.errors import ProtocolError
-
 from restante_server.transport.websocket import PATH
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Self
 
 from restante_crypto import primitives, proofs
-
 from restante_server.stores.backup import KEY_NAME
 from restante_server.stores.contract import StoreRefused
 from restante_server.stores.sqlite_schema import write_durably

@@ -1,15 +1,19 @@
 """The main job through the public API, against a real relay."""
 
 import asyncio
+import contextlib
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+
 from restante import (
     AlreadyOpen,
     Client,
     ConnectionChanged,
     ContactRequest,
     ConversationError,
+    Event,
     InviteError,
     MemberRemoved,
     Message,
@@ -21,12 +25,31 @@ from restante import (
     WrongPassphrase,
 )
 from restante.errors import MAX_CONTENT_BYTES
-from support.people import people, person, settled, together
-from support.relay import relay_here, relay_process
+from support.mortal import mortal_relay
+from support.people import Reader, people, person, settled, together
+from support.relay import relay_in_process
+
+
+def two(folder: Path, relay: str) -> AbstractAsyncContextManager[list[Reader]]:
+    return people(folder, relay, "alice", "bob")
+
+
+async def read_and_fail(path: Path, relay: str) -> Event:
+    """The application fails with an event in hand."""
+    event = None
+    with contextlib.suppress(ZeroDivisionError):
+        async with Client.open(path, relay=relay, passphrase="b") as client:
+            event = await anext(client.events())
+            raise ZeroDivisionError
+    assert event is not None
+    return event
 
 
 async def test_two_people_talk(tmp_path: Path) -> None:
-    async with relay_here(tmp_path / "relay") as relay, people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
+    async with (
+        relay_in_process(tmp_path / "relay") as relay,
+        people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
+    ):
         a, b = await together(alice, bob)
         receipt = await a.send("hello")
         await bob.reads("hello")
@@ -47,7 +70,10 @@ async def test_contents_of_every_size_arrive_as_they_are(tmp_path: Path) -> None
         "🌍" * (MAX_CONTENT_BYTES // 4),
         bytes(65_536),
     ]
-    async with relay_here(tmp_path / "relay") as relay, people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
+    async with (
+        relay_in_process(tmp_path / "relay") as relay,
+        people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
+    ):
         a, _ = await together(alice, bob)
         for content in contents:
             await a.send(content)
@@ -61,7 +87,10 @@ async def test_contents_of_every_size_arrive_as_they_are(tmp_path: Path) -> None
 
 async def test_concurrent_sends_keep_the_order_of_the_calls(tmp_path: Path) -> None:
     texts = [str(number) for number in range(300)]
-    async with relay_here(tmp_path / "relay") as relay, people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
+    async with (
+        relay_in_process(tmp_path / "relay") as relay,
+        people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
+    ):
         a, _ = await together(alice, bob)
         await asyncio.gather(*(a.send(text) for text in texts))
         await bob.reads(*texts)
@@ -69,7 +98,7 @@ async def test_concurrent_sends_keep_the_order_of_the_calls(tmp_path: Path) -> N
 
 async def test_a_group_adds_removes_heals_and_is_left(tmp_path: Path) -> None:
     names = ("alice", "bob", "carol", "dave")
-    async with relay_here(tmp_path / "relay") as relay, people(tmp_path, relay.url, *names) as readers:
+    async with relay_in_process(tmp_path / "relay") as relay, people(tmp_path, relay.url, *names) as readers:
         alice, bob, carol, dave = readers
         a, b, c = await together(alice, bob, carol, title="Picnic")
         assert [room.title for room in (a, b, c)] == ["Picnic"] * 3
@@ -105,7 +134,7 @@ async def test_a_group_adds_removes_heals_and_is_left(tmp_path: Path) -> None:
 
 async def test_ten_members_commit_at_the_same_time(tmp_path: Path) -> None:
     names = [f"member{number}" for number in range(10)]
-    async with relay_here(tmp_path / "relay") as relay, people(tmp_path, relay.url, *names, "guest") as readers:
+    async with relay_in_process(tmp_path / "relay") as relay, people(tmp_path, relay.url, *names, "guest") as readers:
         *members, guest = readers
         rooms = await together(*members)
         for _ in range(3):
@@ -122,7 +151,7 @@ async def test_ten_members_commit_at_the_same_time(tmp_path: Path) -> None:
 
 async def test_a_strangers_messages_wait_for_acceptance(tmp_path: Path) -> None:
     async with (
-        relay_here(tmp_path / "relay") as relay,
+        relay_in_process(tmp_path / "relay") as relay,
         person(tmp_path, "alice", relay.url) as alice,
         Client.open(tmp_path / "bob.db", relay=relay.url, passphrase="b") as bob,
     ):
@@ -143,7 +172,7 @@ async def test_a_strangers_messages_wait_for_acceptance(tmp_path: Path) -> None:
 
 async def test_a_declined_stranger_sees_a_member_leave(tmp_path: Path) -> None:
     async with (
-        relay_here(tmp_path / "relay") as relay,
+        relay_in_process(tmp_path / "relay") as relay,
         person(tmp_path, "alice", relay.url) as alice,
         Client.open(tmp_path / "bob.db", relay=relay.url, passphrase="b") as bob,
     ):
@@ -158,7 +187,7 @@ async def test_a_declined_stranger_sees_a_member_leave(tmp_path: Path) -> None:
 
 
 async def test_an_event_comes_again_until_it_is_handled(tmp_path: Path) -> None:
-    async with relay_here(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
+    async with relay_in_process(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
         path = tmp_path / "bob.db"
         async with Client.open(path, relay=relay.url, passphrase="b") as bob:
             a = await alice.client.start_conversation(await bob.invite())
@@ -167,10 +196,7 @@ async def test_an_event_comes_again_until_it_is_handled(tmp_path: Path) -> None:
             await request.accept()
         await a.send("one")
         await a.send("two")
-        with pytest.raises(ZeroDivisionError):
-            async with Client.open(path, relay=relay.url, passphrase="b") as bob:
-                first = await anext(bob.events())
-                raise ZeroDivisionError
+        first = await read_and_fail(path, relay.url)
         async with Client.open(path, relay=relay.url, passphrase="b") as bob:
             again = await anext(bob.events())
             assert isinstance(again, Message)
@@ -183,7 +209,7 @@ async def test_an_event_comes_again_until_it_is_handled(tmp_path: Path) -> None:
 
 async def test_handlers_get_their_events_and_the_loop_the_others(tmp_path: Path) -> None:
     async with (
-        relay_here(tmp_path / "relay") as relay,
+        relay_in_process(tmp_path / "relay") as relay,
         person(tmp_path, "alice", relay.url) as alice,
         Client.open(tmp_path / "bob.db", relay=relay.url, passphrase="b") as bob,
     ):
@@ -206,7 +232,7 @@ async def test_handlers_get_their_events_and_the_loop_the_others(tmp_path: Path)
 
 async def test_offline_a_message_is_queued_and_goes_out_by_itself(tmp_path: Path) -> None:
     async with (
-        relay_process(tmp_path / "relay") as relay,
+        mortal_relay(tmp_path / "relay") as relay,
         people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
     ):
         a, _ = await together(alice, bob)
@@ -219,7 +245,7 @@ async def test_offline_a_message_is_queued_and_goes_out_by_itself(tmp_path: Path
 
 
 async def test_the_outbox_survives_closing(tmp_path: Path) -> None:
-    async with relay_process(tmp_path / "relay") as relay, person(tmp_path, "bob", relay.url) as bob:
+    async with mortal_relay(tmp_path / "relay") as relay, person(tmp_path, "bob", relay.url) as bob:
         async with person(tmp_path, "alice", relay.url) as alice:
             a, _ = await together(alice, bob)
             await relay.stop()
@@ -232,7 +258,7 @@ async def test_the_outbox_survives_closing(tmp_path: Path) -> None:
 
 async def test_losing_the_relay_is_an_event(tmp_path: Path) -> None:
     async with (
-        relay_process(tmp_path / "relay") as relay,
+        mortal_relay(tmp_path / "relay") as relay,
         Client.open(tmp_path / "a.db", relay=relay.url, passphrase="a") as client,
     ):
         await client.drained()
@@ -245,7 +271,7 @@ async def test_losing_the_relay_is_an_event(tmp_path: Path) -> None:
 
 
 async def test_a_file_is_open_once_and_opens_with_its_passphrase_alone(tmp_path: Path) -> None:
-    async with relay_here(tmp_path / "relay") as relay:
+    async with relay_in_process(tmp_path / "relay") as relay:
         async with Client.open(tmp_path / "a.db", relay=relay.url, passphrase="right"):
             with pytest.raises(AlreadyOpen):
                 async with Client.open(tmp_path / "a.db", relay=relay.url, passphrase="right"):
@@ -256,7 +282,7 @@ async def test_a_file_is_open_once_and_opens_with_its_passphrase_alone(tmp_path:
 
 
 async def test_a_copy_that_connects_replaces_the_first(tmp_path: Path) -> None:
-    async with relay_here(tmp_path / "relay") as relay:
+    async with relay_in_process(tmp_path / "relay") as relay:
         async with Client.open(tmp_path / "a.db", relay=relay.url, passphrase="a") as client:
             await client.drained()
         (tmp_path / "copy.db").write_bytes((tmp_path / "a.db").read_bytes())
@@ -269,8 +295,8 @@ async def test_a_copy_that_connects_replaces_the_first(tmp_path: Path) -> None:
 
 async def test_invites_that_lead_nowhere(tmp_path: Path) -> None:
     async with (
-        relay_here(tmp_path / "relay") as relay,
-        relay_here(tmp_path / "other") as other,
+        relay_in_process(tmp_path / "relay") as relay,
+        relay_in_process(tmp_path / "other") as other,
         people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
         person(tmp_path, "carol", other.url) as carol,
     ):
@@ -288,7 +314,7 @@ async def test_invites_that_lead_nowhere(tmp_path: Path) -> None:
 
 async def test_a_closed_relay_admits_by_code(tmp_path: Path) -> None:
     async with (
-        relay_here(tmp_path / "relay", "invite") as relay,
+        relay_in_process(tmp_path / "relay", admission="invite") as relay,
         Client.open(tmp_path / "a.db", relay=relay.url, passphrase="a", admission="wrong") as client,
     ):
         with pytest.raises(NotAdmitted):

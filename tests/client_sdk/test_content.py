@@ -2,6 +2,7 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from restante import content
 from restante.content import Content
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from restante import Conversation
 from support import worker
+from support.mortal import MortalRelay, mortal_relay
 from support.people import people, person, together
-from support.relay import RelayProcess, relay_process
 
 
 async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int) -> None:
@@ -26,7 +27,7 @@ async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int
             sent[index].append(receipt.id)
 
     async with (
-        relay_process(tmp_path / "relay") as relay,
+        mortal_relay(tmp_path / "relay") as relay,
         people(tmp_path, relay.url, "alice", "bob", "carol") as readers,
     ):
         rooms = await together(*readers)
@@ -56,7 +57,7 @@ async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int
 class Worker:
     """The client that is killed: its process, and what it has reported."""
 
-    def __init__(self, path: Path, relay: RelayProcess) -> None:
+    def __init__(self, path: Path, relay: MortalRelay) -> None:
         self.path = path
         self.relay = relay
         self.account: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -118,7 +119,7 @@ async def test_killed_client_loses_nothing(tmp_path: Path, rounds: int, seed: in
             sent.append((await room.send(f"{len(sent)}")).id)
             await asyncio.sleep(0.005)
 
-    async with relay_process(tmp_path / "relay") as relay:
+    async with mortal_relay(tmp_path / "relay") as relay:
         victim = Worker(tmp_path / "victim.db", relay)
         await victim.start("invite")
         async with person(tmp_path, "alice", relay.url) as reader:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from restante import passphrase as passphrases
 from restante.errors import AlreadyOpen, FileDamaged, FileError, WrongPassphrase
 from restante.file import ClientFile, Row, Table

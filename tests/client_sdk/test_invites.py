@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from restante.account import Identity, certify
 from restante.errors import InviteError
 from restante.invites import Invite, Manifest, ManifestDevice, open_manifest, open_prekey, seal_prekey

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+
 from restante import links
 from restante.errors import Refused, RelayChanged, RelayError
 from restante.links import Backoff, Connection, Disconnected, socket_url

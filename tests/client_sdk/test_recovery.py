@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from restante import Client, ContactRequest, Message, StateRolledBack
+from support.mortal import MortalRelay, mortal_relay
 from support.people import people, person, settled, together
-from support.relay import RelayProcess, relay_here, relay_process
+from support.relay import relay_in_process
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -24,7 +25,7 @@ async def restante(*arguments: object) -> int:
     return await process.wait()
 
 
-async def restored(relay: RelayProcess, backup: Path) -> None:
+async def restored(relay: MortalRelay, backup: Path) -> None:
     """Stop the relay, put the backup in its place, start it again."""
     await relay.stop()
     assert await restante("restore", backup, "--store", f"sqlite:{relay.store}", "--force") == 0
@@ -32,7 +33,7 @@ async def restored(relay: RelayProcess, backup: Path) -> None:
 
 
 async def test_an_old_file_sends_nothing_in_old_epochs_and_talks_again(tmp_path: Path) -> None:
-    async with relay_here(tmp_path / "relay") as relay, person(tmp_path, "bob", relay.url) as bob:
+    async with relay_in_process(tmp_path / "relay") as relay, person(tmp_path, "bob", relay.url) as bob:
         async with person(tmp_path, "alice", relay.url) as alice:
             await together(alice, bob)
         copy_file(tmp_path / "alice.db", tmp_path / "old.db")
@@ -65,7 +66,7 @@ async def test_an_old_file_sends_nothing_in_old_epochs_and_talks_again(tmp_path:
 async def test_a_restored_relay_is_noticed_and_filled_again(tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     async with (
-        relay_process(tmp_path / "relay") as relay,
+        mortal_relay(tmp_path / "relay") as relay,
         people(tmp_path, relay.url, "alice", "bob", "carol") as readers,
     ):
         alice, bob, carol = readers
@@ -95,7 +96,7 @@ async def test_a_restored_relay_is_noticed_and_filled_again(tmp_path: Path) -> N
 
 async def test_unread_mail_survives_a_restore(tmp_path: Path) -> None:
     backup = tmp_path / "backup"
-    async with relay_process(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
+    async with mortal_relay(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
         async with person(tmp_path, "bob", relay.url) as bob:
             a, _ = await together(alice, bob)
         await a.send("unread in the backup")
@@ -111,7 +112,7 @@ async def test_unread_mail_survives_a_restore(tmp_path: Path) -> None:
 
 async def test_no_prekey_is_issued_twice_over_a_restore(tmp_path: Path) -> None:
     backup = tmp_path / "backup"
-    async with relay_process(tmp_path / "relay") as relay, person(tmp_path, "bob", relay.url) as bob:
+    async with mortal_relay(tmp_path / "relay") as relay, person(tmp_path, "bob", relay.url) as bob:
         invite = await bob.client.invite()
         assert await restante("backup", backup, "--store", f"sqlite:{relay.store}") == 0
         async with people(tmp_path, relay.url, "alice", "carol") as others:
@@ -126,7 +127,7 @@ async def test_no_prekey_is_issued_twice_over_a_restore(tmp_path: Path) -> None:
 
 
 async def test_a_member_whose_own_commit_never_came_back_follows(tmp_path: Path) -> None:
-    async with relay_here(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
+    async with relay_in_process(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
         async with person(tmp_path, "bob", relay.url) as bob:
             a, _ = await together(alice, bob)
         for _ in range(7):  # more epochs than are kept
@@ -138,7 +139,7 @@ async def test_a_member_whose_own_commit_never_came_back_follows(tmp_path: Path)
 
 
 async def test_a_request_is_kept_over_closing(tmp_path: Path) -> None:
-    async with relay_here(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
+    async with relay_in_process(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
         async with Client.open(tmp_path / "bob.db", relay=relay.url, passphrase="b") as bob:
             await alice.client.start_conversation(await bob.invite())
             await bob.drained()

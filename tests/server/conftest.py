@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
+
 from restante_server.app import Relay
 from support.relay import relay_in_process
 

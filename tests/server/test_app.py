@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
 from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_server.stores.contract import StoreRefused

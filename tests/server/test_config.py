@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from restante_server.config import SettingError, parse_listen, parse_store
 
 

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from restante_crypto import primitives, proofs
 from restante_server.identity import Identity
 from restante_server.stores.contract import StoreRefused

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+
 from restante_server import logs
 
 IDENTIFIER = bytes(range(24)).hex()

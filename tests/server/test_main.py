@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from restante_protocol import frames
 from restante_server.__main__ import cli
 from support.relay import Owner, Peer, relay_in_process
-from typer.testing import CliRunner
 
 RUN = CliRunner()
 

@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import aiohttp
+
 from restante_server.app import Relay
 from support.relay import Owner, Peer, relay_in_process
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
 from restante_protocol.connection import ClientConnection, NumberedEntry

@@ -8,12 +8,11 @@ import asyncio
 import json
 import sys
 import uuid
-from typing import Any
 
 from restante import Client, ContactRequest, Conversation, MemberAdded, Message
 
 
-def report(*line: Any) -> None:
+def report(*line: str | None) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 

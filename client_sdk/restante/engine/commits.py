@@ -9,16 +9,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from restante_crypto import sealing
-from restante_crypto.mls import Add, Group, KeyPackage, Member, Proposal, Remove
-from restante_protocol import ids, limits
-
 from restante.account import leaf_extensions
 from restante.engine import records
 from restante.engine.conversations import Conversation, Conversations, leaf_account, leaf_data
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Job, Outbox
 from restante.engine.state import State
+from restante_crypto import sealing
+from restante_crypto.mls import Add, Group, KeyPackage, Member, Proposal, Remove
+from restante_protocol import ids, limits
 
 HEAL_MESSAGES: Final = 500  # own messages in an epoch
 HEAL_SECONDS: Final = 7 * 86_400

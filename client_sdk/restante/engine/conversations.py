@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from restante_crypto import primitives
-from restante_crypto.mls import Group, LeafNode, PastEpoch
 
 from restante.account import LEAF_EXTENSION, LeafData, account_id
 from restante.engine import records
 from restante.engine.state import State
+from restante_crypto import primitives
+from restante_crypto.mls import Group, LeafNode, PastEpoch
 
 PAST_EPOCHS: Final = 5
 PAST_SECONDS: Final = 86_400

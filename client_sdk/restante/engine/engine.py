@@ -10,17 +10,6 @@ from pathlib import Path
 from typing import Final, Self
 
 import msgspec
-from restante_crypto import primitives, proofs
-from restante_crypto.mls import (
-    CredentialError,
-    Extension,
-    Group,
-    KeyPackage,
-    MLSError,
-    Remove,
-    validate_key_package,
-)
-from restante_protocol import frames, ids
 
 from restante import content
 from restante.account import (
@@ -43,6 +32,17 @@ from restante.engine.state import SUITE, State
 from restante.errors import MAX_CONTENT_BYTES, ConversationError, InviteError, MessageTooLarge, NotAMember, RelayChanged
 from restante.file import ClientFile
 from restante.invites import Invite, Manifest, ManifestDevice, open_manifest, open_prekey
+from restante_crypto import primitives, proofs
+from restante_crypto.mls import (
+    CredentialError,
+    Extension,
+    Group,
+    KeyPackage,
+    MLSError,
+    Remove,
+    validate_key_package,
+)
+from restante_protocol import frames, ids
 
 GROUP_ID_BYTES: Final = 16
 EVENT_PAGE: Final = 8

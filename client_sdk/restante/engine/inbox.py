@@ -12,6 +12,15 @@
 from dataclasses import dataclass
 from typing import Final
 
+from restante import content
+from restante.account import CONVERSATION_EXTENSION, ConversationData, authenticate
+from restante.engine import records
+from restante.engine.commits import Commits
+from restante.engine.conversations import TAG_BYTES, Conversation, Conversations, leaf_account
+from restante.engine.mailroom import Mailroom
+from restante.engine.outbox import BASE_EXTENSION, Outbox
+from restante.engine.recovery import Recovery
+from restante.engine.state import State
 from restante_crypto import primitives, sealing
 from restante_crypto.mls import (
     Application,
@@ -26,16 +35,6 @@ from restante_crypto.mls import (
     Remove,
     parse_key_package_message,
 )
-
-from restante import content
-from restante.account import CONVERSATION_EXTENSION, ConversationData, authenticate
-from restante.engine import records
-from restante.engine.commits import Commits
-from restante.engine.conversations import TAG_BYTES, Conversation, Conversations, leaf_account
-from restante.engine.mailroom import Mailroom
-from restante.engine.outbox import BASE_EXTENSION, Outbox
-from restante.engine.recovery import Recovery
-from restante.engine.state import State
 
 HELD_SECONDS: Final = 7 * 86_400
 HELD_ENTRIES: Final = 2000  # then the oldest is given up

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from restante_crypto import primitives, proofs, sealing
-from restante_crypto.mls import KeyPackageBundle, Lifetime, create_key_package
-from restante_protocol import frames, ids, limits
 
 from restante.account import LeafData, capabilities, certify, credential, leaf_extensions
 from restante.engine import records
 from restante.engine.state import SUITE, State
 from restante.invites import Invite, Manifest, ManifestDevice, seal_prekey
+from restante_crypto import primitives, proofs, sealing
+from restante_crypto.mls import KeyPackageBundle, Lifetime, create_key_package
+from restante_protocol import frames, ids, limits
 
 PREKEYS_KEPT: Final = 50  # one-time packages at the relay
 PREKEYS_LOW: Final = limits.PREKEYS_LOW_MARK

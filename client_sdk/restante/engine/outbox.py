@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from restante_crypto import proofs, sealing
-from restante_protocol import ids, limits
-from restante_protocol.errors import Code
 
 from restante import content
 from restante.engine import records
 from restante.engine.conversations import Conversation, Conversations
 from restante.engine.state import State
+from restante_crypto import proofs, sealing
+from restante_protocol import ids, limits
+from restante_protocol.errors import Code
 
 SENT_SECONDS: Final = 32 * 86_400  # an own copy comes back within the longest lifetime
 RETRY_FULL_SECONDS: Final = 86_400  # how long a full mailbox is tried again

@@ -18,9 +18,6 @@ smaller digest is right; members on the other one resync.
 from typing import Final
 
 import msgspec
-from restante_crypto import proofs
-from restante_crypto.mls import Group, KeyPackage, MLSError, key_package_message, validate_key_package
-from restante_protocol import ids
 
 from restante.account import authenticate
 from restante.engine import records
@@ -29,6 +26,9 @@ from restante.engine.conversations import Conversation, Conversations, leaf_acco
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Outbox
 from restante.engine.state import SUITE, State
+from restante_crypto import proofs
+from restante_crypto.mls import Group, KeyPackage, MLSError, key_package_message, validate_key_package
+from restante_protocol import ids
 
 RESYNC_AGAIN: Final = 60  # seconds until an unanswered request is repeated with a fresh KeyPackage
 RESYNC_DELAY: Final = 300  # milliseconds by place: one member answers, the others see it

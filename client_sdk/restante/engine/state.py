@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from restante_crypto import primitives, proofs
-from restante_crypto.mls import SignatureKeyPair
-from restante_protocol import ids
 
 from restante.account import Identity, account_id
 from restante.engine import records
 from restante.file import ClientFile, Table
+from restante_crypto import primitives, proofs
+from restante_crypto.mls import SignatureKeyPair
+from restante_protocol import ids
 
 _ACCOUNT: Final = b"account"
 _POSITION: Final = b"position"

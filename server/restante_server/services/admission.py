@@ -7,7 +7,6 @@ from typing import Final
 from restante_crypto import primitives
 from restante_protocol import ids
 from restante_protocol.errors import Code
-
 from restante_server.errors import Refused
 from restante_server.services.relay import Relay
 

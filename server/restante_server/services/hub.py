@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from restante_protocol import frames
 from restante_protocol.errors import Code
-
 from restante_server.metrics import Metrics
 from restante_server.services.subscription import Subscription, Wrap, entry_message
 from restante_server.stores.contract import Delivery, PoolLow

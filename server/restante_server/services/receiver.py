@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Final
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
 from restante_protocol.errors import Code
-
 from restante_server.errors import Refused
 from restante_server.services import admission
 from restante_server.services.relay import Relay

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from restante_protocol import frames
-
 from restante_server.clock import Clock, system_clock
 from restante_server.config import PROCESS_LIST_ADDRESSES, SLOT_CREATIONS, SLOT_CREATIONS_PER_SECOND
 from restante_server.identity import Identity

@@ -7,7 +7,6 @@ from restante_crypto import proofs
 from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_protocol.limits import MAX_BODY_BYTES, MAX_LISTS
-
 from restante_server.errors import Refused
 from restante_server.services import slots
 from restante_server.services.relay import Relay

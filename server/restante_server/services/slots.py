@@ -3,7 +3,6 @@
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
 from restante_protocol.errors import Code
-
 from restante_server.errors import Refused
 from restante_server.services.relay import Relay
 

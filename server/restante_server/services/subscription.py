@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 import structlog
+
 from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_protocol.limits import WINDOW_BYTES, WINDOW_ENTRIES
-
 from restante_server.metrics import Metrics
 from restante_server.services.acknowledgement import Acknowledgement, merge
 from restante_server.stores.contract import Store, StoredEntry, StoreError

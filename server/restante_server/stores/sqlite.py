@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Final, Self, TypeVar
 
 import apsw
-from restante_protocol.errors import Code
 
+from restante_protocol.errors import Code
 from restante_server.clock import Clock, system_clock
 from restante_server.stores import sqlite_deposits, sqlite_mailboxes, sqlite_prekeys, sqlite_schema, sqlite_slots
 from restante_server.stores.contract import (

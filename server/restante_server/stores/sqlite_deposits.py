@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 import apsw
+
 from restante_crypto import proofs
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
-
 from restante_server.stores.contract import Accepted, Delivery, Deposit, FenceLost, StoredEntry, Winner
 from restante_server.stores.sqlite_index import Index, Mailbox, pack, unpack
 from restante_server.stores.sqlite_writer import Batch

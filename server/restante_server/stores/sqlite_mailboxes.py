@@ -5,7 +5,6 @@ from typing import Any
 
 from restante_protocol import ids
 from restante_protocol.errors import Code
-
 from restante_server.stores.contract import AddressSpec, SeenPool, Status, Subscription
 from restante_server.stores.sqlite_index import Index
 from restante_server.stores.sqlite_prekeys import discard, pools_of

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import apsw
+
 from restante_protocol import limits
 from restante_protocol.errors import Code
-
 from restante_server.stores.contract import Claimed, Pool, PoolLow, SeenPool
 from restante_server.stores.sqlite_index import Index
 from restante_server.stores.sqlite_writer import Batch

@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 from aiohttp import WSMsgType, web
+
 from restante_protocol import frames, ids
 from restante_protocol.connection import RelayConnection, RequestError, State
 from restante_protocol.errors import Code, RemoteError
@@ -17,7 +18,6 @@ from restante_protocol.limits import (
     MAX_REQUESTS_IN_FLIGHT,
     MAX_SLOT_BYTES,
 )
-
 from restante_server.config import CONNECTION_REQUEST_BYTES
 from restante_server.errors import Refused
 from restante_server.metrics import ROLES

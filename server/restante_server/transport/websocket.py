@@ -5,8 +5,8 @@ import contextlib
 from typing import Final
 
 from aiohttp import web
-from restante_protocol.errors import Code
 
+from restante_protocol.errors import Code
 from restante_server.config import PROCESS_REQUEST_BYTES, SHUTDOWN_GRACE, Settings
 from restante_server.services.relay import Relay
 from restante_server.transport.backlog import Backlog

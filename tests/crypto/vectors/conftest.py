@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from restante_crypto.suites import SUITES
 
 DEFAULT = Path(__file__).resolve().parents[4] / "shared" / "mls-test-vectors"

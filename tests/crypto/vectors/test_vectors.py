@@ -1,9 +1,10 @@
-"""The official vectors of the MLS working group, one test per kind; what each proves stands in their test-vectors.md."""
+"""The official vectors of the MLS working group, one test per kind; their test-vectors.md says what each proves."""
 
 import os
 from typing import Any
 
 import pytest
+
 from restante_crypto import primitives
 from restante_crypto.mls import codec, key_schedule, labels, private_message, public_message, tree_math, treekem
 from restante_crypto.mls.codec import Reader

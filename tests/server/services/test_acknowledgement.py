@@ -1,5 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
+
 from restante_server.services.acknowledgement import Acknowledgement, merge
 
 acknowledgements = st.builds(

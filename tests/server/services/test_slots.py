@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
 from restante_protocol.errors import Code

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from restante_server.stores.contract import Store
 from support.stores import Opener
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
 from restante_server.stores.contract import (

@@ -4,6 +4,7 @@ import random
 import aiohttp
 import msgpack
 import pytest
+
 from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_protocol.limits import MAX_FRAME_BYTES, MAX_UNPROVED_FRAME_BYTES

@@ -4,6 +4,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import EofStream
+
 from restante_protocol import frames
 from restante_protocol.errors import Code
 from support.relay import Owner, Peer, relay_in_process

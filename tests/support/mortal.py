@@ -1,0 +1,72 @@
+"""A relay that dies and comes back at the same address: what clients have to live with."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+START_SECONDS = 30
+
+
+class MortalRelay:
+    """A relay in a process of its own, which keeps its port over restarts."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.store = folder / "relay.db"
+        self.port = 0
+        self.url = ""
+        self.log = folder.with_name(folder.name + ".log")
+        self._options = options
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> str:
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "restante_server",
+                "serve",
+                "--listen",
+                f"127.0.0.1:{self.port}",
+                "--store",
+                f"sqlite:{self.store}",
+                *self._options,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        assert self._process.stdout is not None
+        async with asyncio.timeout(START_SECONDS):
+            line = (await self._process.stdout.readline()).decode().split()
+        assert line[0] == "ready", line
+        self.url = line[1]
+        self.port = int(self.url.rpartition(":")[2])
+        return line[2]
+
+    async def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM; return the exit status."""
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(START_SECONDS):
+            return await self._process.wait()
+
+
+@contextlib.asynccontextmanager
+async def mortal_relay(folder: Path, *options: str) -> AsyncIterator[MortalRelay]:
+    """A relay in a process of its own."""
+    relay = MortalRelay(folder, *options)
+    await relay.start()
+    try:
+        yield relay
+    finally:
+        await relay.stop()
