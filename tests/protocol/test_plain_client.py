@@ -1,0 +1,212 @@
+"""The document against a real relay: a client written from PROTOCOL.md alone does everything that it describes."""
+
+import ast
+import inspect
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support import plain_client
+from support.plain_client import RECEIVER, SENDER, Closed, Owner, PlainClient, Received, Refused, SlotOwner
+from support.relay import relay_in_process
+
+EMPTY, GONE = 41, 40
+SUITE = 3
+
+
+@pytest.fixture
+async def url(tmp_path: Path) -> AsyncIterator[str]:
+    async with relay_in_process(tmp_path) as relay:
+        yield relay.url
+
+
+@pytest.fixture
+async def sender(url: str) -> AsyncIterator[PlainClient]:
+    async with await PlainClient.connect(url, SENDER) as client:
+        yield client
+
+
+@pytest.fixture
+async def receiver(url: str, owner: Owner) -> AsyncIterator[PlainClient]:
+    async with await PlainClient.connect(url, RECEIVER) as client:
+        await client.open_or_create(owner)
+        yield client
+
+
+@pytest.fixture
+def owner() -> Owner:
+    return Owner()
+
+
+def test_it_imports_nothing_of_restante() -> None:
+    tree = ast.parse(inspect.getsource(plain_client))
+    names = {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
+    }
+    assert not {name for name in names if name.startswith(("restante", "support"))}
+
+
+async def test_a_message_waits_comes_and_goes(
+    url: str, owner: Owner, receiver: PlainClient, sender: PlainClient
+) -> None:
+    address = await receiver.add_address(owner)
+    assert await sender.deposit([address], b"first", message_id=b"1" * 16) == []
+    acknowledged, pools = await receiver.subscribe()
+    assert (acknowledged, pools) == (0, [])
+    (first,) = await receiver.drain()
+    assert (first.message_id, first.body, first.fence) == (b"1" * 16, b"first", None)
+    await sender.deposit([address], b"second", fence=b"f" * 32)
+    second = await receiver.entry()
+    assert (second.body, second.fence) == (b"second", b"f" * 32)
+    assert second.sequence > first.sequence
+    await receiver.ack(second.sequence, [first.sequence])
+    sequence, *_ = await receiver.status()
+    assert sequence == second.sequence
+    await receiver.close()
+    async with await PlainClient.connect(url, RECEIVER) as again:
+        await again.open(owner)
+        acknowledged, _ = await again.subscribe(receiver.incarnation, second.sequence)
+        assert again.incarnation == receiver.incarnation
+        assert acknowledged == second.sequence
+        assert await again.drain() == [first]
+        await again.ack(second.sequence)
+
+
+async def test_ephemeral_entries_have_the_sequence_0(owner: Owner, receiver: PlainClient, sender: PlainClient) -> None:
+    address = await receiver.add_address(owner)
+    await receiver.subscribe()
+    assert await receiver.drain() == []
+    assert await sender.deposit([address, b"\x01" * 24], b"typing", flags=1) == [(1, GONE)]
+    assert (await receiver.entry()).sequence == 0
+    assert (await receiver.status())[1] == 0
+
+
+async def test_lists_stand_for_their_addresses(owner: Owner, receiver: PlainClient, sender: PlainClient) -> None:
+    addresses = [await receiver.add_address(owner) for _ in range(3)]
+    await sender.list_put(5, addresses)
+    await receiver.address_revoke(addresses[1:2])
+    assert await sender.deposit(5, b"body") == [(1, GONE)]
+    await sender.list_drop(5)
+    with pytest.raises(Refused, match=r"^25 "):
+        await sender.deposit(5, b"body")
+
+
+async def test_a_fence_is_won_once(owner: Owner, receiver: PlainClient, sender: PlainClient) -> None:
+    address = await receiver.add_address(owner)
+    fence = os.urandom(32)
+    with pytest.raises(Refused, match=r"^25 "):
+        await sender.fence_get(fence)
+    await sender.deposit([address], b"winner", message_id=b"w" * 16, fence=fence)
+    await sender.deposit([address], b"winner", message_id=b"w" * 16, fence=fence)
+    with pytest.raises(Refused, match=r"^24 "):
+        await sender.deposit([address], b"loser", fence=fence)
+    assert await sender.fence_get(fence) == (b"w" * 16, b"winner")
+
+
+async def test_prekeys_are_issued_once_in_order(owner: Owner, receiver: PlainClient, sender: PlainClient) -> None:
+    address = await receiver.add_address(owner)
+    assert await sender.claim(SUITE, [address, b"\x02" * 24]) == [(EMPTY, 0, b""), (GONE, 0, b"")]
+    await receiver.prekeys_put(SUITE, 1, [b"one", b"two"], last_resort=b"last")
+    await receiver.prekeys_put(SUITE, 1, [b"one", b"two"])
+    assert await sender.claim(SUITE, [address] * 3) == [(0, 1, b"one"), (0, 2, b"two"), (0, 0, b"last")]
+    assert (await receiver.status())[3] == [[SUITE, 2, 2, 0, True]]
+    await receiver.subscribe(pools=[(SUITE, 2, 2)])
+    await receiver.drain()
+    await receiver.prekeys_put(SUITE, 3, [bytes([number]) for number in range(20)], replace=True)
+    await sender.claim(SUITE, [address])
+    assert await receiver.push() == [plain_client.PREKEYS_LOW, SUITE, 19]
+
+
+async def test_a_slot_is_changed_by_its_write_key_alone(sender: PlainClient) -> None:
+    owner = SlotOwner()
+    with pytest.raises(Refused, match=r"^25 "):
+        await sender.slot_get(owner.slot)
+    await sender.slot_put(owner, 1, b"first")
+    with pytest.raises(Refused, match=r"^24 "):
+        await sender.slot_put(owner, 1, b"other")
+    await sender.slot_put(owner, 2, b"second")
+    await sender.slot_put(owner, 2, b"second")
+    assert await sender.slot_get(owner.slot) == (2, b"second")
+    stranger = SlotOwner()
+    stranger.nonce = owner.nonce
+    signature = stranger.key.sign(b"anything").signature
+    with pytest.raises(Refused, match=r"^21 "):
+        await sender.request(plain_client.SLOT_DELETE, owner.slot, stranger.public, owner.nonce, signature)
+    await sender.slot_delete(owner)
+    await sender.slot_delete(owner)
+    with pytest.raises(Refused, match=r"^25 "):
+        await sender.slot_get(owner.slot)
+
+
+async def test_a_mailbox_is_created_and_deleted_by_its_key(url: str) -> None:
+    owner = Owner()
+    async with await PlainClient.connect(url, RECEIVER) as client:
+        wrong = Owner(nonce=owner.nonce)
+        signed = plain_client.label("open") + client.relay_key + owner.mailbox + client.nonce + client.relay_nonce
+        signature = wrong.key.sign(signed).signature
+        with pytest.raises(Refused, match=r"^21 "):
+            await client.request(plain_client.OPEN, owner.mailbox, wrong.public, wrong.nonce, signature)
+        with pytest.raises(Refused, match=r"^22 "):
+            await client.open(owner)
+        incarnation, receipt = await client.create()
+        assert len(incarnation) == 16
+        assert client.is_receipt(owner.mailbox, receipt)
+        assert not client.is_receipt(Owner().mailbox, receipt)
+        await client.mailbox_delete()
+        with pytest.raises(Closed) as closed:
+            await client.push()
+        assert (closed.value.code, closed.value.close_code) == (None, 1000)
+    async with await PlainClient.connect(url, RECEIVER) as client:
+        with pytest.raises(Refused, match=r"^22 "):
+            await client.open(owner)
+
+
+async def test_the_newest_connection_owns_the_mailbox(url: str, owner: Owner, receiver: PlainClient) -> None:
+    await receiver.subscribe()
+    await receiver.drain()
+    async with await PlainClient.connect(url, RECEIVER) as newer:
+        await newer.open(owner)
+        await newer.subscribe()
+        await newer.drain()
+        with pytest.raises(Closed) as closed:
+            await receiver.push()
+        assert (closed.value.code, closed.value.close_code) == (8, 1008)
+        newer.owner_token = receiver.owner_token
+        await newer.ack(0)
+        with pytest.raises(Closed) as closed:
+            await newer.mailbox_delete()
+        assert (closed.value.code, closed.value.close_code) == (27, 1008)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "close_code"),
+    [
+        ([], 1, 1002),
+        ([plain_client.STATUS, 1], 2, 1002),
+        ([plain_client.LIST_DROP, 0, 1], 1, 1002),
+        ([plain_client.HELLO, [1], 0, b"n" * 32], 2, 1002),
+    ],
+)
+async def test_a_broken_rule_closes(sender: PlainClient, frame: list[object], code: int, close_code: int) -> None:
+    await sender.send(frame)
+    with pytest.raises(Closed) as closed:
+        await sender.push()
+    assert (closed.value.code, closed.value.close_code) == (code, close_code)
+
+
+async def test_a_limit_fails_alone(owner: Owner, receiver: PlainClient, sender: PlainClient) -> None:
+    address = await receiver.add_address(owner)
+    with pytest.raises(Refused, match=r"^20 "):
+        await sender.deposit([address], b"body", lifetime=59)
+    with pytest.raises(Refused, match=r"^20 "):
+        await sender.deposit([address], bytes(96 * 1024 + 1))
+    assert await sender.deposit([address], bytes(96 * 1024 + 1), flags=4) == []
+    await receiver.subscribe()
+    push = await receiver.push()
+    assert isinstance(push, Received)
+    assert len(push.body) == 96 * 1024 + 1
