@@ -76,6 +76,7 @@ class Opener:
         max_bytes: its limit.
         vfs: its file layer.
         random: where its random bytes come from.
+        free: bytes that the file system has left.
     """
 
     path: Path
@@ -84,6 +85,7 @@ class Opener:
     max_bytes: int = 0
     vfs: str | None = None
     random: Callable[[int], bytes] = field(default_factory=lambda: Random(1).randbytes)
+    free: int = 1 << 40
 
     async def open(self) -> SqliteStore:
         return await SqliteStore.open(
@@ -93,6 +95,7 @@ class Opener:
             max_bytes=self.max_bytes,
             vfs=self.vfs,
             random=self.random,
+            free_bytes=lambda: self.free,
         )
 
 

@@ -7,6 +7,7 @@ commit is in ``sqlite_writer``, what waits is in ``sqlite_index``, and the opera
 import asyncio
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,7 @@ class SqliteStore:
         clock: Clock,
         quotas: Quotas,
         random: Callable[[int], bytes],
+        free_bytes: Callable[[], int],
     ) -> None:
         self._files = files
         self._clock = clock
@@ -62,7 +64,7 @@ class SqliteStore:
         self._random = random
         self._index = files.index
         self._index_lock = threading.Lock()
-        self._writer = Writer(files.write_db, self._index, self._index_lock)
+        self._writer = Writer(files.write_db, self._index, self._index_lock, free_bytes)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._closed = False
 
@@ -76,6 +78,7 @@ class SqliteStore:
         max_bytes: int = 0,
         vfs: str | None = None,
         random: Callable[[int], bytes] = os.urandom,
+        free_bytes: Callable[[], int] | None = None,
     ) -> Self:
         """Open or create a store; its folder is created with mode 0700.
 
@@ -86,12 +89,19 @@ class SqliteStore:
             max_bytes: of the database file, without its log; 0 for no limit.
             vfs: SQLite's file layer, for tests.
             random: n -> n random bytes.
+            free_bytes: of the file system; by default asks it.
 
         Raises:
             StoreRefused: it is locked, newer, damaged, or no store.
         """
         files = await asyncio.to_thread(_Files.open, path, vfs, max_bytes, random)
-        return cls(files, clock=clock, quotas=quotas or Quotas(), random=random)
+        return cls(
+            files,
+            clock=clock,
+            quotas=quotas or Quotas(),
+            random=random,
+            free_bytes=free_bytes or (lambda: shutil.disk_usage(path.parent).free),
+        )
 
     @property
     def level(self) -> Level:
@@ -140,7 +150,8 @@ class SqliteStore:
                 epoch=self._files.epoch,
                 random=self._random,
                 now=self._now(),
-            )
+            ),
+            grows=True,
         )
 
     async def has_mailbox(self, mailbox: bytes) -> bool:
@@ -215,7 +226,10 @@ class SqliteStore:
     async def put_addresses(self, mailbox: bytes, addresses: Sequence[AddressSpec]) -> Code | None:
         """See contract."""
         return await self._writer.submit(
-            lambda batch: sqlite_mailboxes.put_addresses(batch, self._index, mailbox, addresses, self._quotas.addresses)
+            lambda batch: sqlite_mailboxes.put_addresses(
+                batch, self._index, mailbox, addresses, self._quotas.addresses
+            ),
+            grows=True,
         )
 
     async def revoke_addresses(self, mailbox: bytes, addresses: Sequence[bytes]) -> None:
@@ -239,7 +253,8 @@ class SqliteStore:
                 last_resort,
                 replace=replace,
                 quota=self._quotas.prekeys,
-            )
+            ),
+            grows=True,
         )
 
     async def claim(self, suite: int, addresses: Sequence[bytes]) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
@@ -256,7 +271,7 @@ class SqliteStore:
     async def deposit(self, deposit: Deposit) -> Accepted | FenceLost:
         """See contract."""
         return await self._writer.submit(
-            lambda batch: sqlite_deposits.deposit(batch, self._index, deposit, self._quotas, self._clock())
+            lambda batch: sqlite_deposits.deposit(batch, self._index, deposit, self._quotas, self._clock()), grows=True
         )
 
     async def winner(self, fence: bytes) -> Winner | None:
@@ -273,7 +288,7 @@ class SqliteStore:
     async def put_slot(self, slot: bytes, version: int, lifetime: int, body: bytes) -> bool:
         """See contract."""
         return await self._writer.submit(
-            lambda batch: sqlite_slots.put(batch.db, slot, version, lifetime, body, self._now())
+            lambda batch: sqlite_slots.put(batch.db, slot, version, lifetime, body, self._now()), grows=True
         )
 
     async def delete_slot(self, slot: bytes) -> None:
@@ -283,7 +298,7 @@ class SqliteStore:
     async def add_codes(self, hashes: Sequence[bytes], lifetime: int) -> None:
         """See contract."""
         expires = self._now() + lifetime
-        await self._writer.submit(lambda batch: sqlite_slots.add_codes(batch.db, hashes, expires))
+        await self._writer.submit(lambda batch: sqlite_slots.add_codes(batch.db, hashes, expires), grows=True)
 
     # Upkeep.
 

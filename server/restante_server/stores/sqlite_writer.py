@@ -21,6 +21,7 @@ from restante_server.stores.sqlite_index import Index, Undo
 MAX_BATCH: Final = 512  # operations per commit: bounds what one waits for
 SAVE_SECONDS: Final = 0.2  # an acknowledged entry is deleted from the disk after so long
 SAVE_ROWS: Final = 20_000  # or when so many rows wait for it
+LEAST_FREE_BYTES: Final = 32 * 1024 * 1024  # twice SQLite's log between checkpoints: deleting has to be logged too
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class _Operation:
     run: Callable[[Batch], Any]
     future: asyncio.Future[Any] | None
     writes: bool
+    grows: bool
     ran: bool = False
     result: Any = None
     error: BaseException | None = None
@@ -60,11 +62,12 @@ class Writer:
             the disk holds, so nothing more is promised.
     """
 
-    def __init__(self, db: apsw.Connection, index: Index, lock: threading.Lock) -> None:
+    def __init__(self, db: apsw.Connection, index: Index, lock: threading.Lock, free_bytes: Callable[[], int]) -> None:
         """Start the thread; the running event loop is told of results. The lock guards the index."""
         self._db = db
         self._index = index
         self._lock = lock
+        self._free_bytes = free_bytes
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
         self._listener: Listener = lambda _deliveries: None
@@ -79,12 +82,13 @@ class Writer:
         """Set who is told of deliveries."""
         self._listener = listener
 
-    async def submit(self, run: Callable[[Batch], T], *, writes: bool = True) -> T:
+    async def submit(self, run: Callable[[Batch], T], *, writes: bool = True, grows: bool = False) -> T:
         """Run an operation; return its result after the commit.
 
         Args:
             run: the operation. It registers an undo for each change of memory, unless it does not write.
             writes: it changes the database. Otherwise it cannot be rolled back: it reads, or only changes memory.
+            grows: it stores something: refused when the disk has only the room left that deleting needs.
 
         Raises:
             StoreFull: no room; it did not happen.
@@ -93,7 +97,7 @@ class Writer:
         if self._closed or self._broken:
             raise StoreUnavailable
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Operation(run, future, writes))
+        self._queue.put(_Operation(run, future, writes, grows))
         return await future
 
     async def close(self) -> bool:
@@ -108,7 +112,7 @@ class Writer:
         while not ending:
             batch, ending = self._take()
             if batch:
-                deliveries = self._commit(batch)
+                deliveries = self._commit(self._refuse_if_full(batch))
                 self._loop.call_soon_threadsafe(self._finish, batch, deliveries)
             if ending or self._index.unsaved > SAVE_ROWS or time.monotonic() - self._saved > SAVE_SECONDS:
                 self._save()
@@ -126,6 +130,13 @@ class Writer:
         except queue.Empty:
             return batch, False
         return batch, True
+
+    def _refuse_if_full(self, operations: list[_Operation]) -> list[_Operation]:
+        """Fail what stores something if there is no room; return the others."""
+        if not any(operation.grows for operation in operations) or self._free_bytes() >= LEAST_FREE_BYTES:
+            return operations
+        _fail((operation for operation in operations if operation.grows), StoreFull())
+        return [operation for operation in operations if not operation.grows]
 
     def _commit(self, operations: list[_Operation]) -> list[Delivery]:
         if self._broken:
@@ -187,7 +198,7 @@ class Writer:
         self._saved = time.monotonic()
         if self._broken or not self._index.unsaved:
             return
-        save = _Operation(lambda batch: self._index.save(batch.db, batch.undo), None, writes=True)
+        save = _Operation(lambda batch: self._index.save(batch.db, batch.undo), None, writes=True, grows=False)
         self._commit([save])
         with self._lock:
             self._index.trim()
