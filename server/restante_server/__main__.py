@@ -51,7 +51,6 @@ def serve_command(
     ),
 ) -> None:
     """Run a relay until SIGTERM."""
-    logs.configure()
     if admission not in ADMISSION_MODES:
         raise typer.BadParameter("admission is open, invite or closed")
     try:
@@ -68,6 +67,7 @@ def serve_command(
     def ready(relay: Relay) -> None:
         print(f"ready {relay.url} level={relay.store.level}", flush=True)  # noqa: T201 -- the ready line
 
+    logs.configure()
     try:
         status = _run(settings, ready)
     except StoreRefused as error:

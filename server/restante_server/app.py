@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -24,6 +24,7 @@ from restante_server.stores.sqlite import SqliteStore
 from restante_server.transport.messages import binary_message
 from restante_server.transport.websocket import Acceptor
 
+_BACKLOG: Final = 4096  # connections that wait to be accepted: everybody reconnects at once after a restart
 _log = structlog.get_logger("relay")
 
 
@@ -44,22 +45,33 @@ class Relay:
     metrics: Metrics
 
 
-async def _listen(app: web.Application, bind: tuple[str, int]) -> tuple[web.AppRunner, str]:
+_Factory = Callable[[web.Server], Callable[[], asyncio.Protocol]]
+
+
+async def _listen(
+    stack: contextlib.AsyncExitStack,
+    app: web.Application,
+    bind: tuple[str, int],
+    protocols: _Factory = lambda server: server,
+    before_end: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> str:
+    """Serve an application until the stack unwinds; return its URL.
+
+    At the end nothing new is accepted, ``before_end`` lets go of what is connected, and what is left is cut off.
+    """
     host, port = bind
     runner = web.AppRunner(app, access_log=None, handler_cancellation=False, shutdown_timeout=1)
     await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, backlog=4096).start()
-    except BaseException:
-        await runner.cleanup()
-        raise
+    stack.push_async_callback(runner.cleanup)
+    if before_end is not None:
+        stack.push_async_callback(before_end)
+    if runner.server is None:
+        raise RuntimeError("the runner is set up")
+    factory = protocols(runner.server)
+    server = await asyncio.get_running_loop().create_server(factory, host, port, backlog=_BACKLOG)
+    stack.callback(server.close)
     shown = f"[{host}]" if ":" in host else host
-    return runner, f"http://{shown}:{runner.addresses[0][1]}"
-
-
-async def _stop_listening(runner: web.AppRunner) -> None:
-    for site in tuple(runner.sites):
-        await site.stop()
+    return f"http://{shown}:{server.sockets[0].getsockname()[1]}"
 
 
 def _max_connections() -> int:
@@ -102,16 +114,12 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         )
         ops_url = ""
         if settings.ops_listen is not None:
-            ops_runner, ops_url = await _listen(ops_app(store, metrics), settings.ops_listen)
-            stack.push_async_callback(ops_runner.cleanup)
+            ops_url = await _listen(stack, ops_app(store, metrics), settings.ops_listen)
         acceptor = Acceptor(shared, settings, _max_connections())
         app = web.Application()
         app.add_routes(acceptor.routes())
         await _collect_codes(settings, store)
-        runner, url = await _listen(app, settings.listen)
-        stack.push_async_callback(runner.cleanup)
-        stack.push_async_callback(acceptor.close)
-        stack.push_async_callback(_stop_listening, runner)
+        url = await _listen(stack, app, settings.listen, acceptor.protocols, acceptor.close)
         tasks = [
             asyncio.create_task(acceptor.watch()),
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(store, metrics))),

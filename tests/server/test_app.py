@@ -11,6 +11,8 @@ import pytest
 
 from restante_protocol import frames
 from restante_protocol.errors import Code
+from restante_server.app import serve
+from restante_server.config import Settings
 from restante_server.stores.contract import StoreRefused
 from support.relay import HOUR, PATH, Owner, Peer, RelayProcess, relay_in_process, relay_process
 
@@ -101,6 +103,11 @@ async def test_ipv6(tmp_path: Path) -> None:
             assert peer.welcome.version == 1
     except OSError:
         pytest.skip("no IPv6 on this machine")
+
+
+async def test_a_failed_store_ends_the_relay(tmp_path: Path) -> None:
+    settings = Settings(("127.0.0.1", 0), tmp_path / "relay.db")
+    assert await serve(settings, lambda relay: relay.store.failed.set()) == 1
 
 
 def _spellings(value: bytes) -> list[bytes]:

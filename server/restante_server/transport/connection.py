@@ -330,6 +330,9 @@ class Connection:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if (error := task.exception()) is not None:  # our bug: the client reconnects instead of waiting for ever
+            _log.error("answer failed", error=type(error).__name__)
+            self.fail(Code.GOING_AWAY, "internal")
         if self._room is not None and not self._crowded and not self._room.done():
             self._room.set_result(None)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -30,9 +31,25 @@ class Acceptor:
         self._flusher = Flusher()
         self._backlog = Backlog(PROCESS_REQUEST_BYTES)
         self._connections: set[Connection] = set()
+        self._upgraded: set[object] = set()  # their protocols
         self._unread = 0  # bytes that peers have not taken, at the last look
         self._closing = False
         self._empty = asyncio.Event()  # set when the last connection goes
+
+    def protocols(self, server: web.Server) -> Callable[[], asyncio.Protocol]:
+        """Return what makes protocols for ``create_server``: without a WebSocket in time they are dropped."""
+        loop = asyncio.get_running_loop()
+
+        def make() -> asyncio.Protocol:
+            protocol = server()
+            loop.call_later(self._settings.handshake_timeout, self._drop_undecided, protocol)
+            return protocol
+
+        return make
+
+    def _drop_undecided(self, protocol: web.RequestHandler) -> None:
+        if protocol.transport is not None and protocol not in self._upgraded:
+            protocol.transport.abort()
 
     def routes(self) -> list[web.RouteDef]:
         """Return what an aiohttp application needs."""
@@ -45,10 +62,12 @@ class Acceptor:
         buffered = self._unread + self._backlog.used
         overloaded = buffered > self._settings.buffer_bytes or len(self._connections) >= self._max_connections
         self._connections.add(connection)
+        self._upgraded.add(request.protocol)
         try:
             return await connection.run(overloaded=overloaded)
         finally:
             self._connections.discard(connection)
+            self._upgraded.discard(request.protocol)
             if not self._connections:
                 self._empty.set()
 
@@ -59,18 +78,21 @@ class Acceptor:
         interval = min(_WATCH_INTERVAL, settings.handshake_timeout / 4, settings.ping_interval / 4)
         while True:
             await asyncio.sleep(interval)
-            now = loop.time()
-            unread = 0
-            for connection in self._connections:
-                unread += connection.unread
-                if now - connection.heard > settings.ping_timeout:
-                    connection.fail(Code.TIMEOUT, "silence")
-                elif not connection.proved and now - connection.opened > settings.handshake_timeout:
-                    connection.fail(Code.TIMEOUT, "handshake")
-                elif min(now - connection.heard, now - connection.pinged) >= settings.ping_interval:
-                    connection.ping(PING)
-            self._unread = unread
-            self._relay.metrics.buffered.set(unread + self._backlog.used)
+            self._look(loop.time())
+
+    def _look(self, now: float) -> None:
+        settings = self._settings
+        unread = 0
+        for connection in self._connections:
+            unread += connection.unread
+            if now - connection.heard > settings.ping_timeout:
+                connection.fail(Code.TIMEOUT, "silence")
+            elif not connection.proved and now - connection.opened > settings.handshake_timeout:
+                connection.fail(Code.TIMEOUT, "handshake")
+            elif min(now - connection.heard, now - connection.pinged) >= settings.ping_interval:
+                connection.ping(PING)
+        self._unread = unread
+        self._relay.metrics.buffered.set(unread + self._backlog.used)
 
     async def close(self) -> None:
         """Finish what was received, answer it, and send everybody away. No new connections are served."""

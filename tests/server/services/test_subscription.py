@@ -184,6 +184,24 @@ async def test_slow_reader_costs_no_memory_and_loses_nothing(relay: Relay) -> No
         assert seen == list(range(150))
 
 
+async def test_who_acknowledges_without_reading_costs_no_memory_either(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+        address = await receiver.add_address(owner.address())
+        await receiver.subscribe()
+        assert isinstance(await receiver.next(), frames.Drained)
+        body = bytes(90_000)
+        for number in range(250):  # 22 MB, more than the sockets hold
+            await sender.deposit([address], number.to_bytes(4, "big") + body)
+            await receiver.acknowledge(2**62)
+        for number in range(250):
+            (numbered,) = await receiver.entries(1)
+            assert int.from_bytes(numbered.entry.body[:4], "big") == number
+            await receiver.acknowledge(numbered.sequence)
+        read = relay.metrics.registry.get_sample_value("restante_entries_read_total")
+        assert read, "it fell behind and read on from the store"
+
+
 async def test_many_recipients_get_the_same_entry(relay: Relay) -> None:
     owners = [Owner(bucket) for bucket in range(20)]
     receivers = [await Peer.own(relay.url, owner) for owner in owners]

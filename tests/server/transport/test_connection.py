@@ -9,6 +9,7 @@ from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_protocol.limits import MAX_FRAME_BYTES, MAX_UNPROVED_FRAME_BYTES
 from restante_server.app import Relay
+from restante_server.stores.contract import StoreFull
 from support.relay import HOUR, PATH, Owner, Peer
 
 HELLO = frames.encode(frames.Hello([1], frames.ROLE_SENDER, bytes(32)))
@@ -131,6 +132,42 @@ async def test_a_peer_that_vanishes_leaves_nothing_behind(relay: Relay) -> None:
         async with await Peer.own(relay.url, owner) as again:
             await again.subscribe()
             assert [each.entry.body for each in await again.entries(1)] == [b"kept"]
+
+
+async def test_without_its_store_the_relay_says_so(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+        address = await receiver.add_address(owner.address())
+        await receiver.subscribe()
+        assert isinstance(await receiver.next(), frames.Drained)
+        await sender.deposit([address])
+        (numbered,) = await receiver.entries(1)
+        await relay.store.close()
+        assert (await sender.deposit([address])).code == Code.UNAVAILABLE
+        await receiver.acknowledge(numbered.sequence)
+        assert await receiver.next() == frames.Error(0, Code.GOING_AWAY, "store")
+        assert await receiver.next() == 1001
+
+
+async def test_a_bug_of_ours_fails_its_request_alone(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def claim(*_: object) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr(relay.store, "claim", claim)
+    async with await Peer.connect(relay.url) as sender:
+        answer = await sender.ask(lambda n: frames.Claim(n, 3, [bytes(24)]))
+        assert (answer.code, answer.detail) == (Code.UNAVAILABLE, "internal")
+        assert (await sender.deposit([bytes(24)])).failed == [(0, Code.GONE)]
+
+
+async def test_a_full_store_refuses_and_goes_on(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def deposit(*_: object) -> None:
+        raise StoreFull
+
+    monkeypatch.setattr(relay.store, "deposit", deposit)
+    async with await Peer.connect(relay.url) as sender:
+        assert (await sender.deposit([bytes(24)])).code == Code.FULL
+        assert isinstance(await sender.ask(lambda n: frames.Claim(n, 3, [bytes(24)])), frames.Claimed)
 
 
 def _mutated(rng: random.Random, valid: list[bytes]) -> bytes:

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 from pathlib import Path
 
 import aiohttp
@@ -33,6 +34,21 @@ async def test_who_says_nothing_is_sent_away(tmp_path: Path) -> None:
             async with peer:
                 assert await peer.receive() == frames.Error(0, Code.TIMEOUT, "handshake")
                 assert await peer.receive() == 1008
+
+
+async def test_who_never_asks_for_a_websocket_is_dropped(tmp_path: Path) -> None:
+    async with relay_in_process(tmp_path, handshake_timeout=0.05) as relay:
+        host, _, port = relay.url.removeprefix("http://").rpartition(":")
+        for request in (b"", b"GET /v1/socket HTTP/1.1\r\nHost: x\r\n"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(request)
+            async with asyncio.timeout(20):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+            writer.close()
+        async with await Peer.connect(relay.url) as peer, await Peer.dial(relay.url, frames.ROLE_SENDER) as late:
+            assert (await late.receive()).code == Code.TIMEOUT
+            assert (await peer.deposit([bytes(24)])).failed == [(0, Code.GONE)], "who was in time stays"
 
 
 async def test_new_connections_are_refused_while_buffers_are_full(tmp_path: Path) -> None:
