@@ -20,6 +20,7 @@ Random = Callable[[int], bytes]
 
 XCHACHA_NONCE_BYTES: Final = 24
 AEAD_TAG_BYTES: Final = 16
+X25519_BYTES: Final = 32
 
 
 class AuthenticationError(Exception):
@@ -104,7 +105,9 @@ def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def x25519_public(private: bytes) -> bytes:
-    """Return the public key (32 bytes) of a 32-byte private key (RFC 7748)."""
+    """Return the public key (32 bytes) of a 32-byte private key (RFC 7748). Raises KeyExchangeError for a length."""
+    if len(private) != X25519_BYTES:
+        raise KeyExchangeError("length")
     return bytes(_sodium.crypto_scalarmult_base(private))
 
 
@@ -114,9 +117,11 @@ def x25519(private: bytes, public: bytes) -> bytes:
     Raises:
         KeyExchangeError: the public key has a wrong length or small order.
     """
+    if len(private) != X25519_BYTES or len(public) != X25519_BYTES:  # the binding does not look
+        raise KeyExchangeError("length")
     try:
         return bytes(_sodium.crypto_scalarmult(private, public))
-    except (CryptoError, ValueError, TypeError):
+    except (CryptoError, RuntimeError):
         raise KeyExchangeError("public key") from None
 
 
