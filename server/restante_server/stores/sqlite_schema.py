@@ -225,6 +225,7 @@ def change_mark(db: apsw.Connection, path: Path, random: Callable[[int], bytes])
             db.execute("DELETE FROM prekey")
             db.execute("UPDATE pool SET left=0")
         db.execute("UPDATE meta SET value=? WHERE key='mark'", (fresh,))
+    write_durably(sidecar, fresh)
 
 
 def meta(db: apsw.Connection, key: str) -> bytes:

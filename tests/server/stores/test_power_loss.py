@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
 from restante_protocol import limits
 from restante_protocol.errors import Code
 from restante_server.stores import sqlite_writer
