@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 from aiohttp import WSMsgType, web
+from msgspec import Struct
 
 from restante_protocol import frames, ids
 from restante_protocol.connection import RelayConnection, RequestError, State
@@ -158,6 +159,9 @@ class Connection:
             await self._read()
         except ConnectionError:
             pass  # the peer is gone
+        except Exception as error:  # noqa: BLE001 -- our bug: it must not end in silence
+            _log.error("connection failed", error=type(error).__name__)
+            self.fail(Code.GOING_AWAY, "internal")
         finally:
             await self._clean_up()
         return self._socket
@@ -258,7 +262,7 @@ class Connection:
         except Refused as refused:
             self._answer(frames.Error(_number(frame), refused.code, refused.detail))
             return None
-        if not isinstance(answer, Awaitable):
+        if isinstance(answer, Struct):
             self._answer(answer)
             return None
         cost = _cost(frame, size)
@@ -284,7 +288,7 @@ class Connection:
         except Refused as refused:
             self._answer(frames.Error(_number(frame), refused.code, refused.detail))
             return
-        if isinstance(answer, Awaitable):
+        if not isinstance(answer, Struct):
             answer = await self._outcome(frame, answer)
         if isinstance(session, Receiver) and session.proved and self._protocol.state is State.RECEIVER:
             self._protocol.proved()

@@ -9,6 +9,7 @@ from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_protocol.limits import MAX_FRAME_BYTES, MAX_UNPROVED_FRAME_BYTES
 from restante_server.app import Relay
+from restante_server.services.sender import Sender
 from restante_server.stores.contract import StoreFull
 from support.relay import HOUR, PATH, Owner, Peer
 
@@ -158,6 +159,30 @@ async def test_a_bug_of_ours_fails_its_request_alone(relay: Relay, monkeypatch: 
         answer = await sender.ask(lambda n: frames.Claim(n, 3, [bytes(24)]))
         assert (answer.code, answer.detail) == (Code.UNAVAILABLE, "internal")
         assert (await sender.deposit([bytes(24)])).failed == [(0, Code.GONE)]
+
+
+async def test_a_bug_of_ours_in_the_reader_is_said_before_the_end(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setitem(Sender._HANDLERS, frames.ListDrop, broken)
+    async with await Peer.connect(relay.url) as sender:
+        await sender.send(lambda n: frames.ListDrop(n, 1))
+        assert await sender.receive() == frames.Error(0, Code.GOING_AWAY, "internal")
+        assert await sender.receive() == 1001
+
+
+async def test_a_bug_of_ours_in_an_answer_is_said_before_the_end(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def deposit(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(relay.store, "deposit", deposit)
+    monkeypatch.setattr(relay.metrics.commit, "observe", lambda _: 1 / 0)
+    async with await Peer.connect(relay.url) as sender:
+        assert (await sender.deposit([bytes(24)])).detail == "internal"
+        assert await sender.receive() == frames.Error(0, Code.GOING_AWAY, "internal")
 
 
 async def test_a_full_store_refuses_and_goes_on(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
