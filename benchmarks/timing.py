@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Self
 
 import aiohttp
+
 from restante_crypto import primitives, proofs
 from restante_protocol import frames, limits
 from restante_protocol.connection import ClientConnection
