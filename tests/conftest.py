@@ -22,4 +22,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder with the official MLS test vectors (default: ../shared/mls-test-vectors)",
     )
     parser.addoption("--kills", type=int, default=3, help="kill -9 in each test of tests/client_sdk/test_crash.py")
+    parser.addoption("--frames", type=int, default=10_000, help="random and mutated frames sent to a relay")
     parser.addoption("--seed", type=int, default=1, help="of every random schedule")

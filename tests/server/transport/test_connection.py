@@ -210,8 +210,8 @@ def _mutated(rng: random.Random, valid: list[bytes]) -> bytes:
     return bytes(data)
 
 
-async def test_ten_thousand_random_and_mutated_frames(relay: Relay) -> None:
-    rng = random.Random(1)
+async def test_random_and_mutated_frames(relay: Relay, request: pytest.FixtureRequest) -> None:
+    rng = random.Random(request.config.getoption("--seed"))
     valid = [
         DEPOSIT,
         frames.encode(frames.Deposit(2, bytes(16), 5, b"x", HOUR, bytes(32), 0)),
@@ -225,7 +225,7 @@ async def test_ten_thousand_random_and_mutated_frames(relay: Relay) -> None:
         frames.encode(frames.Ack(bytes(8), bytes(16), 9, [1])),
     ]
     async with aiohttp.ClientSession() as session, await Peer.connect(relay.url) as bystander:
-        for _ in range(500):
+        for _ in range(request.config.getoption("--frames") // 20):
             role = rng.choice([frames.ROLE_SENDER, frames.ROLE_RECEIVER])
             async with session.ws_connect(relay.url + PATH, compress=0) as socket:
                 await socket.send_bytes(frames.encode(frames.Hello([1], role, bytes(32))))
