@@ -498,7 +498,7 @@ class Driver:
                 elif error.code in _RETRIED:
                     await asyncio.sleep(RETRY_SECONDS)
                 else:
-                    raise
+                    await self.do(self._engine.commit_refused, conversation)
                 continue
             await self.do(self._engine.commit_won, conversation, job.message_id, answer.failed)
 

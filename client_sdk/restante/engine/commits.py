@@ -15,8 +15,9 @@ from restante.engine.conversations import Conversation, Conversations, leaf_acco
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Job, Outbox
 from restante.engine.state import State
+from restante.file import Row
 from restante_crypto import sealing
-from restante_crypto.mls import Add, Group, KeyPackage, Member, Proposal, Remove
+from restante_crypto.mls import Add, Group, KeyPackage, Member, MLSError, Proposal, Remove
 from restante_protocol import ids, limits
 
 HEAL_MESSAGES: Final = 500  # own messages in an epoch
@@ -82,23 +83,54 @@ class Commits:
             if pending.epoch == conversation.current.epoch and pending.fence == conversation.fence:
                 return _job(conversation, pending)
             self.drop(conversation)
-        plan = self._plan(conversation)
+        plan = self._plan(conversation, self._tables.intents.rows(conversation.id))
         for intent in plan.done:
             self._tables.intents.delete(intent)
         if not plan.intents:
             return None
-        pending = self._stage(conversation, plan)
+        try:
+            pending = self._stage(conversation, plan)
+        except MLSError:
+            self._drop_impossible(conversation, plan)
+            return self.prepare(conversation)
         self._tables.commits.put(conversation.id, pending.pack(), group=conversation.id)
         return _job(conversation, pending)
 
-    def _plan(self, conversation: Conversation) -> Plan:
+    def _drop_impossible(self, conversation: Conversation, plan: Plan) -> None:
+        """Some intent breaks a rule of the group (a KeyPackage may lack a capability): drop it, keep the others."""
+        dropped = 0
+        for row in self._tables.intents.rows(conversation.id):
+            if row.key in plan.intents:
+                alone = self._plan(conversation, [row])
+                try:
+                    self._stage(conversation, alone)
+                except MLSError:
+                    self._tables.intents.delete(row.key)
+                    dropped += 1
+        if not dropped:  # each is possible alone: the first of them now, whatever the others become
+            for intent in plan.intents[1:]:
+                self._tables.intents.delete(intent)
+        self._state.fail(
+            "a change that the group cannot take", "ask the other account for a new invite", conversation.id
+        )
+
+    def give_up(self, conversation: Conversation) -> None:
+        """The pending commit can never be deposited: drop it and its intents."""
+        stored = self._tables.commits.get(conversation.id)
+        if stored is not None:
+            for intent in records.PendingCommit.unpack(stored).intents:
+                self._tables.intents.delete(intent)
+            self.drop(conversation)
+            self._state.fail("a change that the relay does not take", "add fewer members at once", conversation.id)
+
+    def _plan(self, conversation: Conversation, rows: Sequence[Row]) -> Plan:
         group = conversation.current
         members = {member.index: member for member in group.members}
         plan = Plan([], [], [], [])
         removed: set[int] = set()
         added: set[bytes] = set()
         now = self._state.clock()
-        for row in self._tables.intents.rows(conversation.id):
+        for row in rows:
             intent = records.Intent.unpack(row.value)
             if intent.not_before > now:
                 continue

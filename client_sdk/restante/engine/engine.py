@@ -23,13 +23,21 @@ from restante.account import (
 )
 from restante.engine import records
 from restante.engine.commits import Commits
-from restante.engine.conversations import Conversation, Conversations, View, leaf_account
+from restante.engine.conversations import Conversation, Conversations, View, leaf_account, leaf_data
 from restante.engine.inbox import Entry, Inbox
 from restante.engine.mailroom import Chore, Mailroom
 from restante.engine.outbox import Answer, Job, Outbox
 from restante.engine.recovery import Recovery
 from restante.engine.state import SUITE, State
-from restante.errors import MAX_CONTENT_BYTES, ConversationError, InviteError, MessageTooLarge, NotAMember, RelayChanged
+from restante.errors import (
+    MAX_CONTENT_BYTES,
+    ConversationError,
+    FileError,
+    InviteError,
+    MessageTooLarge,
+    NotAMember,
+    RelayChanged,
+)
 from restante.file import ClientFile
 from restante.invites import Invite, Manifest, ManifestDevice, open_manifest, open_prekey
 from restante_crypto import primitives, proofs
@@ -213,6 +221,8 @@ class Engine:
         """Process entries of the mailbox, in order; afterwards they may be acknowledged up to the last."""
         try:
             self._receive(entries)
+        except FileError:  # nothing was processed, and nothing is acknowledged
+            raise
         except Exception:  # noqa: BLE001 -- our defect: one entry must not stop the mailbox
             if len(entries) == 1:
                 with self._state.transaction():
@@ -311,7 +321,11 @@ class Engine:
         except (MLSError, CredentialError) as error:
             raise InviteError("the relay handed out a KeyPackage that fails its checks") from error
         leaf = key_package.leaf_node
-        if leaf_account(leaf) != invite.account or leaf.signature_key != device.signature_key:
+        if (
+            leaf_account(leaf) != invite.account
+            or leaf.signature_key != device.signature_key
+            or leaf_data(leaf).relay_key != invite.relay_key
+        ):
             raise InviteError("the relay handed out a KeyPackage of somebody else")
         return key_package
 
@@ -488,6 +502,13 @@ class Engine:
             if self._commits.won(conversation, message_id):
                 self._inbox.retry_held()
         self._checkpoint()
+
+    def commit_refused(self, conversation_id: bytes) -> None:
+        """The relay will never take our Commit (it is too large): give up what it was for."""
+        conversation = self._conversations.get(conversation_id)
+        if conversation is not None:
+            with self._state.transaction():
+                self._commits.give_up(conversation)
 
     def fence_winner(self, fence: bytes, message_id: bytes, body: bytes) -> None:
         """The relay says who won this fence: process it as if it had been delivered."""

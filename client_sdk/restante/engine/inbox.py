@@ -37,7 +37,7 @@ from restante_crypto.mls import (
 )
 
 HELD_SECONDS: Final = 7 * 86_400
-HELD_ENTRIES: Final = 2000  # then the oldest is given up
+HELD_ENTRIES: Final = 500  # then the oldest is given up
 SEEN_SECONDS: Final = 32 * 86_400  # content ids are remembered longer than a relay keeps an entry
 MISSING_REPORTED: Final = 1_000_000  # a larger gap is a broken peer; reported as this many
 LEAVE_DELAY: Final = 400  # milliseconds by place: one member commits, the others see it
@@ -319,7 +319,7 @@ class Inbox:
         try:
             message = sealing.open_welcome(prekey.suite, bundle.init_private, entry.body)
             joined = Group.join(message, bundle, signer=state.signer, authenticate=authenticate)
-            data = _conversation_data(joined.group)
+            data = _conversation_data(joined.group, state.account.relay_key)
         except (sealing.SealError, MLSError, ValueError):
             state.fail("a Welcome that fails its checks", "whoever wrote should invite again")
             return
@@ -359,8 +359,10 @@ class Inbox:
             self._commits.want(conversation, records.Intent(records.INTENT_UPDATE))
 
 
-def _conversation_data(group: Group) -> ConversationData:
+def _conversation_data(group: Group, relay_key: bytes) -> ConversationData:
     for extension in group.extensions:
         if extension.type == CONVERSATION_EXTENSION:
-            return ConversationData.decode(extension.data)
+            data = ConversationData.decode(extension.data)
+            if data.relay_key == relay_key:
+                return data
     raise ValueError("not one of our conversations")

@@ -23,7 +23,7 @@ RETRY_FULL_SECONDS: Final = 86_400  # how long a full mailbox is tried again
 RETRY_FULL_FIRST: Final = 5
 KEEP_READY_SECONDS: Final = 14 * 86_400
 REDEPOSIT_SECONDS: Final = 48 * 3600  # what a relay that was rolled back is given again
-REDEPOSIT_COUNT: Final = 2000
+REDEPOSIT_COUNT: Final = 1000
 
 BASE_EXTENSION: Final = "restante.base"
 """Content extension: the device's last number before the epoch, so that a joiner notices what it missed since."""
@@ -79,22 +79,27 @@ class Outbox:
 
     def jobs(self, busy: Collection[bytes], room: int) -> list[Job]:
         """Return up to ``room`` deposits that can leave now, contents encrypted and stored; ``busy`` are under way."""
+        now = self._state.clock()
         jobs: list[Job] = []
-        for row in self._tables.outbox.rows(limit=room + len(busy)):
-            if row.key in busy or len(jobs) >= room:
-                continue
-            conversation = self._conversations.get(row.group)
-            if conversation is None or not conversation.usable:
-                continue
-            record = self._sealed(conversation, records.Outgoing.unpack(row.value), row.sort)
-            jobs.append(Job(row.key, record.message_id, record.addresses, record.sealed, content=True))
-        now = self._state.now()
-        for row in self._tables.deposits.rows():
+        for row in self._tables.deposits.rows(limit=room + len(busy)):
             ready = records.Ready.unpack(row.value)
-            if ready.expires and ready.expires <= now:
+            if ready.expires * 1000 <= now:
                 self._tables.deposits.delete(row.key)
-            elif row.key not in busy and ready.not_before <= now and len(jobs) < room:
+            elif row.key not in busy and row.sort <= now and len(jobs) < room:
                 jobs.append(Job(row.key, ready.message_id, ready.addresses, ready.body, ready.large, ready.fence))
+        for conversation in self._conversations.all():
+            if len(jobs) >= room:
+                break
+            if conversation.usable and self._tables.outbox.exists(conversation.id):
+                jobs.extend(self._contents(conversation, busy, room - len(jobs)))
+        return jobs
+
+    def _contents(self, conversation: Conversation, busy: Collection[bytes], room: int) -> list[Job]:
+        jobs: list[Job] = []
+        for row in self._tables.outbox.rows(conversation.id, limit=room + len(busy)):
+            if row.key not in busy and len(jobs) < room:
+                record = self._sealed(conversation, records.Outgoing.unpack(row.value), row.sort)
+                jobs.append(Job(row.key, record.message_id, record.addresses, record.sealed, content=True))
         return jobs
 
     def _sealed(self, conversation: Conversation, record: records.Outgoing, order: int) -> records.Outgoing:
@@ -149,12 +154,12 @@ class Outbox:
         return self._tables.sent.get(proofs.body_digest(body)) is not None
 
     def ready(self, ready: records.Ready) -> bytes:
-        """Queue a deposit whose bytes are final; return its key."""
+        """Queue a deposit whose bytes are final, sorted by when it is due; return its key."""
         key = self._state.random(16)
         if not ready.expires:
             ready = msgspec.structs.replace(ready, expires=self._state.now() + KEEP_READY_SECONDS)
-        self._tables.deposits.put(key, ready.pack(), sort=self._order)
-        self._order += 1
+        due = max(self._state.clock(), ready.not_before * 1000)
+        self._tables.deposits.put(key, ready.pack(), sort=due)
         return key
 
     def answered(self, answers: Sequence[Answer]) -> None:
@@ -187,9 +192,8 @@ class Outbox:
 
     def next_at(self) -> int | None:
         """Return the Unix millisecond of the earliest deposit that waits for its time, or None."""
-        now = self._state.now()
-        times = [records.Ready.unpack(row.value).not_before for row in self._tables.deposits.rows()]
-        return min((at * 1000 for at in times if at > now), default=None)
+        first = self._tables.deposits.min_sort()
+        return first if first is not None and first > self._state.clock() else None
 
     def renumber(self, conversation: Conversation) -> None:
         """After joining again the numbering starts anew, also for what still waits."""
