@@ -20,7 +20,7 @@ def test_findings_without_a_relay(tmp_path: Path) -> None:
 
 
 def test_a_clock_in_the_past_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.time, "time", lambda: 0.0)
+    monkeypatch.setattr("restante_server.doctor.time.time", lambda: 0.0)
     assert not _finding(list(doctor.examine(tmp_path / "relay.db", "")), "clock").ok
 
 

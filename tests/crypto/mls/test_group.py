@@ -25,6 +25,7 @@ from restante_crypto.mls import (
     OwnMessage,
     PastEpoch,
     PathError,
+    Proposal,
     ProposalReceived,
     Remove,
     StateError,
@@ -281,7 +282,7 @@ def test_lists_that_no_commit_may_carry() -> None:
     good = key_package(signer).key_package
     member = party.groups[1].signer
     psk = PreSharedKey(PreSharedKeyID(EXTERNAL, bytes(32), psk_id=b"x"))
-    wrong = {
+    wrong: dict[str, list[Proposal]] = {
         "12.2 ExternalInit": [ExternalInit(b"")],
         "12.2 ReInit": [ReInit(b"new", 1, SUITE)],
         "12.2 GroupContextExtensions twice": [GroupContextExtensions(()), GroupContextExtensions(())],

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
@@ -58,7 +59,7 @@ async def test_nothing_works_before_the_mailbox_is_created(relay: Relay) -> None
     owner = Owner()
     async with await Peer.own(relay.url, owner, create=False) as peer:
         spec = owner.address()
-        builders = [
+        builders: list[Callable[[int], frames.ClientFrame]] = [
             frames.Status,
             lambda n: frames.Subscribe(n, b"", 0, []),
             lambda n: frames.AddressPut(n, [spec]),

@@ -23,7 +23,7 @@ from restante_server.stores.contract import (
     StoreUnavailable,
     Totals,
 )
-from restante_server.stores.sqlite import Quotas
+from restante_server.stores.sqlite_deposits import Quotas
 from support.stores import (
     DAY,
     START,
@@ -569,7 +569,7 @@ async def test_a_fence_is_won_once(store: Store) -> None:
         store.deposit(deposit(2, [address(1)], body=b"loser", fence=fence(1))),
         store.deposit(deposit(1, [address(1)], body=b"other body", fence=fence(1))),
     )
-    assert answers == [Accepted(()), FenceLost(), FenceLost()]
+    assert list(answers) == [Accepted(()), FenceLost(), FenceLost()]
     assert await bodies(store, 1) == [b"winner"]
     winner = await store.winner(fence(1))
     assert winner is not None

@@ -363,7 +363,7 @@ async def test_a_rolled_back_batch_leaves_no_trace(opener: Opener) -> None:
     assert answers[3] is False
     assert answers[4] == answers[5] == Accepted(((0, Code.GONE),))
     await make_mailbox(store, 1, [1])
-    answers = await asyncio.gather(
+    outcomes = await asyncio.gather(
         store.put_addresses(mailbox(1), []),
         store.deposit(deposit(4, [address(1)], body=b"acknowledged at once")),
         store.acknowledge(mailbox(1), (await subscribe(store, 1)).owner_token, b"", 0, []),
@@ -371,7 +371,7 @@ async def test_a_rolled_back_batch_leaves_no_trace(opener: Opener) -> None:
         store.subscribe(mailbox(1), bytes(16), 0, []),
         return_exceptions=True,
     )
-    assert isinstance(answers[3], StoreFull)
+    assert isinstance(outcomes[3], StoreFull)
     assert await bodies(store, 1) == [b"acknowledged at once"]
     assert (await store.totals()).entries == 1
     await store.close()
@@ -428,11 +428,11 @@ async def test_a_disk_that_cannot_be_read(opener: Opener, disk: BrokenDiskVfs) -
 async def test_an_error_of_one_operation_is_its_own(opener: Opener) -> None:
     store = await opener.open()
     await make_mailbox(store, 1, [1])
-    bad = store.put_slot(identifier("slot", 1), 1, DAY, object())  # type: ignore[arg-type] -- a bug in the relay
+    bad = store.put_slot(identifier("slot", 1), 1, DAY, object())  # type: ignore[arg-type]  # a bug in the relay
     answers = await asyncio.gather(
         store.deposit(deposit(1, [address(1)])),
         bad,
-        store.acknowledge(mailbox(1), b"", b"", 1, object()),  # type: ignore[arg-type] -- the same
+        store.acknowledge(mailbox(1), b"", b"", 1, object()),  # type: ignore[arg-type]  # the same
         store.deposit(deposit(2, [address(1)])),
         return_exceptions=True,
     )

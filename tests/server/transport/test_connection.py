@@ -42,7 +42,7 @@ FATAL = {
 
 
 async def _until_closed(socket: aiohttp.ClientWebSocketResponse) -> tuple[list[object], int | None]:
-    found = []
+    found: list[object] = []
     while (message := await socket.receive(timeout=20)).type is aiohttp.WSMsgType.BINARY:
         found.append(frames.decode_relay_frame(message.data))
     return found, socket.close_code
@@ -200,7 +200,9 @@ def _mutated(rng: random.Random, valid: list[bytes]) -> bytes:
         case 0:
             return rng.randbytes(rng.randrange(60))
         case 1:
-            return msgpack.packb([rng.randrange(90), *(rng.choice([0, b"", "x", None, [], -1]) for _ in range(4))])
+            return bytes(
+                msgpack.packb([rng.randrange(90), *(rng.choice([0, b"", "x", None, [], -1]) for _ in range(4))])
+            )
     data = bytearray(rng.choice(valid))
     for _ in range(rng.randrange(1, 4)):
         if data and rng.random() < 0.8:
