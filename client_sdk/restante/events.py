@@ -55,6 +55,8 @@ class Message(Event):
         sent_at: the sender's clock, UTC.
     """
 
+    __match_args__ = ("id", "conversation", "sender", "text", "data", "sent_at")
+
     conversation: "Conversation"
     sender: str
     text: str | None = field(repr=False)
@@ -77,6 +79,8 @@ class ContactRequest(Event):
         sender: the stranger's account id.
         conversation: what was started.
     """
+
+    __match_args__ = ("sender", "conversation")
 
     sender: str
     conversation: "Conversation"
@@ -103,6 +107,8 @@ class MemberAdded(Event):
         by: who added them.
     """
 
+    __match_args__ = ("conversation", "member", "by")
+
     conversation: "Conversation"
     member: str
     by: str
@@ -117,6 +123,8 @@ class MemberRemoved(Event):
         member: who is gone.
         by: whose Commit it was.
     """
+
+    __match_args__ = ("conversation", "member", "by")
 
     conversation: "Conversation"
     member: str
@@ -133,6 +141,8 @@ class DecryptFailed(Event):
         conversation: where, if that is known.
     """
 
+    __match_args__ = ("cause", "advice")
+
     cause: str
     advice: str
     conversation: "Conversation | None" = None
@@ -148,6 +158,8 @@ class MessagesMissing(Event):
         count: how many.
         advice: what helps.
     """
+
+    __match_args__ = ("conversation", "sender", "count")
 
     conversation: "Conversation"
     sender: str

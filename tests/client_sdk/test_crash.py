@@ -25,6 +25,8 @@ async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int
             size = chance.choice((0, 10, 1000, 65_536 if chance.random() < 0.05 else 50))
             receipt = await room.send(chance.randbytes(size))
             sent[index].append(receipt.id)
+            if chance.random() < 0.05:
+                await room.update_keys()
 
     async with (
         mortal_relay(tmp_path / "relay") as relay,
@@ -117,6 +119,8 @@ async def test_killed_client_loses_nothing(tmp_path: Path, rounds: int, seed: in
     async def speak(room: Conversation) -> None:
         while True:
             sent.append((await room.send(f"{len(sent)}")).id)
+            if len(sent) % worker.COMMIT_EVERY == 0:
+                await room.update_keys()
             await asyncio.sleep(0.005)
 
     async with mortal_relay(tmp_path / "relay") as relay:

@@ -5,11 +5,14 @@ Lines on standard output are JSON: ["account", id], ["invite", text], ["sending"
 """
 
 import asyncio
+import itertools
 import json
 import sys
 import uuid
 
 from restante import Client, ContactRequest, Conversation, MemberAdded, Message
+
+COMMIT_EVERY = 7  # messages
 
 
 def report(*line: str | None) -> None:
@@ -38,11 +41,13 @@ async def talk(client: Client) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(read(client, rooms))
         room = await rooms.get()
-        while True:
+        for number in itertools.count(1):
             text = uuid.uuid4().hex
             report("sending", text)
             receipt = await room.send(text)
             report("sent", receipt.id, text)
+            if number % COMMIT_EVERY == 0:
+                await room.update_keys()
             await asyncio.sleep(0.002)
 
 
