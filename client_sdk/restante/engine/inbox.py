@@ -21,7 +21,7 @@ from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import BASE_EXTENSION, Outbox
 from restante.engine.recovery import Recovery
 from restante.engine.state import State
-from restante_crypto import primitives, sealing
+from restante_crypto import primitives, proofs, sealing
 from restante_crypto.mls import (
     Application,
     CommitProcessed,
@@ -97,7 +97,8 @@ class Inbox:
             if row.sort < oldest:
                 self._tables.held.delete(row.key)
                 self._state.fail("no key opens it", "ask the sender to send it again")
-        self._tables.seen.delete_below(self._state.now() - SEEN_SECONDS)
+        for table in (self._tables.seen, self._tables.opened):
+            table.delete_below(self._state.now() - SEEN_SECONDS)
 
     def _hold(self, entry: Entry) -> None:
         held = records.Held(entry.message_id, entry.body, entry.fence, self._state.now())
@@ -110,9 +111,16 @@ class Inbox:
 
     def _open(self, entry: Entry) -> bool:
         """Return False if nothing known opens the entry (yet)."""
-        if self._outbox.is_ours(entry.body):
+        digest = proofs.body_digest(entry.body)
+        if self._outbox.is_ours(digest):
             self._own(entry)
-            return True
+        elif self._tables.opened.get(digest) is None:  # else a replay, or a relay that lost an acknowledgement
+            if not self._take(entry):
+                return False
+            self._tables.opened.put(digest, b"", sort=self._state.now())
+        return True
+
+    def _take(self, entry: Entry) -> bool:
         tag = entry.body[:TAG_BYTES]
         stored = self._tables.epochs.get(tag)
         if stored is not None:

@@ -149,9 +149,9 @@ class Outbox:
         self._tables.sent.put(proofs.body_digest(body), conversation.id, sort=self._state.now())
         return body
 
-    def is_ours(self, body: bytes) -> bool:
-        """Say whether this client made the body."""
-        return self._tables.sent.get(proofs.body_digest(body)) is not None
+    def is_ours(self, digest: bytes) -> bool:
+        """Say whether this client made the body with this digest."""
+        return self._tables.sent.get(digest) is not None
 
     def ready(self, ready: records.Ready) -> bytes:
         """Queue a deposit whose bytes are final, sorted by when it is due; return its key."""

@@ -32,6 +32,7 @@ TABLES: Final = (
     "events",
     "resyncs",
     "recent",
+    "opened",
 )
 
 PURPOSE_SPARE: Final = 0  # registered, for the next leaf that rotates

@@ -48,6 +48,7 @@ class Tables:
     events: Table
     resyncs: Table
     recent: Table
+    opened: Table
 
 
 class State:
