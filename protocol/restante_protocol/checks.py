@@ -96,7 +96,7 @@ def _prekeys_put(frame: frames.PrekeysPut) -> None:
     _limit(len(frame.packages), 0, limits.MAX_PREKEY_BATCH, "packages")
     for package in frame.packages:
         _limit(len(package), 1, limits.MAX_PREKEY_BYTES, "package")
-    _limit(len(frame.last_resort), 0, limits.MAX_PREKEY_BYTES, "package")
+    _limit(len(frame.last_resort), 0, limits.MAX_PREKEY_BYTES, "last resort")
 
 
 def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912 -- one arm per frame

@@ -25,7 +25,7 @@ from restante_server.stores.contract import (
     Subscription,
     Totals,
 )
-from restante_server.stores.sqlite import Quotas
+from restante_server.stores.sqlite_deposits import Quotas
 from support.stores import SUITE, Opener, address, deposit, fence, mailbox, read_all
 
 T = TypeVar("T")
@@ -99,7 +99,13 @@ class StoreMachine(RuleBasedStateMachine):
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(call)
 
-    @initialize()
+    @initialize(cap=st.integers(1, 4), kind=st.integers(0, 1))
+    def start(self, cap: int, kind: int) -> None:
+        self.open()
+        for number in range(6):
+            self.create(number % 3, [])
+            self.put_address(number, cap, kind if number < 3 else 0)
+
     def open(self) -> None:
         self.store = self.run(self.opener.open())
 
@@ -190,6 +196,11 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.run(self.store.deposit(item)) == answer
         self.learn_sequences()
 
+    @rule(addresses=st.lists(ADDRESSES, min_size=1, max_size=6), amount=st.integers(1, 3))
+    def deposit_more(self, addresses: list[int], amount: int) -> None:
+        for _ in range(amount):
+            self.deposit(addresses, 9, 1000, large=False, tag=None)
+
     def learn_sequences(self) -> None:
         for number, box in self.boxes.items():
             sequences = {entry.body: [] for entry in box.entries}  # type: dict[bytes, list[int]]
@@ -207,14 +218,17 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(number=MAILBOXES, position=st.integers(-1, 8), exceptions=st.lists(st.integers(0, 7), max_size=4))
     def acknowledge(self, number: int, position: int, exceptions: list[int]) -> None:
         box = self.boxes.get(number)
-        if box is None or box.owner is None:
+        if box is None:
             return
+        if box.owner is None:
+            self.subscribe(number, 0, 0)
         if 0 <= position < len(box.entries):
             sequence = box.entries[position].sequence
         else:
             sequence = 0 if position < 0 else box.last
         kept = [box.entries[n].sequence for n in exceptions if n < len(box.entries)]
         owner = box.owner
+        assert owner is not None
         assert self.run(self.store.acknowledge(mailbox(number), owner.owner_token, owner.incarnation, sequence, kept))
         box.entries = [entry for entry in box.entries if entry.sequence > sequence or entry.sequence in kept]
         box.acknowledged = max(box.acknowledged, sequence)
@@ -318,4 +332,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestStore.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
