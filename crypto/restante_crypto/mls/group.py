@@ -396,9 +396,7 @@ class Group:
         items = [ProposalOrRef(proposal) for proposal in proposals]
         items += [ProposalOrRef(None, reference) for reference in references]
         applied = self._apply(items, own, authenticate)
-        leaf = self.tree.leaf(own)
-        if leaf is None:
-            raise StateError("no member any more")
+        leaf = self.tree.occupied_leaf(own)
         if leaf_extensions is not None:
             leaf = replace(leaf, extensions=leaf_extensions, raw=b"")
         made = treekem.make_path(applied.tree, own, leaf, signer=self.signer, group_id=self.group_id, random=random)
@@ -572,9 +570,7 @@ class Group:
     def _check_path_leaf(
         self, path: UpdatePath, committer: LeafIndex, applied: Applied, authenticate: Authenticate
     ) -> None:
-        old, new = self.tree.leaf(committer), path.leaf_node
-        if old is None:
-            raise ValidationError("12.4 committer")
+        old, new = self.tree.occupied_leaf(committer), path.leaf_node
         if new.source != SOURCE_COMMIT:
             raise ValidationError("7.3 leaf of a Commit")
         if new.encryption_key == old.encryption_key:

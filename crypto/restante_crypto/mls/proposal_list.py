@@ -143,9 +143,7 @@ def _check_update(
     extensions: Extensions,
     authenticate: Authenticate,
 ) -> None:
-    old, new = tree.leaf(leaf), update.leaf_node
-    if old is None:
-        raise ValidationError("12.1 proposal for a blank leaf")
+    old, new = tree.occupied_leaf(leaf), update.leaf_node
     if new.source != SOURCE_UPDATE:
         raise ValidationError("7.3 leaf of an Update")
     if new.encryption_key == old.encryption_key:

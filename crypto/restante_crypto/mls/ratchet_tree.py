@@ -92,6 +92,13 @@ class RatchetTree:
         node = self._nodes[2 * leaf]
         return node if isinstance(node, LeafNode) else None
 
+    def occupied_leaf(self, leaf: int) -> LeafNode:
+        """Return the leaf of a member. Raises ValidationError if it is blank or outside the tree."""
+        found = self.leaf(leaf)
+        if found is None:
+            raise ValidationError("12.1 proposal for a blank leaf")
+        return found
+
     def members(self) -> Iterator[tuple[LeafIndex, LeafNode]]:
         """Yield the leaves that are not blank, ascending."""
         for index in range(0, len(self._nodes), 2):

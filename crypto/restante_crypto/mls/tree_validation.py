@@ -98,9 +98,8 @@ def _check_unmerged(tree: RatchetTree, index: NodeIndex, parent: ParentNode) -> 
         if leaf not in below or tree.leaf(leaf) is None:
             raise ValidationError("12.4.3.1 unmerged leaf")
         node = tree_math.leaf_node_index(tree_math.LeafIndex(leaf))
-        for between in tree_math.direct_path(node, tree.leaves):
-            if between == index:
-                break
+        path = tree_math.direct_path(node, tree.leaves)
+        for between in path[: path.index(index)]:
             other = tree.node(between)
             if isinstance(other, ParentNode) and leaf not in other.unmerged_leaves:
                 raise ValidationError("12.4.3.1 unmerged leaf between")

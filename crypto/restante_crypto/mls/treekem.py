@@ -24,6 +24,7 @@ class OwnPath:
     leaf_node: LeafNode
     path: tuple[tuple[NodeIndex, NodeIndex], ...]
     private_keys: Mapping[NodeIndex, bytes] = field(repr=False)
+    public_keys: tuple[bytes, ...]
     path_secrets: tuple[bytes, ...] = field(repr=False)
     commit_secret: bytes = field(repr=False)
 
@@ -87,6 +88,7 @@ def make_path(
         signed,
         path,
         {index: leaf_private, **private_keys},
+        tuple(public for _, public in pairs),
         tuple(secrets[:-1]),
         secrets[-1],
     )
@@ -108,7 +110,7 @@ def seal_path(own: OwnPath, context: bytes, new_leaves: Collection[LeafIndex], r
     new = {tree_math.leaf_node_index(leaf) for leaf in new_leaves}
     info = labels.encryption_context(suite, _LABEL, context)
     nodes = []
-    for (node, copath_child), secret in zip(own.path, own.path_secrets, strict=True):
+    for (_, copath_child), public, secret in zip(own.path, own.public_keys, own.path_secrets, strict=True):
         sealed = []
         for index in own.tree.resolution(copath_child):
             target = own.tree.node(index)
@@ -118,10 +120,7 @@ def seal_path(own: OwnPath, context: bytes, new_leaves: Collection[LeafIndex], r
                 sealed.append(HPKECiphertext(*hpke.seal(suite, target.encryption_key, info, b"", secret, random)))
             except hpke.HpkeError:
                 raise ValidationError("7.3 encryption key") from None
-        parent = own.tree.node(node)
-        if parent is None:
-            raise ValidationError("7.5 path")
-        nodes.append(UpdatePathNode(parent.encryption_key, tuple(sealed)))
+        nodes.append(UpdatePathNode(public, tuple(sealed)))
     return UpdatePath(own.leaf_node, tuple(nodes))
 
 

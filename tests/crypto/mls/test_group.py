@@ -12,6 +12,7 @@ from restante_crypto.mls import (
     Add,
     Application,
     Capabilities,
+    CommitProcessed,
     Credential,
     CredentialError,
     DecodeError,
@@ -140,6 +141,20 @@ def test_a_reference_that_did_not_arrive_is_this_members_failure() -> None:
     with pytest.raises(StateError) as failure:
         party.groups[1].process(commit.message, authenticate=nobody)
     assert not failure.value.common
+
+
+def test_a_leaf_says_what_its_member_wants_it_to_say() -> None:
+    party = Party.of(2)
+    assert party.groups[1].members[1].leaf.is_from_key_package
+    staged = party.groups[0].commit(random=os.urandom, leaf_extensions=(Extension(0xF1A0, b"new"),))
+    result = party.groups[1].process(staged.message, authenticate=nobody)
+    assert isinstance(result, CommitProcessed)
+    assert result.group is not None
+    member = result.group.member(0)
+    assert member is not None
+    assert member.leaf.extension(0xF1A0) == b"new"
+    assert not member.leaf.is_from_key_package
+    assert result.group.member(5) is None
 
 
 def test_resync_removes_and_adds_the_same_device() -> None:
