@@ -3,16 +3,20 @@
 from collections import deque
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from restante_protocol import frames
 from restante_protocol.connection import ALLOWED, ANSWERS, ClientConnection, NumberedEntry, RelayConnection, State
-from restante_protocol.errors import Code
+from restante_protocol.errors import Code, LocalError
 from support import wire
 
 WELCOME = frames.Welcome(frames.VERSION, bytes(32), bytes(32), bytes(64), 0, "power")
+OPEN = frames.Open(1, b"\x01" * 24, bytes(32), bytes(16), bytes(64))
+SUBSCRIBE = frames.Subscribe(1, b"", 0, [])
+SUBSCRIBED = frames.Subscribed(1, bytes(16), bytes(8), 0, [])
 OWNER = ALLOWED[State.PROVED] & ALLOWED[State.SUBSCRIBED]
 
 
@@ -29,10 +33,29 @@ class Conversation(RuleBasedStateMachine):
         self.got: list[tuple[int, frames.Entry]] = []
         self.last = 0
 
-    @initialize(role=st.sampled_from([frames.ROLE_SENDER, frames.ROLE_RECEIVER]))
-    def hello(self, role: int) -> None:
+    @initialize(role=st.sampled_from([frames.ROLE_SENDER, frames.ROLE_RECEIVER]), data=st.data())
+    def hello(self, role: int, data: st.DataObject) -> None:
         self.client, self.relay = ClientConnection(role), RelayConnection()
         self.to_relay.append(self.client.hello(bytes(32)))
+        if role == frames.ROLE_RECEIVER and data.draw(st.booleans()):
+            self.begin_subscribed()
+
+    def begin_subscribed(self) -> None:
+        """Go where most of a receiver's life is; otherwise few schedules come so far."""
+        for frame in (None, OPEN, SUBSCRIBE):
+            if frame is not None:
+                self.ask(frame)
+            self.relay_receives()
+            for request in self.waiting:
+                self.answer(request, SUBSCRIBED if isinstance(request, frames.Subscribe) else frames.Done(1))
+            self.waiting.clear()
+            self.client_receives()
+
+    def answer(self, request: Any, answer: Any) -> None:  # noqa: ANN401 -- whichever frames they are
+        refused = isinstance(answer, frames.Error)
+        if isinstance(request, frames.Open) and (not refused or answer.code == Code.NO_MAILBOX):
+            self.relay.proved()
+        self.to_client.append(self.relay.send(wire.renumbered(answer, request.request)))
 
     def ask(self, frame: frames.ClientFrame) -> None:
         number = self.client.next_request()
@@ -78,11 +101,7 @@ class Conversation(RuleBasedStateMachine):
     def relay_answers(self, data: st.DataObject, refuse: bool) -> None:
         request: Any = data.draw(st.sampled_from(self.waiting))
         self.waiting.remove(request)
-        kind = frames.Error if refuse else ANSWERS[type(request)]
-        answer: Any = data.draw(wire.FRAMES[kind])
-        if isinstance(request, frames.Open) and (not refuse or answer.code == Code.NO_MAILBOX):
-            self.relay.proved()
-        self.to_client.append(self.relay.send(wire.renumbered(answer, request.request)))
+        self.answer(request, data.draw(wire.FRAMES[frames.Error if refuse else ANSWERS[type(request)]]))
 
     @precondition(lambda self: self.relay.state is State.SUBSCRIBED)
     @rule(entries=st.lists(wire.FRAMES[frames.Entry], min_size=1, max_size=3), jump=st.integers(1, 1000))
@@ -111,9 +130,11 @@ class Conversation(RuleBasedStateMachine):
     def relay_closes(self) -> None:
         self.to_client.append(self.relay.send(frames.Error(0, Code.GOING_AWAY, "")))
 
-    @rule()
-    def time_passes(self) -> None:
-        """What travels may take any time, also for ever."""
+    @precondition(lambda self: self.client.state is State.CLOSED)
+    @rule(frame=wire.FRAMES[frames.ListDrop] | wire.FRAMES[frames.Status] | wire.FRAMES[frames.Ack])
+    def nothing_follows(self, frame: frames.ClientFrame) -> None:
+        with pytest.raises(LocalError):
+            self.client.send(frame)
 
     @precondition(lambda self: self.to_client)
     @rule()
@@ -137,4 +158,4 @@ class Conversation(RuleBasedStateMachine):
 
 
 TestConversation = Conversation.TestCase
-TestConversation.settings = settings(stateful_step_count=50, max_examples=20)
+TestConversation.settings = settings(stateful_step_count=80, max_examples=40)
