@@ -243,7 +243,7 @@ class Inbox:
 
     def _late(self, entry: Entry, message: bytes, conversation: Conversation, epoch: int) -> None:
         if entry.fence is not None:
-            self._late_winner(entry, conversation)
+            self._late_winner(entry, conversation, epoch)
             return
         past = self._conversations.past(conversation.id, epoch)
         if past is None:
@@ -259,10 +259,10 @@ class Inbox:
         else:
             self._leave_wish(result.proposal, result.sender, sender.leaf.signature_key, conversation)
 
-    def _late_winner(self, entry: Entry, conversation: Conversation) -> None:
+    def _late_winner(self, entry: Entry, conversation: Conversation, epoch: int) -> None:
         known = self._tables.winners.get(entry.fence or b"")
         if known is not None and records.WinningCommit.unpack(known).body != entry.body:
-            self._recovery.forked(conversation, records.WinningCommit.unpack(known).body, entry.body)
+            self._recovery.forked(conversation, epoch, records.WinningCommit.unpack(known).body, entry.body)
 
     def _proposal(self, result: ProposalReceived, conversation: Conversation, group: Group) -> None:
         sender = group.member(result.sender)

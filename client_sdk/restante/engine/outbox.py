@@ -140,12 +140,12 @@ class Outbox:
         self._tables.outbox.put(record.content_id, record.pack(), group=conversation.id, sort=order)
         return record
 
-    def seal(self, conversation: Conversation, message: bytes) -> bytes:
-        """Return the body of our message in the current epoch.
+    def seal(self, conversation: Conversation, message: bytes, tag: bytes = b"", key: bytes = b"") -> bytes:
+        """Return the body of our message in the current epoch, or under the tag and outer key of another.
 
         It is remembered as ours: its copy in our own mailbox is no news; an unknown one tells that this file is old.
         """
-        body = sealing.seal_body(conversation.tag, conversation.key, message, self._state.random)
+        body = sealing.seal_body(tag or conversation.tag, key or conversation.key, message, self._state.random)
         self._tables.sent.put(proofs.body_digest(body), conversation.id, sort=self._state.now())
         return body
 

@@ -146,6 +146,7 @@ class ConversationState(Record, frozen=True):
     rotate: bool = False
     sent_since_heal: int = 0
     healed_at: int = 0
+    resync_epoch: int = -1  # the epoch whose outer key our request goes under; -1: the current one
 
 
 class Outgoing(Record, frozen=True):

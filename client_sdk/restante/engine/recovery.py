@@ -60,17 +60,17 @@ class Recovery:
             if conversation.group is not None and conversation.state.active:
                 self._freeze(conversation)
 
-    def request(self, conversation: Conversation, cause: str) -> None:
-        """Our state of this conversation is beyond use, and only ours."""
+    def request(self, conversation: Conversation, cause: str, epoch: int = -1) -> None:
+        """Our state of this conversation is beyond use; ``epoch``: the last one that the others have too."""
         if conversation.state.resync:
             return
         self._state.fail(cause, "nothing to do: this device asks to be added again", conversation.id)
-        self._freeze(conversation)
+        self._freeze(conversation, epoch)
 
-    def _freeze(self, conversation: Conversation) -> None:
+    def _freeze(self, conversation: Conversation, epoch: int = -1) -> None:
         self._commits.drop(conversation)
         self._tables.intents.delete_group(conversation.id)
-        self._conversations.update(conversation, resync=True, resync_at=0)
+        self._conversations.update(conversation, resync=True, resync_at=0, resync_epoch=epoch)
         self._conversations.fences.pop(conversation.fence, None)
 
     def ask(self) -> None:
@@ -91,7 +91,7 @@ class Recovery:
         self._mailroom.use_address(address, conversation.id)
         tag = self._mailroom.keep_bundle(bundle, -1, address, upload=False)
         message = key_package_message(bundle.key_package)
-        body = self._outbox.seal(conversation, message)
+        body = self._outbox.seal(conversation, message, *self._shared_key(conversation))
         own = conversation.state.address
         self._outbox.ready(
             records.Ready(
@@ -101,6 +101,14 @@ class Recovery:
             )
         )
         self._conversations.update(conversation, resync_tag=tag, resync_at=now)
+
+    def _shared_key(self, conversation: Conversation) -> tuple[bytes, bytes]:
+        """Return tag and outer key of the epoch under which the others can open our request."""
+        for row in self._tables.epochs.rows(conversation.id):
+            epoch = records.Epoch.unpack(row.value)
+            if epoch.epoch == conversation.state.resync_epoch:
+                return row.key, epoch.key
+        return conversation.tag, conversation.key
 
     def removed_for_resync(self, conversation: Conversation) -> None:
         """The Commit that removes our old leaf adds the new one: wait for its Welcome."""
@@ -117,6 +125,7 @@ class Recovery:
                 address=address,
                 resync=False,
                 resync_tag=b"",
+                resync_epoch=-1,
                 fence_number=0,
                 fence_previous=b"",
                 number=0,
@@ -164,10 +173,10 @@ class Recovery:
             ),
         )
 
-    def forked(self, conversation: Conversation, ours: bytes, theirs: bytes) -> None:
-        """Two Commits won the same fence; if ours is not the one that stays, ask to be added again."""
+    def forked(self, conversation: Conversation, epoch: int, ours: bytes, theirs: bytes) -> None:
+        """Two Commits won the same fence of an epoch; if ours is not the one that stays, ask to be added again."""
         if proofs.body_digest(theirs) < proofs.body_digest(ours):
-            self.request(conversation, "the group was forked by a relay that lost its memory")
+            self.request(conversation, "the group was forked by a relay that lost its memory", epoch)
 
     # The relay.
 
