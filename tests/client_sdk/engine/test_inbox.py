@@ -96,7 +96,7 @@ def test_a_commit_without_its_fence_is_not_applied(world: World) -> None:
 def test_a_commit_that_only_this_member_cannot_follow_leads_to_a_resync(world: World) -> None:
     alice, bob, _ = world.members
     room = conversation(world, 1)
-    bob.engine._conversations.get(room.id).group = replace(room.group, private_keys={})
+    room.group = replace(room.current, private_keys={})
     alice.engine.update_keys(world.room)
     assert alice.commit(world.room)
     bob.read()

@@ -54,7 +54,7 @@ from restante_crypto.mls.ratchet_tree import ParentNode, RatchetTree
 from restante_crypto.mls.secret_tree import MAX_FORWARD, SecretTree
 from restante_crypto.mls.tree_math import LeafIndex, NodeIndex
 from restante_crypto.mls.tree_validation import check_parent_hashes, check_tree
-from restante_crypto.mls.update_path import UpdatePath
+from restante_crypto.mls.update_path import HPKECiphertext, UpdatePath
 from restante_crypto.suites import SUITES
 from support.mls import SUITE, Party, alone, key_package, nobody, signature_key_pair
 
@@ -244,7 +244,7 @@ def a_welcome(
     info = change(codec.parse(welcome.GroupInfo, opened)).sign(party.groups[0].signer.private)
     encrypted = primitives.aead_seal(suite.aead, key, nonce, info.encode(), b"")
     again = labels.encrypt_with_label(suite, bundle.key_package.init_key, b"Welcome", encrypted, plain, os.urandom)
-    item = replace(body.secrets[0], encrypted_group_secrets=welcome.HPKECiphertext(*again))
+    item = replace(body.secrets[0], encrypted_group_secrets=HPKECiphertext(*again))
     return MLSMessage(replace(body, secrets=(item,), encrypted_group_info=encrypted)).encode()
 
 
@@ -295,7 +295,7 @@ def test_a_welcome_whose_group_info_was_changed() -> None:
     suite = SUITES[SUITE]
     plain = welcome.GroupSecrets(bytes(32), None, ()).encode()
     sealed = labels.encrypt_with_label(suite, bundle.key_package.init_key, b"Welcome", b"junk", plain, os.urandom)
-    item = welcome.EncryptedGroupSecrets(bundle.key_package.ref(), welcome.HPKECiphertext(*sealed))
+    item = welcome.EncryptedGroupSecrets(bundle.key_package.ref(), HPKECiphertext(*sealed))
     message = MLSMessage(welcome.Welcome(SUITE, (item,), b"junk")).encode()
     with pytest.raises(UnprotectError, match="GroupInfo"):
         Group.join(message, bundle, signer=party.groups[0].signer, authenticate=nobody)
