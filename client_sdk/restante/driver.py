@@ -3,6 +3,8 @@
 Five tasks, each a loop that can be cut anywhere: receive, keep the anonymous connection, deposit, do chores, keep up.
 Commits have a task per conversation while there is something to commit. Nothing is sent before the mailbox's backlog
 has been processed on the current connection ("drain first"): an old copy of the file notices there that it is old.
+
+Longer than 600 lines because its loops share two connections and what wakes whom; apart they would share all of it.
 """
 
 import asyncio

@@ -5,7 +5,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from restante import Client, ContactRequest, Message, StateRolledBack
+import pytest
+
+from restante import Client, ContactRequest, Message, NotAdmitted, StateRolledBack
 from support.mortal import MortalRelay, mortal_relay
 from support.people import people, person, settled, together
 from support.relay import relay_in_process
@@ -145,3 +147,30 @@ async def test_a_request_is_kept_over_closing(tmp_path: Path) -> None:
             await bob.drained()
         async with Client.open(tmp_path / "bob.db", relay=relay.url, passphrase="b") as bob:
             assert isinstance(await asyncio.wait_for(anext(bob.events()), 30), ContactRequest)
+
+
+async def test_a_relay_that_lost_its_store_admits_its_clients_again(tmp_path: Path) -> None:
+    async with (
+        mortal_relay(tmp_path / "relay") as relay,
+        people(tmp_path, relay.url, "alice", "bob") as readers,
+    ):
+        alice, bob = readers
+        rooms = await together(alice, bob)
+        invite = await bob.client.invite()
+        await rooms[0].send("before")
+        await bob.reads("before")
+        await relay.stop()
+        for path in relay.folder.glob("relay.db*"):
+            path.unlink()
+        await relay.start("--admission", "closed")
+        await rooms[0].send("after")
+        await bob.reads("before", "after")
+        await rooms[1].update_keys()
+        await settled(rooms, readers)
+        again = await alice.client.start_conversation(invite)
+        await again.send("by the old invite")
+        await bob.until(lambda: "by the old invite" in bob.texts)
+        assert all(reader.alarms == [] for reader in readers)
+        async with Client.open(tmp_path / "new.db", relay=relay.url, passphrase="n") as stranger:
+            with pytest.raises(NotAdmitted):
+                await stranger.invite()

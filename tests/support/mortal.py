@@ -23,7 +23,7 @@ class MortalRelay:
         self._options = options
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self) -> str:
+    async def start(self, *options: str) -> str:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -35,6 +35,7 @@ class MortalRelay:
                 "--store",
                 f"sqlite:{self.store}",
                 *self._options,
+                *options,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )
