@@ -3,8 +3,8 @@
 A failure changes nothing, because nothing is changed in place. Not here yet: external Commits and senders, ReInit and
 branching, proposals of other types than the RFC's.
 
-Longer than 600 lines because a group is one value with the operations of sections 11 and 12; what they are made of is in
-the files beside.
+Longer than 600 lines because a group is one value with the operations of sections 11 and 12; what they are made of is
+in the files beside.
 """
 
 from collections.abc import Mapping, Sequence
