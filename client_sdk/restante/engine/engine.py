@@ -187,7 +187,7 @@ class Engine:
             pool = next((pool for pool in answer.pools if pool.suite == SUITE), None)
             self._mailroom.set_pool(left=pool.left if pool else 0)
             if position.incarnation and position.incarnation != answer.incarnation:
-                self._state.set_position(records.Position(answer.incarnation, 0))
+                self._state.set_position(records.Position(answer.incarnation, 0, self._state.now()))
                 self._recovery.new_incarnation()
                 self._mailroom.set_pool(left=pool.left if pool else 0)
             elif not position.incarnation:

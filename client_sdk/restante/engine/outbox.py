@@ -21,6 +21,7 @@ from restante_protocol.errors import Code
 SENT_SECONDS: Final = 32 * 86_400  # an own copy comes back within the longest lifetime
 RETRY_FULL_SECONDS: Final = 86_400  # how long a full mailbox is tried again
 RETRY_FULL_FIRST: Final = 5
+RETURN_SECONDS: Final = 7 * 86_400  # after a relay lost its store, its clients come back one by one
 KEEP_READY_SECONDS: Final = 14 * 86_400
 REDEPOSIT_SECONDS: Final = 48 * 3600  # what a relay that was rolled back is given again
 REDEPOSIT_COUNT: Final = 1000
@@ -163,8 +164,14 @@ class Outbox:
         return key
 
     def answered(self, answers: Sequence[Answer]) -> None:
-        """The relay has accepted these: forget them, but try mailboxes that are full again for a day."""
+        """The relay has accepted these: forget them, but try mailboxes that are full again for a day.
+
+        The same for those that are gone, while the relay's clients may still be registering again after a loss.
+        """
         now = self._state.now()
+        retried = {Code.FULL}
+        if now < self._state.position.renewed + RETURN_SECONDS:
+            retried.add(Code.GONE)
         for answer in answers:
             outgoing = self._tables.outbox.get(answer.key)
             stored = self._tables.deposits.get(answer.key)
@@ -182,9 +189,9 @@ class Outbox:
             else:
                 continue
             self._tables.recent.put(answer.key, ready.pack(), sort=now)
-            full = [ready.addresses[index] for index, code in answer.failed if code == Code.FULL]
-            if full and len(ready.body) <= limits.MAX_LARGE_BODY_BYTES:
-                self.ready(msgspec.structs.replace(ready, addresses=full, fence=None, not_before=now + wait))
+            again = [ready.addresses[index] for index, code in answer.failed if code in retried]
+            if again and len(ready.body) <= limits.MAX_LARGE_BODY_BYTES:
+                self.ready(msgspec.structs.replace(ready, addresses=again, fence=None, not_before=now + wait))
 
     def has_jobs(self) -> bool:
         """Say whether anything may be due."""

@@ -79,10 +79,14 @@ class Account(Record, frozen=True):
 
 
 class Position(Record, frozen=True):
-    """How far the mailbox is processed: its incarnation, and the highest sequence."""
+    """How far the mailbox is processed: its incarnation, the highest sequence, and when the relay last forgot.
+
+    ``renewed`` is the Unix second in which another incarnation was met, or 0.
+    """
 
     incarnation: bytes = b""
     cursor: int = 0
+    renewed: int = 0
 
 
 class Pool(Record, frozen=True):

@@ -8,8 +8,11 @@ import pytest
 
 from restante.account import capabilities, credential, leaf_extensions
 from restante.engine import commits
+from restante.engine.outbox import Job
 from restante.errors import ConversationError, NotAMember
 from restante_crypto.mls import Capabilities, KeyPackage, Lifetime, create_key_package
+from restante_protocol import frames
+from restante_protocol.errors import Code
 from support.engines import Member, World
 
 DAY = 86_400
@@ -192,6 +195,24 @@ def test_full_mailboxes_are_tried_again_for_a_day(world: World) -> None:
     assert alice.engine.jobs((), 10) == []
     assert not alice.engine.due().deposits
     assert bob is not alice
+
+
+def test_what_is_gone_is_tried_again_only_after_the_relay_lost_its_store(world: World) -> None:
+    alice, _, _ = world.members
+
+    def gone(job: Job) -> list[tuple[int, int]]:
+        return [(len(job.addresses) - 1, Code.GONE)]
+
+    alice.engine.submit([(world.room, "to nobody", None)])
+    alice.send_all(gone)
+    assert not alice.engine.due().deposits
+    alice.engine.subscribed(frames.Subscribed(1, b"j" * 16, b"t" * 8, 0, []))
+    alice.send_all()
+    alice.engine.submit([(world.room, "to somebody who comes back", None)])
+    (job,) = alice.send_all(gone)
+    world.clock.pass_seconds(10)
+    (again,) = alice.engine.jobs((), 10)
+    assert (again.addresses, again.body) == (job.addresses[-1:], job.body)
 
 
 def test_a_deposit_that_the_relay_rejects_is_an_event(world: World) -> None:
