@@ -101,8 +101,8 @@ class Driver:
     def start(self) -> None:
         """Start the tasks."""
         for loop in (self._receive_forever, self._send_forever, self._deposit_forever, self._chores_forever):
-            self._spawn(loop())
-        self._spawn(self._upkeep_forever())
+            self._spawn(loop)
+        self._spawn(self._upkeep_forever)
 
     async def stop(self) -> None:
         """End all tasks; what waits gets Closed."""
@@ -119,14 +119,15 @@ class Driver:
             if connection is not None:
                 await connection.close()
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(self._guarded(coroutine))
+    def _spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.ensure_future(self._guarded(function))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Call the function in the task: cancelled before it began, none is left that was never awaited."""
         try:
-            await coroutine
+            await function()
         except RestanteError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 -- our defect: whoever waits shall hear of it
@@ -176,7 +177,7 @@ class Driver:
             self._deposit_wake.set()
         for conversation in due.commits:
             if conversation not in self._committing:
-                task = asyncio.ensure_future(self._guarded(self._commit(conversation)))
+                task = asyncio.ensure_future(self._guarded(partial(self._commit, conversation)))
                 self._committing[conversation] = task
                 task.add_done_callback(partial(_forget, self._committing, conversation))
         if due.chores:
@@ -195,7 +196,7 @@ class Driver:
 
     def _tick(self) -> None:
         self._timer = None
-        self._spawn(self._look())
+        self._spawn(self._look)
 
     async def _look(self) -> None:
         self._wake(await self.run(self._engine.due))
@@ -403,7 +404,7 @@ class Driver:
             if room <= 0:
                 continue
             for job in await self.run(self._engine.jobs, frozenset(self._busy), room):
-                task = asyncio.ensure_future(self._guarded(self._deposit(connection, job)))
+                task = asyncio.ensure_future(self._guarded(partial(self._deposit, connection, job)))
                 self._busy[job.key] = task
                 task.add_done_callback(partial(_forget, self._busy, job.key))
 
@@ -517,7 +518,7 @@ class Driver:
 
     def _suspect(self) -> None:
         self._suspicion = None
-        self._spawn(self._ask_fences())
+        self._spawn(self._ask_fences)
 
     async def _ask_fences(self) -> None:
         """Something does not open: a Commit may have passed this client by. Ask who won the fences it waits for."""
