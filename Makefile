@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos fuzz timing clean
+.PHONY: help demo test check docker-check chaos fuzz timing clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Restante needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
@@ -37,6 +37,10 @@ check: $(STAMP) ## style, types, layers, spelling, coverage
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --skip-covered --fail-under=95
 	$(BIN)/python -m coverage report --skip-covered --fail-under=100 --include='protocol/*,crypto/*'
+
+docker-check: $(STAMP) ## images, compose files and systemd unit, with the tools that are present
+	$(BIN)/python -m pip install --quiet --group docker
+	PATH="$(CURDIR)/$(BIN):$$PATH" docker/check.sh
 
 # The long suites: seeded, so that a failure can be repeated (SEED=...).
 SEED ?= 1
