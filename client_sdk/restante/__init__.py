@@ -23,6 +23,7 @@ from restante.events import (
     ConnectionChanged,
     ContactRequest,
     DecryptFailed,
+    DeviceAdded,
     Event,
     MemberAdded,
     MemberRemoved,
@@ -31,6 +32,7 @@ from restante.events import (
     Replaced,
     StateRolledBack,
 )
+from restante.safety import SafetyNumber
 
 __all__ = [
     "AlreadyOpen",
@@ -41,6 +43,7 @@ __all__ = [
     "Conversation",
     "ConversationError",
     "DecryptFailed",
+    "DeviceAdded",
     "Event",
     "FileDamaged",
     "FileError",
@@ -59,6 +62,7 @@ __all__ = [
     "RelayError",
     "Replaced",
     "RestanteError",
+    "SafetyNumber",
     "StateRolledBack",
     "WrongPassphrase",
 ]

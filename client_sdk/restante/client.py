@@ -24,6 +24,7 @@ from restante.engine.conversations import View
 from restante.engine.engine import Engine
 from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused
 from restante.events import Event
+from restante.safety import SafetyNumber, safety_number
 from restante_crypto.mls import KeyPackage
 from restante_protocol import frames
 from restante_protocol.errors import Code
@@ -134,6 +135,14 @@ class Client:
         text = await self._driver.run(self._engine.new_invite)
         await self._driver.settled()
         return text
+
+    def safety_number(self, account: str) -> SafetyNumber:
+        """Return what to compare with another account's owner, by eye or by camera.
+
+        Raises:
+            ValueError: this is no account id.
+        """
+        return safety_number(self.account_id, account)
 
     def conversations(self) -> list[Conversation]:
         """Return the conversations that this account is in, those not accepted yet included."""
@@ -342,53 +351,33 @@ class Client:
         self._skipped.discard(number)
 
     def _event(self, number: int, record: records.StoredEvent) -> Event:
-        common: dict[str, Any] = {"id": f"{number:016x}", "_handled": partial(self._mark, number)}
+        fields: dict[str, Any] = {"id": f"{number:016x}", "_handled": partial(self._mark, number)}
+        if not isinstance(record, records.RolledBackEvent):
+            fields["conversation"] = conversation = Conversation(self, record.conversation.hex())
         match record:
             case records.MessageEvent():
-                common["id"] = content.message_id(record.conversation, record.sender, record.content_id)
-                return events.Message(
-                    **common,
-                    conversation=Conversation(self, record.conversation.hex()),
-                    sender=account_id(record.sender),
-                    text=record.body.decode(errors="replace") if record.content_type == content.TEXT else None,
-                    data=record.body,
-                    sent_at=datetime.fromtimestamp(record.sent_at / 1000, UTC),
-                    _content_id=record.content_id,
-                )
+                fields["id"] = content.message_id(record.conversation, record.sender, record.content_id)
+                fields |= {
+                    "sender": account_id(record.sender),
+                    "text": record.body.decode(errors="replace") if record.content_type == content.TEXT else None,
+                    "data": record.body,
+                    "sent_at": datetime.fromtimestamp(record.sent_at / 1000, UTC),
+                    "_content_id": record.content_id,
+                }
             case records.RequestEvent():
-                conversation = record.conversation.hex()
-                return events.ContactRequest(
-                    **common,
-                    sender=account_id(record.sender),
-                    conversation=Conversation(self, conversation),
-                    _accept=partial(self._driver.do, self._engine.accept, conversation),
-                )
+                accept = partial(self._driver.do, self._engine.accept, conversation.id)
+                fields |= {"sender": account_id(record.sender), "_accept": accept}
             case records.AddedEvent() | records.RemovedEvent():
-                kind = events.MemberAdded if isinstance(record, records.AddedEvent) else events.MemberRemoved
-                return kind(
-                    **common,
-                    conversation=Conversation(self, record.conversation.hex()),
-                    member=account_id(record.member),
-                    by=account_id(record.by),
-                )
+                fields |= {"member": account_id(record.member), "by": account_id(record.by)}
+            case records.DeviceEvent():
+                fields["account"] = account_id(record.account)
             case records.FailedEvent():
-                conversation_id = record.conversation.hex()
-                known = conversation_id in self._engine.views()
-                return events.DecryptFailed(
-                    **common,
-                    cause=record.cause,
-                    advice=record.advice,
-                    conversation=Conversation(self, conversation_id) if known else None,
-                )
+                fields |= {"cause": record.cause, "advice": record.advice}
+                if conversation.id not in self._engine.views():
+                    fields["conversation"] = None
             case records.MissingEvent():
-                return events.MessagesMissing(
-                    **common,
-                    conversation=Conversation(self, record.conversation.hex()),
-                    sender=account_id(record.sender),
-                    count=record.count,
-                )
-            case records.RolledBackEvent():
-                return events.StateRolledBack(**common)
+                fields |= {"sender": account_id(record.sender), "count": record.count}
+        return _KINDS[type(record)](**fields)
 
 
 _KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
@@ -398,6 +387,7 @@ _KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
     records.RemovedEvent: events.MemberRemoved,
     records.FailedEvent: events.DecryptFailed,
     records.MissingEvent: events.MessagesMissing,
+    records.DeviceEvent: events.DeviceAdded,
     records.RolledBackEvent: events.StateRolledBack,
 }
 

@@ -17,6 +17,7 @@ __all__ = [
     "ConnectionChanged",
     "ContactRequest",
     "DecryptFailed",
+    "DeviceAdded",
     "Event",
     "MemberAdded",
     "MemberRemoved",
@@ -112,6 +113,23 @@ class MemberAdded(Event):
     conversation: "Conversation"
     member: str
     by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceAdded(Event):
+    """An account that was known already uses a device, that is a key, that was not seen before.
+
+    Attributes:
+        conversation: where it was seen.
+        account: whose it is.
+        advice: what helps.
+    """
+
+    __match_args__ = ("conversation", "account")
+
+    conversation: "Conversation"
+    account: str
+    advice: str = "ask its owner by another way whether the device is theirs; if not, their identity key was stolen"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

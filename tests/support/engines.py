@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from restante.engine import records
 from restante.engine.engine import Engine
 from restante.engine.inbox import Entry
@@ -62,7 +64,7 @@ class Member:
         events: what it has told the application, oldest first.
     """
 
-    def __init__(self, post: Post, folder: Path, name: str, clock: Clock) -> None:
+    def __init__(self, post: Post, folder: Path, name: str, clock: Clock, *, device_of: "Member | None" = None) -> None:
         self.post = post
         self.clock = clock
         self.path = folder / f"{name}.db"
@@ -70,6 +72,8 @@ class Member:
         self.prekeys: list[bytes] = []
         self.last_resort = b""
         self.engine = self._open()
+        if device_of is not None:
+            self._become(device_of)
         self.engine.pin_relay(RELAY_KEY)
         self.engine.subscribed(frames.Subscribed(1, b"i" * 16, b"t" * 8, 0, []))
         self.sequence = 0
@@ -77,6 +81,14 @@ class Member:
 
     def _open(self) -> Engine:
         return Engine.open(self.path, b"passphrase", "http://relay", random=os.urandom, clock=self.clock)
+
+    def _become(self, other: "Member") -> None:
+        """Be another device of the same account."""
+        state = self.engine._state
+        with state.transaction():
+            seed = other.engine._state.account.identity_seed
+            state.set_account(msgspec.structs.replace(state.account, identity_seed=seed))
+        self.reopen()
 
     def reopen(self) -> None:
         self.engine.close()

@@ -266,6 +266,8 @@ class Commits:
         for account in new_accounts - old_accounts:
             if account not in asked:
                 self._state.emit(records.AddedEvent(conversation.id, account, by), hold=hold)
+        for key in new.keys() - old.keys():
+            self._state.meet(leaf_account(new[key].leaf), key, conversation.id, hold=hold)
         for key, member in old.items():
             if key not in new or is_joined_again(new[key], member):
                 self._tables.numbers.delete(conversation.id + key)

@@ -357,6 +357,7 @@ class Engine:
             self._mailroom.use_address(address, group.group_id)
             record = records.ConversationState(title=title, inviter=state.me, address=address, healed_at=state.now())
             conversation = self._conversations.add(group, record)
+            state.meet(state.me, state.signer.public, conversation.id)
             return conversation.id.hex(), [self._want_add(conversation, package) for package in packages]
 
     def add(self, conversation_id: str, packages: Sequence[KeyPackage]) -> list[bytes]:

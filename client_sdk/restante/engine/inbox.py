@@ -363,6 +363,9 @@ class Inbox:
             state.emit(records.AddedEvent(group.group_id, state.me, inviter))
         else:
             state.emit(records.RequestEvent(group.group_id, inviter))
+        for member in group.members:
+            hold = b"" if accepted else group.group_id
+            state.meet(leaf_account(member.leaf), member.leaf.signature_key, group.group_id, hold=hold)
         if prekey.number == 0:
             self._commits.want(conversation, records.Intent(records.INTENT_UPDATE))
 

@@ -33,6 +33,7 @@ TABLES: Final = (
     "resyncs",
     "recent",
     "opened",
+    "devices",
 )
 
 PURPOSE_SPARE: Final = 0  # registered, for the next leaf that rotates
@@ -291,7 +292,16 @@ class RolledBackEvent(Record, frozen=True, tag=7):
     """This file is older than what was done with it."""
 
 
-StoredEvent = MessageEvent | RequestEvent | AddedEvent | RemovedEvent | FailedEvent | MissingEvent | RolledBackEvent
+class DeviceEvent(Record, frozen=True, tag=8):
+    """An account that is known uses a device that was not seen before."""
+
+    conversation: bytes
+    account: bytes
+
+
+StoredEvent = (
+    MessageEvent | RequestEvent | AddedEvent | RemovedEvent | FailedEvent | MissingEvent | RolledBackEvent | DeviceEvent
+)
 _event_decoder: msgspec.msgpack.Decoder[StoredEvent] = msgspec.msgpack.Decoder(StoredEvent)
 
 

@@ -49,6 +49,7 @@ class Tables:
     resyncs: Table
     recent: Table
     opened: Table
+    devices: Table
 
 
 class State:
@@ -150,6 +151,14 @@ class State:
         number = self._next_event
         self._next_event += 1
         self.tables.events.put(number.to_bytes(8, "big"), event.pack(), group=hold, sort=number)
+
+    def meet(self, account: bytes, device: bytes, conversation: bytes, *, hold: bytes = b"") -> None:
+        """Know a device by its signature key; another one of an account that is known already is an event."""
+        if self.tables.devices.get(device) is not None:
+            return
+        if self.tables.devices.exists(account):
+            self.emit(records.DeviceEvent(conversation, account), hold=hold)
+        self.tables.devices.put(device, b"\x01", group=account)
 
     def fail(self, cause: str, advice: str, conversation: bytes = b"") -> None:
         """Queue a DecryptFailed."""

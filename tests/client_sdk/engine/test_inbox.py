@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from restante.account import account_key
 from restante.engine import records
 from restante.engine.conversations import Conversation
 from restante.engine.inbox import Entry
@@ -373,3 +374,15 @@ def test_after_leaving_nothing_is_read(world: World) -> None:
     bob.arrive(job.message_id, job.body, None)
     bob.read()
     assert bob.events() == []
+
+
+def test_another_device_of_a_known_account_is_an_event(world: World, tmp_path: Path) -> None:
+    alice, bob, _ = world.members
+    clone = Member(world.post, tmp_path, "clone", world.clock, device_of=bob)
+    alice.engine.add(world.room, [alice.claim(clone.invite(), clone)])
+    world.settle()
+    for member in (alice, bob):
+        events = [event for event in member.events() if isinstance(event, records.DeviceEvent)]
+        assert [(event.account, event.conversation.hex()) for event in events] == [
+            (account_key(bob.engine.account_id), world.room)
+        ]
