@@ -1,31 +1,161 @@
-"""docs/data.md and the relay's database name the same columns."""
+"""The inventory, docs/data.md and relays that were used say the same: nothing more, nothing less, nothing longer."""
 
-import re
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
+import pytest
+from prometheus_client import Counter
 
+from restante_protocol import frames
+from restante_server import inventory
+from restante_server.app import Relay
+from restante_server.categories import Category, incomplete
+from restante_server.codes import leave
+from restante_server.inventory import Item, Kind
+from restante_server.stores import sqlite_schema
+from support import observed
 from support.people import people, together
-from support.relay import relay_in_process
+from support.relay import Peer, relay_in_process
+from support.stores import DAY, MovedClock
 
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"
 
 
-async def test_every_stored_column_is_declared_and_every_declared_one_is_there(tmp_path: Path) -> None:
-    async with (
-        relay_in_process(tmp_path / "relay") as relay,
-        people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
-    ):
-        room, _ = await together(alice, bob)
-        await room.send("used")
-        await bob.reads("used")
-    db = apsw.Connection(str(tmp_path / "relay" / "relay.db"))
-    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")]
-    stored = {
-        f"{table}.{column}"
-        for table in tables
-        if not table.startswith("sqlite_")
-        for (column,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,))
-    }
+@dataclass
+class Used:
+    """A relay that was used, still running; its people have gone."""
+
+    relay: Relay
+    folder: Path
+    clock: MovedClock
+
+
+@pytest.fixture
+async def used(tmp_path: Path) -> AsyncIterator[Used]:
+    """A scenario that touches every table: two people, a code, an undelivered message, an error."""
+    folder, clock = tmp_path / "relay", MovedClock()
+    async with relay_in_process(folder, clock=clock) as relay:
+        async with people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
+            room, _ = await together(alice, bob)
+            await room.send("used")
+            await bob.reads("used")
+            await bob.stop()
+            await room.send("waits")
+        async with await Peer.connect(relay.url) as peer:
+            await peer.ask(lambda n: frames.SlotGet(n, bytes(24)))
+        await relay.store.add_codes([bytes(32)], DAY)
+        await asyncio.to_thread(leave, folder / "relay.db", 1)
+        yield Used(relay, folder, clock)
+
+
+def missing(found: set[str], kind: Kind, items: tuple[Item, ...] = inventory.ITEMS) -> set[str]:
+    """Return what is found and not declared, or declared and not found."""
+    return found ^ {item.name for item in items if item.kind == kind}
+
+
+async def test_every_stored_column_is_declared_and_every_declared_one_is_there(used: Used) -> None:
+    assert missing(observed.columns(used.folder / "relay.db"), Kind.COLUMN) == set()
+    empty = {table for table, rows in observed.counts(used.folder / "relay.db").items() if not rows}
+    assert empty == set(), "the scenario has to fill every table"
+
+
+async def test_every_label_is_declared_and_every_declared_one_is_there(used: Used) -> None:
+    assert missing(observed.labels(used.relay.metrics.registry), Kind.LABEL) == set()
+
+
+def test_every_log_field_is_declared_and_every_declared_one_is_there() -> None:
+    assert missing(observed.log_fields(), Kind.LOG) == set()
+
+
+async def test_every_file_is_declared_and_every_declared_one_is_there(used: Used, tmp_path: Path) -> None:
+    found = observed.files(used.folder)
+    db = sqlite_schema.connect(tmp_path / "relay.db", None)
+    sqlite_schema.prepare(db, tmp_path / "relay.db", bytes)
+    sqlite_schema.prepare(db, tmp_path / "relay.db", bytes, {sqlite_schema.VERSION: "SELECT 1"})
     db.close()
-    assert set(re.findall(r"`(\w+\.\w+)`", PAGE.read_text())) - {"relay.key"} == stored
+    found |= {name for name in observed.files(tmp_path) if name.startswith("relay.db.v")}
+    assert observed.unmatched(found, set(inventory.names(Kind.FILE))) == (set(), set())
+
+
+async def test_nothing_outlives_its_lifetime(used: Used) -> None:
+    bounds = {
+        item.name.partition(".")[0]: item.lifetime
+        for item in inventory.ITEMS
+        if item.kind == Kind.COLUMN and item.lifetime is not None
+    }
+    before = 0
+    for lifetime in sorted(set(bounds.values())):
+        used.clock.advance(lifetime - before + 1)
+        before = lifetime + 1
+        await used.relay.store.sweep()
+        left = observed.counts(used.folder / "relay.db")
+        assert {table for table, bound in bounds.items() if bound <= lifetime and left[table]} == set()
+    assert observed.counts(used.folder / "relay.db")["mailbox"] == 2, "only their owners end these"
+
+
+# Breaking it: each kind of declaration, taken away, is missed; each kind of thing, added, is noticed.
+
+
+@pytest.mark.parametrize("item", inventory.ITEMS, ids=lambda item: item.name)
+def test_removing_any_line_fails(item: Item) -> None:
+    """The page is compared with the whole inventory, and the inventory with what is found: no line can go."""
+    rest = tuple(other for other in inventory.ITEMS if other is not item)
+    assert len({(other.kind, other.name) for other in rest}) == len(inventory.ITEMS) - 1, "declared once"
+    assert f"| `{item.name}` | {item.kind} |" in PAGE.read_text()
+
+
+@pytest.mark.parametrize("kind", [Kind.COLUMN, Kind.LABEL, Kind.LOG, Kind.FILE])
+async def test_a_line_that_is_removed_is_missed(used: Used, kind: Kind) -> None:
+    found = {
+        Kind.COLUMN: observed.columns(used.folder / "relay.db"),
+        Kind.LABEL: observed.labels(used.relay.metrics.registry),
+        Kind.LOG: observed.log_fields(),
+    }
+    for gone in (item for item in inventory.ITEMS if item.kind == kind):
+        rest = tuple(item for item in inventory.ITEMS if item is not gone)
+        if kind == Kind.FILE:
+            example = gone.name.replace("*", "1")
+            assert observed.unmatched({example}, {i.name for i in rest if i.kind == kind})[0] == {example}
+        else:
+            assert missing(found[kind], kind, rest) == {gone.name}
+
+
+async def test_an_undeclared_column_is_noticed(used: Used, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    db = apsw.Connection(str(copy))
+    db.execute(sqlite_schema.SCHEMA)
+    db.execute("ALTER TABLE mailbox ADD COLUMN last_seen_ip TEXT")
+    db.close()
+    assert missing(observed.columns(copy), Kind.COLUMN) == {"mailbox.last_seen_ip"}
+
+
+async def test_an_undeclared_label_is_noticed(used: Used) -> None:
+    registry = used.relay.metrics.registry
+    Counter("restante_by_country", "Broken on purpose", ["country"], registry=registry).labels("xx").inc()
+    assert missing(observed.labels(registry), Kind.LABEL) == {"restante_by_country.country"}
+
+
+def test_an_undeclared_log_field_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text('_log.info("opened", mailbox=mailbox)\n')
+    assert observed.log_fields(tmp_path) - inventory.names(Kind.LOG) == {"mailbox"}
+
+
+def test_an_undeclared_file_is_noticed() -> None:
+    found, _ = observed.unmatched({"relay.db", "access.log"}, set(inventory.names(Kind.FILE)))
+    assert found == {"access.log"}
+
+
+# The page.
+
+
+def test_the_page_is_made_from_the_inventory() -> None:
+    assert PAGE.read_text() == inventory.page(), "python -m restante_server.inventory > docs/data.md"
+
+
+@pytest.mark.parametrize("category", Category, ids=lambda category: category.name)
+def test_a_category_has_items_and_is_told_in_every_language(category: Category) -> None:
+    assert any(item.category is category for item in inventory.ITEMS)
+    assert incomplete(category) == []

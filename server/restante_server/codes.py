@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from restante_protocol import ids
-from restante_server.services.admission import CODE_LIFETIME, code_hash, new_code
+from restante_server.config import CODE_LIFETIME
+from restante_server.services.admission import code_hash, new_code
 from restante_server.stores.contract import Store
 from restante_server.stores.sqlite_schema import write_durably
 

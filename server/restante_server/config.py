@@ -25,6 +25,7 @@ SLOT_CREATIONS_PER_SECOND: Final = 10  # and how fast the burst comes back
 SPARE_FILES: Final = 64  # of the process's open files: kept for the store and the listeners
 SHUTDOWN_GRACE: Final = 5.0  # seconds to finish what was received before the relay stops
 SWEEP_INTERVAL: Final = 60.0  # seconds between removals of what has expired
+CODE_LIFETIME: Final = 30 * 86_400  # seconds until an unused invite code is void
 CODES_INTERVAL: Final = 1.0  # seconds between looks for invite codes that ``restante admit`` has left
 
 

@@ -1,7 +1,7 @@
 """The relay's log: one JSON object a line on stderr, and nothing in it that names a user, a peer or a message.
 
-What may be logged is listed, not what may not: an event's constant text and the fields below, if they are numbers,
-truths or short words. Other packages' records (aiohttp's, asyncio's) lose their arguments, which may hold addresses or
+What may be logged is listed, not what may not: the fields that the inventory declares, if they are numbers, truths or
+short words. Other packages' records (aiohttp's, asyncio's) lose their arguments, which may hold addresses or
 data: what stays is the template, the exception's type and where in the code it was raised.
 """
 
@@ -13,7 +13,9 @@ from typing import Any, Final, TextIO
 
 import structlog
 
-FIELDS: Final = frozenset({"code", "count", "error", "frame", "kind", "level", "reason", "role", "seconds", "where"})
+from restante_server import inventory
+
+FIELDS: Final = inventory.names(inventory.Kind.LOG)
 _LONGEST_WORD: Final = 40  # characters of a word; every id is longer when written out
 _MARKS: Final = frozenset("_- .:/()<>")  # besides letters, in a word
 
@@ -25,7 +27,7 @@ def _is_word(value: str) -> bool:
 def scrub(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Keep the event's text and the listed fields; whatever else is in one is replaced by its type."""
     kept: dict[str, Any] = {"event": event.get("event", "")}
-    for key in FIELDS & event.keys():
+    for key in FIELDS & event.keys() - {"event"}:
         value = event[key]
         plain = isinstance(value, bool | int | float) or (isinstance(value, str) and _is_word(value))
         kept[key] = value if plain or key == "where" else type(value).__name__

@@ -13,7 +13,6 @@ from restante_server.services.relay import Relay
 _CODE_BYTES: Final = 10  # 80 bits: no guessing over the network
 _GROUP: Final = 4  # characters between dashes
 _PERSON: Final = b"restante invite"
-CODE_LIFETIME: Final = 30 * 86_400  # seconds until an unused code is void
 
 
 def new_code() -> str:

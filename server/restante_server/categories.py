@@ -1,0 +1,174 @@
+"""The kinds of data that a relay handles, in the words of its privacy policy: English and Chinese.
+
+``inventory`` puts every single column, log field and file into one of these. A category says what its items have in
+common: what they are, what for, on which legal basis, who can read them, how long they stay, and how they go.
+"""
+
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Final
+
+LANGUAGES: Final = ("en", "zh")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text in each of LANGUAGES."""
+
+    en: str
+    zh: str
+
+    def __getitem__(self, language: str) -> str:
+        """Return the text in a language."""
+        return self.zh if language == "zh" else self.en
+
+
+SERVICE: Final = Text(
+    "needed for the service that you ask for (performance of a contract)", "为提供您所要求的服务所必需（履行合同）"
+)
+SECURITY: Final = Text(
+    "needed to run the service safely (legitimate interest, legal duty of security)",
+    "为安全运行服务所必需（正当利益、法定安全义务）",
+)
+NOBODY: Final = Text("nobody but the people you write with: it is encrypted", "除与您通信的人之外无人可读：内容已加密")
+OPERATOR: Final = Text("the operator", "运营者")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a category's items have in common.
+
+    Attributes:
+        title: its name.
+        what: what the data are.
+        purpose: what for.
+        basis: the legal basis.
+        readers: who can read it.
+        kept: how long.
+        erased: how it goes, and how the person it belongs to gets it.
+    """
+
+    title: Text
+    what: Text
+    purpose: Text
+    basis: Text
+    readers: Text
+    kept: Text
+    erased: Text
+
+
+_WITH_MAILBOX: Final = Text(
+    "until you delete the mailbox; your app exports and erases it on request",
+    "直到您删除邮箱为止；您的应用可随时导出和删除",
+)
+_BY_ITSELF: Final = Text("by itself, by the relay's clock", "到期后由中继自动删除")
+
+
+class Category(Enum):
+    """A kind of data."""
+
+    MAILBOX = About(
+        Text("Mailboxes", "邮箱"),
+        Text(
+            "a random id, a public key, random marks and counters: no name, no number, no account",
+            "随机标识、公钥、随机标记和计数：没有姓名、号码或账户",
+        ),
+        Text("to let its owner, and nobody else, read and manage it", "使且仅使其所有者能够读取和管理"),
+        SERVICE,
+        OPERATOR,
+        Text("as long as the mailbox exists", "邮箱存在期间"),
+        _WITH_MAILBOX,
+    )
+    ADDRESS = About(
+        Text("Deposit addresses", "投递地址"),
+        Text("random aliases of a mailbox, each with a limit", "邮箱的随机别名，每个都有上限"),
+        Text(
+            "so that others can write to you, and you can take that back one by one", "让他人可以写信给您，并可逐一撤回"
+        ),
+        SERVICE,
+        OPERATOR,
+        Text("until revoked, or as long as the mailbox", "直到撤销，或邮箱存在期间"),
+        _WITH_MAILBOX,
+    )
+    MESSAGE = About(
+        Text("Encrypted messages", "加密消息"),
+        Text(
+            "padded ciphertext, which mailboxes it waits for, and hashes that make retries harmless",
+            "经填充的密文、等待领取它的邮箱，以及使重试无害的哈希值",
+        ),
+        Text("to deliver it, once, in order", "按顺序、一次性投递"),
+        SERVICE,
+        NOBODY,
+        Text(
+            "until all have fetched it, at most 30 days; changes of a group's keys, and who made them, 31 days; "
+            "hashes one day",
+            "直到全部领取，最长 30 天；群组密钥的更改及其标记 31 天；哈希值一天",
+        ),
+        _BY_ITSELF,
+    )
+    PREKEY = About(
+        Text("Sealed key packages", "密封的密钥包"),
+        Text("encrypted packages that others need to start writing to you", "他人开始与您通信所需的加密包"),
+        Text("so that you can be reached while you are offline", "使您离线时仍可被联系"),
+        SERVICE,
+        NOBODY,
+        Text("until used, or as long as the mailbox", "直到使用，或邮箱存在期间"),
+        _WITH_MAILBOX,
+    )
+    SLOT = About(
+        Text("Encrypted slots", "加密槽位"),
+        Text(
+            "small ciphertexts without an owner's name, such as the page behind an invite or a profile",
+            "不带所有者名称的小段密文，例如邀请背后的页面或个人资料",
+        ),
+        Text(
+            "so that those to whom you gave the key can read what you put there", "使得到您密钥的人可以读取您放入的内容"
+        ),
+        SERVICE,
+        NOBODY,
+        Text("until you delete it, at most 120 days after you last wrote it", "直到您删除，最后写入后最长 120 天"),
+        _WITH_MAILBOX,
+    )
+    CODE = About(
+        Text("Invite codes of the operator", "运营者的邀请码"),
+        Text("hashes of codes that admit a new mailbox", "允许新建邮箱的代码的哈希值"),
+        Text("admission, where the operator limits it", "运营者限制注册时的准入"),
+        SECURITY,
+        OPERATOR,
+        Text("until used, at most 30 days", "直到使用，最长 30 天"),
+        _BY_ITSELF,
+    )
+    STORE = About(
+        Text("Marks of the store", "存储的标记"),
+        Text(
+            "random marks, a lock and the relay's own key: nothing about people",
+            "随机标记、锁和中继自身的密钥：与人无关",
+        ),
+        Text("to notice an old copy put back, and to sign", "发现被放回的旧副本，以及签名"),
+        SECURITY,
+        OPERATOR,
+        Text("as long as the store", "存储存在期间"),
+        Text("with the store", "随存储一起"),
+    )
+    OPERATIONS = About(
+        Text("Logs and metrics", "日志与指标"),
+        Text(
+            "constant words, codes, counts and places in the code; no id, no address, no content",
+            "固定词语、代码、计数和代码位置；没有标识、地址或内容",
+        ),
+        Text("to run the service and find its faults", "运行服务并查找故障"),
+        SECURITY,
+        OPERATOR,
+        Text("as long as the operator keeps logs: they name nobody", "取决于运营者保存日志的时间：其中不涉及任何人"),
+        Text("they hold nothing of yours", "其中没有您的数据"),
+    )
+
+
+def incomplete(category: Category) -> list[str]:
+    """Return the parts of a category that lack a language."""
+    return [
+        each.name
+        for each in fields(About)
+        for language in LANGUAGES
+        if not getattr(category.value, each.name)[language]
+    ]

@@ -1,0 +1,288 @@
+"""The data inventory: one declaration for every single thing that a relay stores or emits.
+
+docs/data.md and the privacy policy are made from it, the log lets no other field through, and ``tests/test_data.py``
+compares it with relays that were used, in both directions. ``python -m restante_server.inventory`` prints docs/data.md.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from restante_protocol import limits
+from restante_server.categories import Category
+from restante_server.config import CODE_LIFETIME
+
+
+class Kind(StrEnum):
+    """Where a thing is found."""
+
+    COLUMN = "column"  # of the embedded store: table.column
+    FILE = "file"  # beside the store; * stands for a random or running part
+    LOG = "log field"
+    LABEL = "metric label"  # metric.label
+    COOKIE = "cookie"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One declared thing.
+
+    Attributes:
+        kind: where it is found.
+        name: how it is called there.
+        category: its purpose, legal basis, readers, lifetime and erasure.
+        what: what it is.
+        lifetime: seconds after which it is gone whatever happens, or None if its owner decides.
+        enforced: what makes it go.
+        exported: the owner's export holds it.
+    """
+
+    kind: Kind
+    name: str
+    category: Category
+    what: str
+    lifetime: int | None
+    enforced: str
+    exported: bool = False
+
+
+_DAY: Final = 86_400
+_DELETE: Final = "MailboxDelete"
+_REVOKE: Final = "AddressRevoke, MailboxDelete"
+_SWEEP: Final = "the sweep"
+
+
+def _columns(
+    table: str,
+    category: Category,
+    columns: dict[str, str],
+    enforced: str,
+    lifetime: int | None = None,
+    *,
+    exported: bool = False,
+) -> tuple[Item, ...]:
+    return tuple(
+        Item(Kind.COLUMN, f"{table}.{name}", category, what, lifetime, enforced, exported)
+        for name, what in columns.items()
+    )
+
+
+def _all(kind: Kind, category: Category, names: dict[str, str], enforced: str) -> tuple[Item, ...]:
+    return tuple(Item(kind, name, category, what, None, enforced) for name, what in names.items())
+
+
+ITEMS: Final[tuple[Item, ...]] = (
+    *_columns(
+        "mailbox",
+        Category.MAILBOX,
+        {
+            "n": "running number that other tables name",
+            "id": "the mailbox's id, random to everybody else",
+            "receive_key": "its owner's public key, made for this mailbox alone",
+            "incarnation": "random mark of one unbroken history",
+            "epoch": "mark of the store's history that it was written under",
+            "last": "last sequence given",
+            "acknowledged": "highest sequence acknowledged",
+            "cursor": "entries up to here are gone",
+            "kept": "but for these sequences",
+            "addresses": "how many addresses it has",
+        },
+        _DELETE,
+    ),
+    *_columns(
+        "address",
+        Category.ADDRESS,
+        {
+            "n": "running number that entries name",
+            "id": "the address's id, unguessable",
+            "mailbox": "its mailbox's running number",
+            "cap": "how many entries may wait that came through it",
+            "kind": "whether strangers may know it",
+        },
+        _REVOKE,
+    ),
+    *_columns(
+        "payload",
+        Category.MESSAGE,
+        {
+            "n": "running number",
+            "message_id": "random, made by the depositor",
+            "fence": "the tag that it won, if any",
+            "expires": "when it is dropped",
+            "large": "which quota it draws on",
+            "recipients": "which entries wait for it; emptied when all have fetched it",
+            "body": "the ciphertext, once for all its recipients",
+        },
+        "Ack, the sweep",
+        limits.FENCE_LIFETIME,
+    ),
+    *_columns(
+        "fence",
+        Category.MESSAGE,
+        {
+            "tag": "random to everybody but the group",
+            "message_id": "the winner's",
+            "digest": "hash of the winner's ciphertext",
+            "payload": "the winner's running number",
+            "expires": "when it is dropped",
+        },
+        _SWEEP,
+        limits.FENCE_LIFETIME,
+    ),
+    *_columns(
+        "deduplication",
+        Category.MESSAGE,
+        {
+            "digest": "hash of a deposit",
+            "failed": "its outcome",
+            "expires": "when it is dropped",
+        },
+        _SWEEP,
+        limits.DEDUPLICATION_LIFETIME,
+    ),
+    *_columns(
+        "pool",
+        Category.PREKEY,
+        {
+            "mailbox": "its mailbox's running number",
+            "suite": "number of the cipher suite",
+            "uploaded": "highest number accepted",
+            "issued": "highest number given out",
+            "left": "how many are left",
+            "last_resort": "a sealed KeyPackage for when the pool is empty",
+        },
+        _DELETE,
+    ),
+    *_columns(
+        "prekey",
+        Category.PREKEY,
+        {
+            "mailbox": "its mailbox's running number",
+            "suite": "number of the cipher suite",
+            "number": "its number",
+            "package": "a sealed KeyPackage",
+        },
+        "Claim, MailboxDelete",
+    ),
+    *_columns(
+        "slot",
+        Category.SLOT,
+        {
+            "id": "the slot's id, unguessable",
+            "version": "how often it was written",
+            "expires": "when it is dropped",
+            "body": "the ciphertext",
+        },
+        "SlotDelete, the sweep",
+        limits.MAX_SLOT_LIFETIME,
+    ),
+    *_columns(
+        "code",
+        Category.CODE,
+        {"hash": "hash of an invite code", "expires": "when it is void"},
+        "Create, the sweep",
+        CODE_LIFETIME,
+    ),
+    *_columns("meta", Category.STORE, {"key": "name of a mark", "value": "the mark, random"}, "with the store"),
+    *_all(
+        Kind.FILE,
+        Category.STORE,
+        {
+            "relay.db": "the database: the columns above",
+            "relay.db-wal": "its write-ahead log: the latest changes of the same columns",
+            "relay.db-shm": "an index of that log",
+            "relay.db.lock": "empty: who holds the store",
+            "relay.db.epoch": "mark of the store's history",
+            "relay.db.v*": "the database before an upgrade, for the operator to delete",
+            "relay.key": "the relay's own key",
+        },
+        "with the store",
+    ),
+    Item(
+        Kind.FILE,
+        "relay.db.codes-*",
+        Category.CODE,
+        "hashes of new invite codes",
+        CODE_LIFETIME,
+        "the relay takes them within seconds",
+    ),
+    *_all(
+        Kind.LOG,
+        Category.OPERATIONS,
+        {
+            "event": "constant text: what happened",
+            "timestamp": "when",
+            "level": "how grave",
+            "error": "type of an exception",
+            "frame": "type of a frame",
+            "kind": "name of the package that speaks",
+            "reason": "constant text: why",
+            "where": "places in the code",
+        },
+        "the operator's log rotation",
+    ),
+    *_all(
+        Kind.LABEL,
+        Category.OPERATIONS,
+        {
+            "restante_connections.role": "sender or receiver",
+            "restante_requests.kind": "type of a frame",
+            "restante_refusals.code": "code of an error",
+            "restante_deposit_seconds.le": "bound of a histogram's bucket",
+        },
+        "the metrics' reader",
+    ),
+)
+
+
+def names(kind: Kind) -> frozenset[str]:
+    """Return the names of all declared things of a kind."""
+    return frozenset(item.name for item in ITEMS if item.kind == kind)
+
+
+def page() -> str:
+    """Return docs/data.md."""
+    parts = [_HEAD]
+    for category in Category:
+        about = category.value
+        parts.append(
+            f"## {about.title.en}\n\n{_sentence(about.what.en)} **Why:** {about.purpose.en}. "
+            f"**Basis:** {about.basis.en}. **Who can read it:** {about.readers.en}. "
+            f"**How long:** {about.kept.en}. **How it goes:** {about.erased.en}.\n\n"
+            "| thing | kind | what it is | gone at the latest after | ended by |\n|---|---|---|---|---|"
+        )
+        parts[-1] += "".join(
+            f"\n| `{item.name}` | {item.kind} | {item.what} | {_days(item.lifetime)} | {item.enforced} |"
+            for item in ITEMS
+            if item.category is category
+        )
+    return "\n\n".join([*parts, _TAIL])
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _days(seconds: int | None) -> str:
+    return "" if seconds is None else f"{seconds // _DAY} day{'s' if seconds > _DAY else ''}"
+
+
+_HEAD: Final = """# What is stored, why, and for how long
+
+Everything that the relay keeps or says, made from `restante_server/inventory.py` by
+`python -m restante_server.inventory`. `tests/test_data.py` compares the inventory with relays that were used: what is
+there and not declared fails the suite, and so does what is declared and not there, or is there after its time."""
+_TAIL: Final = """## What is not stored
+
+**IP addresses** are known to the operating system while a connection is open; the relay does not read them. There
+are no **cookies**, no accounts, no names and no telephone numbers.
+
+## The client's file
+
+It holds the account's keys, MLS states, messages that wait to be sent or to be read by the application, for two days
+the ciphertexts that were sent, and for a month hashes by which repeats are known. Nothing that was handled.
+"""
+
+
+if __name__ == "__main__":
+    print(page(), end="")  # noqa: T201 -- the command's result

@@ -1,0 +1,90 @@
+"""What a relay stores and emits, found by looking: for comparison with the inventory."""
+
+import ast
+from fnmatch import fnmatch
+from pathlib import Path
+
+import apsw
+from prometheus_client import CollectorRegistry
+
+SERVER = Path(__file__).parent.parent.parent / "server" / "restante_server"
+_LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+_BY_STRUCTLOG = {"event", "level", "timestamp"}
+
+
+def columns(database: Path) -> set[str]:
+    """Return table.column of everything in a database."""
+    db = apsw.Connection(str(database))
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")]
+    found = {
+        f"{table}.{column}"
+        for table in tables
+        if not table.startswith("sqlite_")
+        for (column,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,))
+    }
+    db.close()
+    return found
+
+
+def counts(database: Path) -> dict[str, int]:
+    """Return how many rows each table has."""
+    db = apsw.Connection(str(database))
+    tables = {column.partition(".")[0] for column in columns(database)}
+    found = {
+        table: db.execute(f"SELECT count(*) FROM {table}").get  # noqa: S608 -- names of the schema
+        for table in tables
+    }
+    db.close()
+    return found
+
+
+def files(folder: Path) -> set[str]:
+    """Return the names of a folder's files."""
+    return {path.name for path in folder.iterdir() if path.is_file()}
+
+
+def labels(registry: CollectorRegistry) -> set[str]:
+    """Return metric.label of all samples."""
+    return {
+        f"{family.name}.{label}"
+        for family in registry.collect()
+        for sample in family.samples
+        for label in sample.labels
+    }
+
+
+def log_fields(folder: Path = SERVER) -> set[str]:
+    """Return the fields that the source hands to the log, and those that structlog adds."""
+    found = set(_BY_STRUCTLOG)
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr in _LEVELS and isinstance(node.func.value, ast.Name) and node.func.value.id == "_log":
+                found |= {keyword.arg or "**" for keyword in node.keywords}
+            elif path.name == "logs.py" and node.func.attr == "log":
+                found |= _foreign_fields(path)
+    return found
+
+
+def _foreign_fields(path: Path) -> set[str]:
+    """Return what the log adds to other packages' records: ``kind``, and the keys set on ``fields``."""
+    return {"kind"} | {
+        target.slice.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Subscript)
+        and isinstance(target.value, ast.Name)
+        and target.value.id == "fields"
+        and isinstance(target.slice, ast.Constant)
+        and isinstance(target.slice.value, str)
+    }
+
+
+def unmatched(names: set[str], patterns: set[str]) -> tuple[set[str], set[str]]:
+    """Return the names that no pattern fits, and the patterns that fit no name."""
+    return (
+        {name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)},
+        {pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in names)},
+    )
