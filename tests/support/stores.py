@@ -8,8 +8,8 @@ from random import Random
 
 from restante_crypto import proofs
 from restante_server.stores.contract import AddressSpec, Deposit, Store, StoredEntry, Subscription
+from restante_server.stores.quotas import Quotas
 from restante_server.stores.sqlite import SqliteStore
-from restante_server.stores.sqlite_deposits import Quotas
 
 START = 1_800_000_000_000
 SUITE = 3

@@ -38,7 +38,7 @@ from restante_server.stores.contract import (
     Totals,
     Winner,
 )
-from restante_server.stores.sqlite_deposits import Quotas
+from restante_server.stores.quotas import Quotas
 from restante_server.stores.sqlite_index import Index
 from restante_server.stores.sqlite_writer import Writer
 

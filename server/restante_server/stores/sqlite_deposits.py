@@ -1,7 +1,6 @@
 """Deposits, entries and fences in the embedded store: functions of the database and the index, run by the writer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,32 +10,9 @@ from restante_crypto import proofs
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
 from restante_server.stores.contract import Accepted, Delivery, Deposit, FenceLost, StoredEntry, Winner
+from restante_server.stores.quotas import Quotas
 from restante_server.stores.sqlite_index import Index, Mailbox, pack, unpack
 from restante_server.stores.sqlite_writer import Batch
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """What one mailbox may hold; see ``restante_protocol.limits`` for the reasons.
-
-    Attributes:
-        entries: waiting.
-        size: bytes of their bodies.
-        large_size: of these, of bodies that were deposited as large.
-        addresses: registered.
-        prekeys: one-time packages per pool.
-    """
-
-    entries: int = limits.MAILBOX_ENTRIES
-    size: int = limits.MAILBOX_BYTES
-    large_size: int = limits.MAILBOX_LARGE_BYTES
-    addresses: int = limits.MAILBOX_ADDRESSES
-    prekeys: int = limits.MAILBOX_PREKEYS
-
-    @property
-    def invite_entries(self) -> int:
-        """Entries that came through invites."""
-        return self.entries // limits.INVITE_SHARE
 
 
 def deposit(batch: Batch, index: Index, item: Deposit, quotas: Quotas, now_ms: int) -> Accepted | FenceLost:

@@ -23,7 +23,7 @@ from restante_server.stores.contract import (
     StoreUnavailable,
     Totals,
 )
-from restante_server.stores.sqlite_deposits import Quotas
+from restante_server.stores.quotas import Quotas
 from support.stores import (
     DAY,
     START,

@@ -25,7 +25,7 @@ from restante_server.stores.contract import (
     Subscription,
     Totals,
 )
-from restante_server.stores.sqlite_deposits import Quotas
+from restante_server.stores.quotas import Quotas
 from support.stores import SUITE, Opener, address, deposit, fence, mailbox, read_all
 
 T = TypeVar("T")
