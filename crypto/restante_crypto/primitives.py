@@ -1,8 +1,8 @@
 """The cryptographic primitives, and the only module that knows which library computes them.
 
 Each is taken where it is fastest and safe: PyNaCl (libsodium) for Ed25519, X25519, XChaCha20-Poly1305 and Argon2id;
-``cryptography`` for AES-128-GCM and ChaCha20-Poly1305; the standard library for hashes. Ed25519 is verified by
-libsodium alone: ``cryptography`` takes a signature under the identity element, which anybody can forge.
+``cryptography`` for AES-128-GCM, ChaCha20-Poly1305 and ML-KEM-768; the standard library for hashes. Ed25519 is
+verified by libsodium alone: ``cryptography`` takes a signature under the identity element, which anybody can forge.
 """
 
 import hashlib
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 import nacl.bindings as _sodium
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from nacl.exceptions import BadSignatureError, CryptoError
 
@@ -21,6 +22,9 @@ Random = Callable[[int], bytes]
 XCHACHA_NONCE_BYTES: Final = 24
 AEAD_TAG_BYTES: Final = 16
 X25519_BYTES: Final = 32
+ML_KEM_768_SEED_BYTES: Final = 64
+ML_KEM_768_PUBLIC_BYTES: Final = 1184
+ML_KEM_768_CIPHERTEXT_BYTES: Final = 1088
 
 
 class AuthenticationError(Exception):
@@ -31,9 +35,22 @@ class KeyExchangeError(Exception):
     """A public key gives an all-zero shared secret, or has a wrong length."""
 
 
+class PostQuantumUnavailable(Exception):  # noqa: N818 -- says what is the case
+    """This build of ``cryptography`` has no ML-KEM-768."""
+
+    def __init__(self) -> None:
+        """Say what helps."""
+        super().__init__("cryptography has no ML-KEM-768 here: install a wheel of version 48 or later (OpenSSL 3.5)")
+
+
 def sha256(data: bytes) -> bytes:
     """Return SHA-256 of the data: 32 bytes."""
     return hashlib.sha256(data).digest()
+
+
+def shake256(data: bytes, length: int) -> bytes:
+    """Return this many bytes of SHAKE256 of the data."""
+    return hashlib.shake_256(data).digest(length)
 
 
 def hmac(hash_name: str, key: bytes, data: bytes) -> bytes:
@@ -123,6 +140,48 @@ def x25519(private: bytes, public: bytes) -> bytes:
         return bytes(_sodium.crypto_scalarmult(private, public))
     except (CryptoError, RuntimeError):
         raise KeyExchangeError("public key") from None
+
+
+class MlKem768Key:
+    """An ML-KEM-768 private key (FIPS 203), expanded: one decapsulation takes a third of what expanding does."""
+
+    __slots__ = ("_key", "public")
+
+    def __init__(self, seed: bytes) -> None:
+        """Expand a seed of 64 bytes. Raises PostQuantumUnavailable."""
+        try:
+            self._key = MLKEM768PrivateKey.from_seed_bytes(seed)
+        except UnsupportedAlgorithm:
+            raise PostQuantumUnavailable from None
+        self.public = self._key.public_key().public_bytes_raw()
+
+    def decapsulate(self, ciphertext: bytes) -> bytes:
+        """Return the shared secret (32 bytes) in 1088 bytes; another key's gives another secret, and no error."""
+        return self._key.decapsulate(ciphertext)
+
+
+def ml_kem_768_encapsulate(public: bytes) -> tuple[bytes, bytes]:
+    """Return (shared secret of 32 bytes, ciphertext) towards a public key; the library draws the randomness.
+
+    Raises:
+        KeyExchangeError: the bytes are no public key.
+        PostQuantumUnavailable: see there.
+    """
+    try:
+        return MLKEM768PublicKey.from_public_bytes(public).encapsulate()
+    except ValueError:
+        raise KeyExchangeError("public key") from None
+    except UnsupportedAlgorithm:
+        raise PostQuantumUnavailable from None
+
+
+def has_ml_kem_768() -> bool:
+    """Say whether the hybrid suites work here."""
+    try:
+        MlKem768Key(bytes(ML_KEM_768_SEED_BYTES))
+    except PostQuantumUnavailable:
+        return False
+    return True
 
 
 def aead_seal(name: str, key: bytes, nonce: bytes, plaintext: bytes, associated_data: bytes) -> bytes:

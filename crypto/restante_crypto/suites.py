@@ -1,74 +1,13 @@
 """The cipher suites, as data (RFC 9420 section 17.1, RFC 9180 section 7).
 
-A suite that is not here is not supported. A hybrid suite later is one more row and one more ``Kem``.
+A suite that is not here is not supported. The hybrid suites keep what is sent secret from whoever records it today and
+has a quantum computer later; signatures are Ed25519 in all of them, so a quantum computer *then* could still forge.
 """
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
-from restante_crypto import primitives
-from restante_crypto.primitives import Random
-
-
-class Kem(Protocol):
-    """A key encapsulation mechanism of RFC 9180: keys and encapsulations are byte strings."""
-
-    @property
-    def id(self) -> int:
-        """Its number in the HPKE registry."""
-        ...
-
-    def derive_key_pair(self, ikm: bytes) -> tuple[bytes, bytes]:
-        """Return (private, public) derived from at least 32 bytes of key material."""
-        ...
-
-    def public_key(self, private: bytes) -> bytes:
-        """Return the public key of a private key."""
-        ...
-
-    def encapsulate(self, public: bytes, random: Random) -> tuple[bytes, bytes]:
-        """Return (shared secret, encapsulation). Raises primitives.KeyExchangeError."""
-        ...
-
-    def decapsulate(self, encapsulation: bytes, private: bytes) -> bytes:
-        """Return the shared secret. Raises primitives.KeyExchangeError."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class DhKemX25519:
-    """DHKEM(X25519, HKDF-SHA256), RFC 9180 section 4.1: keys and encapsulations of 32 bytes."""
-
-    id: int = 0x0020
-
-    def derive_key_pair(self, ikm: bytes) -> tuple[bytes, bytes]:
-        """See Kem; RFC 9180 section 7.1.3."""
-        private = self._expand(self._extract(b"", b"dkp_prk", ikm), b"sk", b"")
-        return private, primitives.x25519_public(private)
-
-    def public_key(self, private: bytes) -> bytes:
-        """See Kem."""
-        return primitives.x25519_public(private)
-
-    def encapsulate(self, public: bytes, random: Random) -> tuple[bytes, bytes]:
-        """See Kem."""
-        private = random(32)
-        encapsulation = primitives.x25519_public(private)
-        return self._shared(primitives.x25519(private, public), encapsulation + public), encapsulation
-
-    def decapsulate(self, encapsulation: bytes, private: bytes) -> bytes:
-        """See Kem."""
-        shared = primitives.x25519(private, encapsulation)
-        return self._shared(shared, encapsulation + primitives.x25519_public(private))
-
-    def _shared(self, dh: bytes, context: bytes) -> bytes:
-        return self._expand(self._extract(b"", b"eae_prk", dh), b"shared_secret", context)
-
-    def _extract(self, salt: bytes, label: bytes, ikm: bytes) -> bytes:
-        return primitives.hkdf_extract("sha256", salt, b"HPKE-v1KEM\x00\x20" + label + ikm)
-
-    def _expand(self, secret: bytes, label: bytes, info: bytes) -> bytes:
-        return primitives.hkdf_expand("sha256", secret, b"\x00\x20HPKE-v1KEM\x00\x20" + label + info, 32)
+from restante_crypto.kems import DhKemX25519, Kem, XWing
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,33 +40,36 @@ class CipherSuite:
 
 
 _X25519: Final = DhKemX25519()
+_HKDF_SHA256: Final = (0x0001, "sha256", 32)
+_HKDF_SHA512: Final = (0x0003, "sha512", 64)
+_AES_128_GCM: Final = (0x0001, "AES-128-GCM", 16)
+_CHACHA20_POLY1305: Final = (0x0003, "ChaCha20-Poly1305", 32)
+
+XWING: Final = 0xF101
+"""The default of new conversations: the composition of draft-ietf-mls-pq-ciphersuites under a private-use number."""
+
+
+def _suite(number: int, name: str, kem: Kem, kdf: tuple[int, str, int], aead: tuple[int, str, int]) -> CipherSuite:
+    return CipherSuite(number, name, kem, kdf[0], aead[0], kdf[1], kdf[2], aead[1], aead[2], 12)
+
+
+_XWING_SHA512: Final = (
+    "MLS_256_XWING_CHACHA20POLY1305_SHA512_Ed25519",
+    XWing(labeled=False),
+    _HKDF_SHA512,
+    _CHACHA20_POLY1305,
+)
 
 SUITES: Final[dict[int, CipherSuite]] = {
     suite.number: suite
     for suite in (
-        CipherSuite(
-            0x0001,
-            "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519",
-            _X25519,
-            0x0001,
-            0x0001,
-            "sha256",
-            32,
-            "AES-128-GCM",
-            16,
-            12,
+        _suite(0x0001, "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519", _X25519, _HKDF_SHA256, _AES_128_GCM),
+        _suite(
+            0x0003, "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519", _X25519, _HKDF_SHA256, _CHACHA20_POLY1305
         ),
-        CipherSuite(
-            0x0003,
-            "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519",
-            _X25519,
-            0x0001,
-            0x0003,
-            "sha256",
-            32,
-            "ChaCha20-Poly1305",
-            32,
-            12,
-        ),
+        _suite(XWING, "MLS_128_MLKEM768X25519_AES128GCM_SHA256_Ed25519", XWing(), _HKDF_SHA256, _AES_128_GCM),
+        # One composition under the two numbers that other implementations gave it.
+        _suite(84, *_XWING_SHA512),
+        _suite(0xF00E, *_XWING_SHA512),
     )
 }

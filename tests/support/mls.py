@@ -20,7 +20,7 @@ from restante_crypto.mls import (
 )
 
 SUITE = 0x0003
-CAPABILITIES = Capabilities(suites=(1, 3), extensions=(0xF1A0,))
+CAPABILITIES = Capabilities(suites=(1, 3, 84, 0xF00E, 0xF101), extensions=(0xF1A0,))
 ALWAYS = Lifetime(0, 2**62)
 
 

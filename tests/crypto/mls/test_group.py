@@ -40,6 +40,7 @@ from restante_crypto.mls.message import MLSMessage
 from restante_crypto.mls.proposals import ExternalInit, PreSharedKey, ReInit
 from restante_crypto.mls.psk import EXTERNAL, RESUMPTION, PreSharedKeyID
 from restante_crypto.mls.welcome import Welcome
+from restante_crypto.suites import SUITES
 from support.mls import CAPABILITIES, SUITE, Party, alone, key_package, nobody, signature_key_pair
 
 
@@ -49,7 +50,7 @@ def flipped(data: bytes, position: int) -> bytes:
     return bytes(changed)
 
 
-@pytest.mark.parametrize("suite", [1, 3])
+@pytest.mark.parametrize("suite", sorted(SUITES))
 @pytest.mark.parametrize("size", [2, 3, 5, 9])
 def test_members_agree_and_hear_each_other(suite: int, size: int) -> None:
     party = Party.of(size, suite)
