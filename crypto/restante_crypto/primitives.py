@@ -8,7 +8,7 @@ verified by libsodium alone: ``cryptography`` takes a signature under the identi
 import hashlib
 import hmac as _hmac
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import nacl.bindings as _sodium
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -83,6 +83,23 @@ def hkdf_expand(hash_name: str, secret: bytes, info: bytes, length: int) -> byte
 def blake2b(data: bytes, *, size: int, person: bytes = b"", key: bytes = b"") -> bytes:
     """Return BLAKE2b of 1 to 64 bytes, personalised by up to 16 and keyed by up to 64 bytes (RFC 7693)."""
     return hashlib.blake2b(data, digest_size=size, person=person, key=key).digest()
+
+
+class Hash(Protocol):
+    """A hash of what comes in pieces."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take a piece."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return the hash of all pieces so far."""
+        ...
+
+
+def blake2b_hash(*, size: int) -> Hash:
+    """Return BLAKE2b of 1 to 64 bytes, of nothing yet."""
+    return hashlib.blake2b(digest_size=size)
 
 
 def argon2id(passphrase: bytes, salt: bytes, *, operations: int, memory: int) -> bytes:
