@@ -45,7 +45,7 @@ async def test_no_canary_on_the_relays_side(tmp_path: Path) -> None:
             sys.executable, "-m", "restante_server", "backup", tmp_path / "backup", "--store", f"sqlite:{relay.store}"
         )
         assert await backup.wait() == 0
-        files = [path for path in (*folder.iterdir(), *(tmp_path / "backup").iterdir(), relay.log) if path.is_file()]
+        files = [path for path in (*folder.rglob("*"), *(tmp_path / "backup").rglob("*"), relay.log) if path.is_file()]
         contents = {path.name: path.read_bytes() for path in files}
         accounts = [reader.client.account_id for reader in readers]
         needles = [

@@ -9,15 +9,16 @@ import apsw
 import pytest
 from prometheus_client import Counter
 
-from restante_protocol import frames
+from restante_protocol import frames, limits
 from restante_server import inventory
 from restante_server.app import Relay
 from restante_server.categories import Category, incomplete
 from restante_server.codes import leave
 from restante_server.inventory import Item, Kind
-from restante_server.stores import sqlite_schema
+from restante_server.stores import blobs, sqlite_schema
 from support import observed
 from support.people import people, together
+from support.plain_client import Answer, BlobOwner, PlainBlobs
 from support.relay import Peer, relay_in_process
 from support.stores import DAY, MovedClock
 
@@ -46,6 +47,7 @@ async def used(tmp_path: Path) -> AsyncIterator[Used]:
             await room.send("waits")
         async with await Peer.connect(relay.url) as peer:
             await peer.ask(lambda n: frames.SlotGet(n, bytes(24)))
+            assert await PlainBlobs(relay.url, peer.welcome.relay_key).put(BlobOwner(), b"blob") == Answer(201)
         await relay.store.add_codes([bytes(32)], DAY)
         await asyncio.to_thread(leave, folder / "relay.db", 1)
         yield Used(relay, folder, clock)
@@ -80,6 +82,15 @@ async def test_every_file_is_declared_and_every_declared_one_is_there(used: Used
     assert observed.unmatched(found, set(inventory.names(Kind.FILE))) == (set(), set())
 
 
+async def test_every_part_of_a_blob_is_declared_and_every_declared_one_is_there(used: Used) -> None:
+    assert missing({f"blob.{name}" for name in blobs.FIELDS}, Kind.BLOB) == set()
+    (path,) = (used.folder / "relay.db.blobs").glob("??/*")
+    data = path.read_bytes()
+    head = blobs.BlobHead.decode(data, len(data))
+    assert head is not None
+    assert data == head.encode() + b"blob", "nothing else is in the file"
+
+
 async def test_nothing_outlives_its_lifetime(used: Used) -> None:
     bounds = {
         item.name.partition(".")[0]: item.lifetime
@@ -91,8 +102,11 @@ async def test_nothing_outlives_its_lifetime(used: Used) -> None:
         used.clock.advance(lifetime - before + 1)
         before = lifetime + 1
         await used.relay.store.sweep()
+        await used.relay.blobs.sweep()
         left = observed.counts(used.folder / "relay.db")
         assert {table for table, bound in bounds.items() if bound <= lifetime and left[table]} == set()
+    assert bounds["slot"] > limits.MAX_BLOB_LIFETIME
+    assert list((used.folder / "relay.db.blobs").glob("??/*")) == []
     assert observed.counts(used.folder / "relay.db")["mailbox"] == 2, "only their owners end these"
 
 

@@ -7,9 +7,9 @@
              XChaCha20-Poly1305(key, nonce = zeros (15) ‖ index (8) ‖ 1 for the last chunk or 0, chunk)
 
 A key is random and seals one blob, so its nonces, which count, never repeat. Index and mark keep chunks in their
-places: left out, swapped, repeated or cut off, they do not open. A reader knows the content's length and with it the number of
-chunks. The digest (BLAKE2b-256 of everything sealed) binds a whole blob to one content even where two keys would open
-it; who reads a range has the chunks' seals alone.
+places: left out, swapped, repeated or cut off, they do not open. A reader knows the content's length and with it the
+number of chunks. The digest (BLAKE2b-256 of everything sealed) binds a whole blob to one content even where two keys
+would open it; who reads a range has the chunks' seals alone.
 
 Nothing here does I/O: ``Encoder`` and ``Decoder`` take pieces of any size. What is not here: where a blob is kept, and
 who may delete it (PROTOCOL.md section 6.11).

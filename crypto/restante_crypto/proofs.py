@@ -11,12 +11,15 @@ from restante_protocol import ids
 _MAILBOX: Final = b"restante mailbox"
 _ADDRESS: Final = b"restante address"
 _SLOT: Final = b"restante slot"
+_BLOB: Final = b"restante blob"
 _DEPOSIT: Final = b"restante deposit"
 
 _WELCOME_LABEL: Final = b"restante 1 welcome\x00"
 _OPEN_LABEL: Final = b"restante 1 open\x00"
 _SLOT_PUT_LABEL: Final = b"restante 1 slot put\x00"
 _SLOT_DELETE_LABEL: Final = b"restante 1 slot delete\x00"
+_BLOB_PUT_LABEL: Final = b"restante 1 blob put\x00"
+_BLOB_DELETE_LABEL: Final = b"restante 1 blob delete\x00"
 _ADMISSION_LABEL: Final = b"restante 1 admission\x00"
 
 
@@ -38,6 +41,11 @@ def address_id(bucket: int, receive_key: bytes, nonce: bytes) -> ids.AddressId:
 def slot_id(bucket: int, write_key: bytes, nonce: bytes) -> ids.SlotId:
     """Return the id of a slot: it commits to its write key (Ed25519, 32 bytes)."""
     return ids.SlotId(_identifier(bucket, write_key, nonce, _SLOT))
+
+
+def blob_id(bucket: int, write_key: bytes, nonce: bytes) -> ids.BlobId:
+    """Return the id of a blob: it commits to its write key (Ed25519, 32 bytes)."""
+    return ids.BlobId(_identifier(bucket, write_key, nonce, _BLOB))
 
 
 def body_digest(body: bytes) -> bytes:
@@ -74,6 +82,16 @@ def slot_put_message(relay_key: bytes, slot: bytes, version: int, lifetime: int,
 def slot_delete_message(relay_key: bytes, slot: bytes) -> bytes:
     """Return what the write key signs in SlotDelete."""
     return _SLOT_DELETE_LABEL + relay_key + slot
+
+
+def blob_put_message(relay_key: bytes, blob: bytes, lifetime: int, size: int, digest: bytes) -> bytes:
+    """Return what the write key signs to upload ``size`` bytes (64-bit) for ``lifetime`` seconds (32-bit)."""
+    return b"".join((_BLOB_PUT_LABEL, relay_key, blob, lifetime.to_bytes(4, "big"), size.to_bytes(8, "big"), digest))
+
+
+def blob_delete_message(relay_key: bytes, blob: bytes) -> bytes:
+    """Return what the write key signs to delete a blob."""
+    return _BLOB_DELETE_LABEL + relay_key + blob
 
 
 def admission_message(mailbox: bytes) -> bytes:

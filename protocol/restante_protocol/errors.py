@@ -31,8 +31,8 @@ class Code(IntEnum):
     UNAUTHORIZED = 21  # the proof does not fit the mailbox or slot; says nothing about whether it exists
     NO_MAILBOX = 22  # proved, but the relay holds no such mailbox: create it
     NOT_ADMITTED = 23  # the relay takes no such new mailbox
-    CONFLICT = 24  # another deposit won this fence, or the slot has another version
-    NOT_FOUND = 25  # no such slot, fence or list handle
+    CONFLICT = 24  # another deposit won this fence, or the slot or blob is another
+    NOT_FOUND = 25  # no such slot, blob, fence or list handle
     FULL = 26  # a quota or the disk is full: reading and acknowledging go on
     STALE = 27  # owner token or incarnation is not the current one
     UNAVAILABLE = 28  # the store did not answer: whether it happened is unknown, retry the same id

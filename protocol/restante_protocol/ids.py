@@ -1,6 +1,6 @@
 """The identifiers of the wire: their lengths, the bucket they carry, and what they commit to.
 
-Mailboxes, deposit addresses and slots have ids of one form::
+Mailboxes, deposit addresses, slots and blobs have ids of one form::
 
     bucket (1 byte, 0 to 239) ‖ BLAKE2b-184(owner public key ‖ nonce; personalised by the kind)
 
@@ -13,6 +13,7 @@ from typing import Final, NewType
 MailboxId = NewType("MailboxId", bytes)
 AddressId = NewType("AddressId", bytes)
 SlotId = NewType("SlotId", bytes)
+BlobId = NewType("BlobId", bytes)
 MessageId = NewType("MessageId", bytes)
 FenceTag = NewType("FenceTag", bytes)
 Incarnation = NewType("Incarnation", bytes)
@@ -33,7 +34,7 @@ BUCKETS: Final = 240  # divisible by 1 to 6, 8, 10, 12, 16, 24, 48: a store of B
 
 
 def bucket_of(identifier: bytes) -> int:
-    """Return the bucket (0 to 239) of a mailbox, address or slot id, or of a fence tag.
+    """Return the bucket (0 to 239) of a mailbox, address, slot or blob id, or of a fence tag.
 
     A fence tag is a hash without a bucket of its own; its first byte is reduced instead.
     """

@@ -36,6 +36,12 @@ MAX_SLOT_LIFETIME: Final = 120 * 86_400  # a manifest's 90 days and a month to r
 # Slots.
 MAX_SLOT_BYTES: Final = 64 * 1024  # manifests, profiles and settings, not attachments
 
+# Blobs.
+MAX_BLOB_BYTES: Final = 100 * 1024 * 1024  # what phones send each other: minutes of video
+MAX_BLOB_LIFETIME: Final = 45 * 86_400  # a message that waits for a month, and two weeks to fetch what it names
+BLOB_PATIENCE: Final = 30  # seconds that any transfer may take, and besides
+BLOB_LEAST_RATE: Final = 16 * 1024  # bytes per second: whoever is slower holds a place that others wait for
+
 # Quotas: defaults, an operator may change them.
 MAILBOX_ENTRIES: Final = 20_000
 MAILBOX_BYTES: Final = 256 * 1024 * 1024
@@ -44,6 +50,7 @@ MAILBOX_ADDRESSES: Final = 4096
 ADDRESS_ENTRIES: Final = 10_000  # default and largest cap of one address
 INVITE_SHARE: Final = 4  # addresses of the kind `invite` together get a quarter of the mailbox
 MAILBOX_PREKEYS: Final = 1024  # one-time packages per pool
+BLOBS_BYTES: Final = 4 * 1024 * 1024 * 1024  # of all blobs together: nobody answers for them, so it is small
 PREKEYS_LOW_MARK: Final = 20  # below this count the owner is told
 
 # Connections, in seconds.

@@ -9,6 +9,7 @@ from typing import Annotated
 try:
     import typer
 
+    from restante_protocol.limits import BLOBS_BYTES
     from restante_server import codes, logs
     from restante_server import doctor as checks
     from restante_server.app import Relay, serve
@@ -46,6 +47,10 @@ def serve_command(
     max_store_bytes: int = typer.Option(
         0, envvar="RESTANTE_MAX_STORE_BYTES", min=0, help="Largest database file; 0: no limit."
     ),
+    blobs: str = typer.Option("", envvar="RESTANTE_BLOBS", help="Folder for blobs; by default beside the store."),
+    max_blobs_bytes: int = typer.Option(
+        BLOBS_BYTES, envvar="RESTANTE_MAX_BLOBS_BYTES", min=0, help="All blobs together; 0: none are taken."
+    ),
     ops_listen: str = typer.Option(
         "", envvar="RESTANTE_OPS_LISTEN", help="HOST:PORT for /healthz, /readyz and /metrics; off by default."
     ),
@@ -59,6 +64,8 @@ def serve_command(
             store=parse_store(store),
             admission=admission,
             max_store_bytes=max_store_bytes,
+            blobs=Path(blobs) if blobs else None,
+            max_blobs_bytes=max_blobs_bytes,
             ops_listen=parse_listen(ops_listen) if ops_listen else None,
         )
     except SettingError as error:

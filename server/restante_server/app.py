@@ -13,14 +13,18 @@ from aiohttp import web
 
 from restante_server import codes
 from restante_server.clock import Clock, system_clock
-from restante_server.config import CODES_INTERVAL, SPARE_FILES, SWEEP_INTERVAL, Settings
+from restante_server.config import BLOB_SWEEP_INTERVAL, CODES_INTERVAL, SPARE_FILES, SWEEP_INTERVAL, Settings
 from restante_server.identity import Identity
 from restante_server.metrics import Metrics
 from restante_server.ops import ops_app
+from restante_server.services.blobs import Blobs
 from restante_server.services.hub import Hub
 from restante_server.services.relay import Relay as Shared
+from restante_server.stores.blob_folder import BlobFolder
+from restante_server.stores.blobs import default_blobs
 from restante_server.stores.contract import StoreError
 from restante_server.stores.sqlite import SqliteStore
+from restante_server.transport.blobs import BlobEndpoint
 from restante_server.transport.messages import binary_message
 from restante_server.transport.websocket import Acceptor
 
@@ -36,12 +40,14 @@ class Relay:
         url: where it listens.
         ops_url: where health and metrics are, or empty.
         store: its store.
+        blobs: its blobs.
         metrics: its counters.
     """
 
     url: str
     ops_url: str
     store: SqliteStore
+    blobs: Blobs
     metrics: Metrics
 
 
@@ -116,18 +122,23 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         if settings.ops_listen is not None:
             ops_url = await _listen(stack, ops_app(store, metrics), settings.ops_listen)
         acceptor = Acceptor(shared, settings, _max_connections())
+        folder = await BlobFolder.open(settings.blobs or default_blobs(settings.store))
+        blobs = Blobs(folder, identity.public, metrics, clock, settings.max_blobs_bytes)
+        await blobs.sweep()
         app = web.Application()
         app.add_routes(acceptor.routes())
+        app.add_routes(BlobEndpoint(blobs, metrics, acceptor.hold).routes())
         await _collect_codes(settings, store)
         url = await _listen(stack, app, settings.listen, acceptor.protocols, acceptor.close)
         tasks = [
             asyncio.create_task(acceptor.watch()),
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(store, metrics))),
+            asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
         ]
         if settings.admission == "invite":
             tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: _collect_codes(settings, store))))
         stack.push_async_callback(_cancel, tasks)
-        yield Relay(url, ops_url, store, metrics)
+        yield Relay(url, ops_url, store, blobs, metrics)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -129,6 +129,21 @@ class Category(Enum):
         Text("until you delete it, at most 120 days after you last wrote it", "直到您删除，最后写入后最长 120 天"),
         _WITH_MAILBOX,
     )
+    BLOB = About(
+        Text("Encrypted blobs", "加密附件"),
+        Text(
+            "large padded ciphertexts without an owner's name, such as attachments",
+            "不带所有者名称、经填充的大段密文，例如附件",
+        ),
+        Text(
+            "so that those to whom you gave the key can fetch what you put there",
+            "使得到您密钥的人可以获取您放入的内容",
+        ),
+        SERVICE,
+        NOBODY,
+        Text("until your app deletes it, at most 45 days", "直到您的应用删除，最长 45 天"),
+        _BY_ITSELF,
+    )
     CODE = About(
         Text("Invite codes of the operator", "运营者的邀请码"),
         Text("hashes of codes that admit a new mailbox", "允许新建邮箱的代码的哈希值"),

@@ -22,6 +22,14 @@ CONNECTION_REQUEST_BYTES: Final = 2 * _MIB  # the same for one connection: a lar
 PROCESS_LIST_ADDRESSES: Final = 1_000_000  # behind list handles of all connections: about 90 MiB
 SLOT_CREATIONS: Final = 1000  # a burst of new slots; they are created without credential
 SLOT_CREATIONS_PER_SECOND: Final = 10  # and how fast the burst comes back
+BLOB_TRANSFERS: Final = 64  # up- and downloads at a time: each holds a piece in memory and a thread now and then
+BLOB_PIECE_BYTES: Final = 256 * 1024  # of a blob, that is read or written at a time
+BLOB_CREATIONS: Final = 500  # a burst of new blobs; they are created without credential
+BLOB_CREATIONS_PER_SECOND: Final = 5
+BLOB_CREATIONS_BYTES: Final = 1024 * _MIB  # the same in bytes
+BLOB_CREATIONS_BYTES_PER_SECOND: Final = 4 * _MIB
+BLOB_LEAST_CHARGE: Final = 64 * 1024  # bytes that a blob counts for at least: 65,536 of them fit the default limit
+BLOB_SWEEP_INTERVAL: Final = 300.0  # seconds between looks through all blobs
 SPARE_FILES: Final = 64  # of the process's open files: kept for the store and the listeners
 SHUTDOWN_GRACE: Final = 5.0  # seconds to finish what was received before the relay stops
 SWEEP_INTERVAL: Final = 60.0  # seconds between removals of what has expired
@@ -42,6 +50,8 @@ class Settings:
         store: the database file.
         admission: who may create mailboxes: "open", "invite" or "closed".
         max_store_bytes: of the database file; 0 for no limit.
+        blobs: the folder for blobs; by default beside the database.
+        max_blobs_bytes: of all blobs; 0: none are taken.
         ops_listen: host and port for health and metrics, or None.
         handshake_timeout: seconds until Hello has come and a receiver has proved its mailbox.
         ping_interval: seconds of silence after which a ping is sent.
@@ -53,6 +63,8 @@ class Settings:
     store: Path
     admission: str = "open"
     max_store_bytes: int = 0
+    blobs: Path | None = None
+    max_blobs_bytes: int = limits.BLOBS_BYTES
     ops_listen: tuple[str, int] | None = None
     handshake_timeout: float = limits.HANDSHAKE_TIMEOUT
     ping_interval: float = limits.PING_INTERVAL

@@ -18,6 +18,7 @@ class Kind(StrEnum):
 
     COLUMN = "column"  # of the embedded store: table.column
     FILE = "file"  # beside the store; * stands for a random or running part
+    BLOB = "part of a blob"
     LOG = "log field"
     LABEL = "metric label"  # metric.label
     COOKIE = "cookie"
@@ -50,6 +51,7 @@ _DAY: Final = 86_400
 _DELETE: Final = "MailboxDelete"
 _REVOKE: Final = "AddressRevoke, MailboxDelete"
 _SWEEP: Final = "the sweep"
+_BLOB_ENDS: Final = "DELETE, the sweep"
 
 
 def _columns(
@@ -175,6 +177,23 @@ ITEMS: Final[tuple[Item, ...]] = (
         },
         "SlotDelete, the sweep",
         limits.MAX_SLOT_LIFETIME,
+    ),
+    *(
+        Item(Kind.BLOB, f"blob.{name}", Category.BLOB, what, limits.MAX_BLOB_LIFETIME, _BLOB_ENDS)
+        for name, what in {
+            "id": "the blob's id, unguessable: the file's name",
+            "expires": "when it is dropped",
+            "digest": "hash of the ciphertext",
+            "body": "the ciphertext",
+        }.items()
+    ),
+    Item(
+        Kind.FILE,
+        "relay.db.blobs/*/*",
+        Category.BLOB,
+        "a blob: its parts above and nothing else; or one on its way in, under a random name",
+        limits.MAX_BLOB_LIFETIME,
+        _BLOB_ENDS,
     ),
     *_columns(
         "code",

@@ -38,6 +38,8 @@ class Metrics:
         self.entries = Gauge("restante_entries", "Entries waiting", registry=registry)
         self.mailboxes = Gauge("restante_mailboxes", "Mailboxes", registry=registry)
         self.size = Gauge("restante_bytes", "Body bytes waiting, once per recipient", registry=registry)
+        self.blobs = Gauge("restante_blobs", "Blobs", registry=registry)
+        self.blob_size = Gauge("restante_blobs_bytes", "Bytes of all blobs", registry=registry)
         self._frames: dict[type, Counter] = {}
         for role in ROLES.values():
             self.connections.labels(role)

@@ -30,6 +30,7 @@ BODY = b"sealed"
 MAILBOX = proofs.mailbox_id(7, OWNER, NONCE)
 ADDRESS = proofs.address_id(7, OWNER, NONCE)
 SLOT = proofs.slot_id(7, OWNER, NONCE)
+BLOB = proofs.blob_id(7, OWNER, NONCE)
 
 
 def test_ids_and_digests_are_those_of_the_document() -> None:
@@ -38,6 +39,7 @@ def test_ids_and_digests_are_those_of_the_document() -> None:
     assert VECTORS["mailbox id"] == MAILBOX
     assert VECTORS["address id"] == ADDRESS
     assert VECTORS["slot id"] == SLOT
+    assert VECTORS["blob id"] == BLOB
     assert VECTORS["body digest"] == proofs.body_digest(BODY)
     assert VECTORS["deposit digest to the address id, then the slot id"] == proofs.deposit_digest(
         NONCE, [ADDRESS, SLOT], BODY
@@ -55,6 +57,12 @@ def test_ids_and_digests_are_those_of_the_document() -> None:
             proofs.slot_put_message(RELAY, SLOT, 1, 86_400, BODY),
         ),
         ("signature in SlotDelete", OWNER_SEED, proofs.slot_delete_message(RELAY, SLOT)),
+        (
+            "signature of a blob upload, lifetime 86400",
+            OWNER_SEED,
+            proofs.blob_put_message(RELAY, BLOB, 86_400, len(BODY), proofs.body_digest(BODY)),
+        ),
+        ("signature of a blob deletion", OWNER_SEED, proofs.blob_delete_message(RELAY, BLOB)),
         ("admission receipt of the mailbox", RELAY_SEED, proofs.admission_message(MAILBOX)),
     ],
 )
@@ -70,7 +78,7 @@ def test_frames_are_those_of_the_document() -> None:
 
 
 def test_every_vector_of_the_document_is_compared() -> None:
-    assert len(VECTORS) == 14
+    assert len(VECTORS) == 17
 
 
 @given(wire.keys, wire.nonces, st.integers(0, ids.BUCKETS - 1))
@@ -79,10 +87,11 @@ def test_an_independent_client_computes_the_same_ids(key: bytes, nonce: bytes, b
         "mailbox": proofs.mailbox_id,
         "address": proofs.address_id,
         "slot": proofs.slot_id,
+        "blob": proofs.blob_id,
     }
     made = {kind: make(bucket, key, nonce) for kind, make in kinds.items()}
     assert made == {kind: plain_client.identifier(kind, bucket, key, nonce) for kind in kinds}
-    assert len(set(made.values())) == 3
+    assert len(set(made.values())) == 4
     assert all(ids.is_id(identifier) and ids.bucket_of(identifier) == bucket for identifier in made.values())
 
 

@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 from support import plain_client
-from support.plain_client import RECEIVER, SENDER, Closed, Owner, PlainClient, Received, Refused, SlotOwner
+from support.plain_client import (
+    RECEIVER,
+    SENDER,
+    Answer,
+    BlobOwner,
+    Closed,
+    Owner,
+    PlainBlobs,
+    PlainClient,
+    Received,
+    Refused,
+    SlotOwner,
+)
 from support.relay import relay_in_process
 
 EMPTY, GONE = 41, 40
@@ -141,6 +153,29 @@ async def test_a_slot_is_changed_by_its_write_key_alone(sender: PlainClient) -> 
     await sender.slot_delete(owner)
     with pytest.raises(Refused, match=r"^25 "):
         await sender.slot_get(owner.slot)
+
+
+async def test_a_blob_is_uploaded_read_in_parts_and_deleted_by_its_key(url: str, sender: PlainClient) -> None:
+    blobs = PlainBlobs(url, sender.relay_key)
+    owner, stranger = BlobOwner(), BlobOwner()
+    body = os.urandom(300_000)
+    assert await blobs.get(owner.blob) == Answer(404, code=25)
+    assert await blobs.put(owner, body) == Answer(201)
+    assert await blobs.put(owner, body) == Answer(200)
+    assert await blobs.put(owner, body[:-1]) == Answer(409, code=24)
+    assert await blobs.get(owner.blob) == Answer(200, body)
+    assert await blobs.get(owner.blob, "1000-270000") == Answer(
+        206, body[1000:270_001], part="bytes 1000-270000/300000"
+    )
+    assert await blobs.get(owner.blob, "-10") == Answer(206, body[-10:], part="bytes 299990-299999/300000")
+    assert await blobs.get(owner.blob, "300000-") == Answer(416, code=20, part="bytes */300000")
+    stranger.nonce = owner.nonce
+    signed = plain_client.label("blob delete") + blobs.relay_key + owner.blob
+    assert await blobs.request("DELETE", owner.blob, stranger.headers(signed)) == Answer(403, code=21)
+    assert await blobs.request("DELETE", owner.blob, owner.headers(b"other")) == Answer(403, code=21)
+    assert await blobs.delete(owner) == Answer(204)
+    assert await blobs.delete(owner) == Answer(204)
+    assert await blobs.get(owner.blob) == Answer(404, code=25)
 
 
 async def test_a_mailbox_is_created_and_deleted_by_its_key(url: str) -> None:

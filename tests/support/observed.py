@@ -39,8 +39,8 @@ def counts(database: Path) -> dict[str, int]:
 
 
 def files(folder: Path) -> set[str]:
-    """Return the names of a folder's files."""
-    return {path.name for path in folder.iterdir() if path.is_file()}
+    """Return the names of a folder's files, those in folders below with their folder's."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def labels(registry: CollectorRegistry) -> set[str]:

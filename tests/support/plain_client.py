@@ -6,6 +6,7 @@ is written out as the document prints it.
 
 import asyncio
 import hashlib
+import io
 import os
 from collections import deque
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ ANSWERS = {
 
 
 def identifier(kind: str, bucket: int, key: bytes, nonce: bytes) -> bytes:
-    """Return the id of a "mailbox", "address" or "slot"."""
+    """Return the id of a "mailbox", "address", "slot" or "blob"."""
     person = f"restante {kind}".encode()
     return bytes([bucket]) + hashlib.blake2b(key + nonce, digest_size=23, person=person).digest()
 
@@ -98,6 +99,94 @@ class SlotOwner:
     @property
     def slot(self) -> bytes:
         return identifier("slot", self.bucket, self.public, self.nonce)
+
+
+@dataclass
+class BlobOwner:
+    """The secrets of a blob: a write key, a bucket and a nonce."""
+
+    key: SigningKey = field(default_factory=SigningKey.generate)
+    bucket: int = 7
+    nonce: bytes = field(default_factory=lambda: os.urandom(16))
+
+    @property
+    def public(self) -> bytes:
+        return bytes(self.key.verify_key)
+
+    @property
+    def blob(self) -> bytes:
+        return identifier("blob", self.bucket, self.public, self.nonce)
+
+    def headers(self, signed: bytes) -> dict[str, str]:
+        """Return the headers that prove a request."""
+        return {
+            "Restante-Write-Key": self.public.hex(),
+            "Restante-Nonce": self.nonce.hex(),
+            "Restante-Signature": self.key.sign(signed).signature.hex(),
+        }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer: its status, its body, or the code of the Error that the body is, and the part that it is."""
+
+    status: int
+    body: bytes = b""
+    code: int | None = None
+    part: str = ""
+
+
+class PlainBlobs:
+    """Blobs of a relay whose key is known: section 6.11."""
+
+    def __init__(self, url: str, relay_key: bytes) -> None:
+        self.url = f"{url}/v1/blobs/"
+        self.relay_key = relay_key
+
+    async def request(self, method: str, blob: bytes, headers: dict[str, str], body: bytes | None = None) -> Answer:
+        """Send a request as it is."""
+        async with (
+            asyncio.timeout(TIMEOUT),
+            aiohttp.ClientSession() as session,
+            session.request(
+                method,
+                self.url + blob.hex(),
+                headers=headers,
+                data=None if body is None else io.BytesIO(body),
+                expect100=body is not None,
+            ) as response,
+        ):
+            data = await response.read()
+            code = None
+            if response.status >= 400 and data:
+                number, request, code, detail = msgpack.unpackb(data)
+                assert (number, request) == (ERROR, 0)
+                assert isinstance(detail, str)
+                data = b""
+            return Answer(response.status, data, code, response.headers.get("Content-Range", ""))
+
+    def put_headers(self, owner: BlobOwner, body: bytes, lifetime: int = 3600) -> dict[str, str]:
+        """Return the headers of an upload."""
+        numbers = lifetime.to_bytes(4, "big") + len(body).to_bytes(8, "big")
+        signed = label("blob put") + self.relay_key + owner.blob + numbers + digest(body)
+        return {
+            "Restante-Lifetime": str(lifetime),
+            "Restante-Digest": digest(body).hex(),
+            **owner.headers(signed),
+        }
+
+    async def put(self, owner: BlobOwner, body: bytes, lifetime: int = 3600) -> Answer:
+        """Upload."""
+        return await self.request("PUT", owner.blob, self.put_headers(owner, body, lifetime), body)
+
+    async def get(self, blob: bytes, part: str = "") -> Answer:
+        """Download all, or a part such as "0-9"."""
+        return await self.request("GET", blob, {"Range": f"bytes={part}"} if part else {})
+
+    async def delete(self, owner: BlobOwner) -> Answer:
+        """Delete."""
+        signed = label("blob delete") + self.relay_key + owner.blob
+        return await self.request("DELETE", owner.blob, owner.headers(signed))
 
 
 class Refused(Exception):  # noqa: N818 -- the outcome of a request

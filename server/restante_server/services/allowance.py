@@ -40,12 +40,12 @@ class Rate:
         self._level = float(size)
         self._then = 0
 
-    def take(self, now: int) -> bool:
-        """Take one unit if there is one; ``now`` in milliseconds."""
+    def take(self, now: int, units: int = 1) -> bool:
+        """Take units, or none: say which; ``now`` in milliseconds."""
         passed = max(0, now - self._then) / 1000
         self._then = now
         self._level = min(self._size, self._level + passed * self._per_second)
-        if self._level < 1:
+        if self._level < units:
             return False
-        self._level -= 1
+        self._level -= units
         return True

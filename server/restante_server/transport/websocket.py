@@ -31,7 +31,7 @@ class Acceptor:
         self._flusher = Flusher()
         self._backlog = Backlog(PROCESS_REQUEST_BYTES)
         self._connections: set[Connection] = set()
-        self._upgraded: set[object] = set()  # their protocols
+        self._upgraded: set[object] = set()  # their protocols, and those of transfers
         self._unread = 0  # bytes that peers have not taken, at the last look
         self._closing = False
         self._empty = asyncio.Event()  # set when the last connection goes
@@ -50,6 +50,15 @@ class Acceptor:
     def _drop_undecided(self, protocol: web.RequestHandler) -> None:
         if protocol.transport is not None and protocol not in self._upgraded:
             protocol.transport.abort()
+
+    def hold(self, request: web.Request, begins: bool) -> bool:
+        """Let a connection without WebSocket live while it has a transfer; say whether transfers are still served."""
+        if begins:
+            self._upgraded.add(request.protocol)
+        else:  # only after its time to decide: what it was answered may still be on its way
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.handshake_timeout, self._upgraded.discard, request.protocol)
+        return not self._closing
 
     def routes(self) -> list[web.RouteDef]:
         """Return what an aiohttp application needs."""
