@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from restante_server.stores import blob_folder
 from restante_server.stores.blob_folder import BlobFolder
 from restante_server.stores.blobs import HEAD_BYTES, BlobHead
 from restante_server.stores.contract import StoreFull, StoreRefused, StoreUnavailable
@@ -124,17 +123,15 @@ async def test_a_name_comes_after_the_content_and_before_the_answer(
 async def test_after_a_failed_sync_nothing_more_is_promised(
     folder: BlobFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync = blob_folder.sync_folder
-
     def broken(_: Path) -> None:
         raise OSError(errno.EIO, "")
 
     upload = await folder.begin(BLOB, HEAD)
     await upload.write(b"sealed")
-    monkeypatch.setattr(blob_folder, "sync_folder", broken)
-    with pytest.raises(StoreUnavailable):
-        await upload.commit()
-    monkeypatch.setattr(blob_folder, "sync_folder", sync)
+    with monkeypatch.context() as patch:
+        patch.setattr("restante_server.stores.blob_folder.sync_folder", broken)
+        with pytest.raises(StoreUnavailable):
+            await upload.commit()
     with pytest.raises(StoreUnavailable):
         await folder.settle(BLOB)
     with pytest.raises(StoreUnavailable):
