@@ -9,6 +9,7 @@ import apsw
 import pytest
 from prometheus_client import Counter
 
+from restante_crypto import primitives, proofs
 from restante_protocol import frames, limits
 from restante_server import inventory
 from restante_server.app import Relay
@@ -32,6 +33,7 @@ class Used:
     relay: Relay
     folder: Path
     clock: MovedClock
+    invites: set[bytes]
 
 
 @pytest.fixture
@@ -39,18 +41,22 @@ async def used(tmp_path: Path) -> AsyncIterator[Used]:
     """A scenario that touches every table: two people, a code, an undelivered message, an error."""
     folder, clock = tmp_path / "relay", MovedClock()
     async with relay_in_process(folder, clock=clock) as relay:
+        invites: set[bytes] = set()
         async with people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
             room, _ = await together(alice, bob)
             await room.send("used")
             await bob.reads("used")
             await bob.stop()
             await room.send("waits")
+            for reader in (alice, bob):
+                table = reader.client._engine._tables.invites
+                invites |= {row.key for row in await reader.client._driver.run(table.rows)}
         async with await Peer.connect(relay.url) as peer:
             await peer.ask(lambda n: frames.SlotGet(n, bytes(24)))
             assert await PlainBlobs(relay.url, peer.welcome.relay_key).put(BlobOwner(), b"blob") == Answer(201)
         await relay.store.add_codes([bytes(32)], DAY)
         await asyncio.to_thread(leave, folder / "relay.db", 1)
-        yield Used(relay, folder, clock)
+        yield Used(relay, folder, clock, invites)
 
 
 def missing(found: set[str], kind: Kind, items: tuple[Item, ...] = inventory.ITEMS) -> set[str]:
@@ -89,6 +95,16 @@ async def test_every_part_of_a_blob_is_declared_and_every_declared_one_is_there(
     head = blobs.BlobHead.decode(data, len(data))
     assert head is not None
     assert data == head.encode() + b"blob", "nothing else is in the file"
+
+
+async def test_every_slot_is_of_a_declared_class_and_every_class_is_there(used: Used) -> None:
+    key = primitives.ed25519_public((used.folder / "relay.key").read_bytes())
+    published: dict[bytes, str] = {proofs.public_slot_id(key, name): name for name in ("policy", "policy 1")}
+    found = {
+        "invite" if slot in used.invites else published.get(slot, slot.hex())
+        for slot in observed.values(used.folder / "relay.db", "slot", "id")
+    }
+    assert observed.unmatched(found, set(inventory.names(Kind.SLOT))) == (set(), set())
 
 
 async def test_nothing_outlives_its_lifetime(used: Used) -> None:

@@ -12,6 +12,7 @@ from restante.errors import (
     MessageTooLarge,
     NotAdmitted,
     NotAMember,
+    PolicyDeclined,
     Queued,
     Refused,
     RelayChanged,
@@ -32,6 +33,7 @@ from restante.events import (
     Replaced,
     StateRolledBack,
 )
+from restante.publications import Policy
 from restante.safety import SafetyNumber
 
 __all__ = [
@@ -55,6 +57,8 @@ __all__ = [
     "MessagesMissing",
     "NotAMember",
     "NotAdmitted",
+    "Policy",
+    "PolicyDeclined",
     "Queued",
     "Receipt",
     "Refused",

@@ -18,12 +18,13 @@ import aiohttp
 from restante import content, events
 from restante.account import account_id
 from restante.conversation import Conversation, Receipt
-from restante.driver import Driver
+from restante.driver import Agree, Driver
 from restante.engine import records
 from restante.engine.conversations import View
 from restante.engine.engine import Engine
 from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused
 from restante.events import Event
+from restante.publications import Policy
 from restante.safety import SafetyNumber, safety_number
 from restante_crypto.mls import KeyPackage
 from restante_protocol import frames
@@ -66,6 +67,7 @@ class Client:
         relay: str,
         passphrase: str | bytes,
         admission: str = "",
+        agree: Agree | None = None,
     ) -> AsyncIterator["Client"]:
         """Open a client's file, or create it with a new account, and connect in the background.
 
@@ -74,6 +76,8 @@ class Client:
             relay: the relay's URL, http(s)://HOST:PORT.
             passphrase: opens the file.
             admission: an invite code, for a relay that asks new accounts for one.
+            agree: an async function that is given the relay's ``Policy`` (or None) before the mailbox is created
+                there, and returns whether to go on; if not, the client ends with PolicyDeclined.
 
         Yields:
             The client; it works until the block ends.
@@ -95,7 +99,13 @@ class Client:
             try:
                 async with aiohttp.ClientSession() as session:
                     driver = Driver(
-                        engine, executor, session, relay, random_bytes=os.urandom, admission=admission.encode()
+                        engine,
+                        executor,
+                        session,
+                        relay,
+                        random_bytes=os.urandom,
+                        admission=admission.encode(),
+                        agree=agree,
                     )
                     client = cls(engine, driver)
                     driver.start()
@@ -147,6 +157,16 @@ class Client:
     def conversations(self) -> list[Conversation]:
         """Return the conversations that this account is in, those not accepted yet included."""
         return [Conversation(self, view.id) for view in tuple(self._engine.views().values()) if view.active]
+
+    async def policy(self, number: int | None = None) -> Policy | None:
+        """Return the relay's privacy policy, the newest or that of a number; None if there is none.
+
+        It is there before a mailbox is, and reading it tells the relay nothing about who reads.
+
+        Raises:
+            RelayError: it is not signed by the relay's pinned key.
+        """
+        return await self._driver.policy(number)
 
     async def drained(self) -> None:
         """Return once all that the relay holds for this client now has been processed."""

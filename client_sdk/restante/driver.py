@@ -19,12 +19,14 @@ from typing import Any, Final, TypeVar
 import aiohttp
 import msgspec
 
+from restante import publications
 from restante.engine.engine import Due, Engine
 from restante.engine.inbox import Entry
 from restante.engine.mailroom import Chore, PutAddresses, PutPrekeys, PutSlot, RevokeAddresses
 from restante.engine.outbox import Answer, Job
-from restante.errors import Closed, NotAdmitted, Refused, RestanteError
+from restante.errors import Closed, NotAdmitted, PolicyDeclined, Refused, RelayError, RestanteError
 from restante.links import Backoff, Connection, Disconnected
+from restante.publications import Policy
 from restante_crypto.primitives import Random
 from restante_protocol import frames, limits
 from restante_protocol.connection import NumberedEntry
@@ -43,6 +45,8 @@ SUSPICION_SECONDS: Final = 0.3  # held entries wait so long before their fences 
 
 _RETRIED = frozenset({Code.UNAVAILABLE, Code.FULL, Code.STALE})
 T = TypeVar("T")
+Agree = Callable[[Policy | None], Awaitable[bool]]
+"""Asked with the relay's policy, if it has one, before a mailbox is created there."""
 
 
 class Driver:
@@ -63,6 +67,7 @@ class Driver:
         *,
         random_bytes: Random,
         admission: bytes,
+        agree: Agree | None = None,
     ) -> None:
         """Nothing runs until ``start``."""
         self._engine = engine
@@ -71,6 +76,7 @@ class Driver:
         self._url = url
         self._random = random_bytes
         self._admission = admission
+        self._agree = agree
         self.changed: Callable[[], None] = lambda: None
         self.connection_changed: Callable[[bool], None] = lambda _connected: None
         self.replaced: Callable[[], None] = lambda: None
@@ -275,6 +281,8 @@ class Driver:
         await self.do(engine.subscribed, answer)
 
     async def _register(self, connection: Connection) -> None:
+        if self._agree is not None and not self._engine.receipt and not await self._agree(await self.policy()):
+            raise PolicyDeclined("the relay's privacy policy was not agreed to")
         admission = self._engine.receipt or self._admission
         try:
             answer = await connection.request(lambda request: frames.Create(request, admission))
@@ -390,6 +398,49 @@ class Driver:
                 if error.code != Code.UNAVAILABLE:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
+
+    # What the operator publishes: read before there is a mailbox, too.
+
+    async def published(self, name: str) -> bytes | None:
+        """Return a publication's content, or None. Raises RelayError if the relay's key has not signed it."""
+        while True:
+            self.check()
+            await self._sending.wait()
+            self.check()
+            connection = self._sender
+            if connection is None:
+                await asyncio.sleep(0)
+                continue
+            slot = publications.slot_of(connection.relay_key, name)
+            try:
+                answer = await connection.request(partial(frames.SlotGet, slot=slot))
+            except Disconnected:
+                await asyncio.sleep(0)
+                continue
+            except Refused as error:
+                if error.code == Code.NOT_FOUND:
+                    return None
+                if error.code != Code.UNAVAILABLE:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if not isinstance(answer, frames.Slot):
+                raise Disconnected
+            try:
+                return publications.opened(connection.relay_key, name, answer.version, answer.body)
+            except ValueError as error:
+                raise RelayError(f"the relay's {name}: {error}") from None
+
+    async def policy(self, number: int | None = None) -> Policy | None:
+        """Return the relay's policy, or None if it has none of this number. Raises RelayError."""
+        content = await self.published(publications.POLICY)
+        try:
+            listed = publications.read_listed(content or b"[]")
+            found = listed[-1:] if number is None else [each for each in listed if each.number == number]
+            text = await self.published(publications.policy_name(found[0].number)) if found else None
+            return publications.read_policy(found[0], text) if text is not None else None
+        except ValueError as error:
+            raise RelayError(f"the relay's policy: {error}") from None
 
     # Depositing.
 

@@ -10,6 +10,7 @@
     ├── RelayError                the relay
     │   ├── RelayChanged          it has another key than the pinned one
     │   ├── NotAdmitted           it takes no new mailbox without (another) invite code
+    │   ├── PolicyDeclined        its privacy policy was not agreed to: there is no mailbox
     │   └── Refused               it refused a request; ``code`` says why
     ├── InviteError               an invite that is malformed, expired, revoked, forged, or of another relay
     ├── ConversationError         this cannot be done in this conversation
@@ -55,6 +56,10 @@ class RelayChanged(RelayError):  # noqa: N818 -- the same
 
 class NotAdmitted(RelayError):  # noqa: N818 -- the same
     """The relay takes no new mailbox from this client."""
+
+
+class PolicyDeclined(RelayError):  # noqa: N818 -- the same
+    """The relay's privacy policy was not agreed to, so no mailbox was created."""
 
 
 class Refused(RelayError):  # noqa: N818 -- the same

@@ -13,6 +13,7 @@ _ADDRESS: Final = b"restante address"
 _SLOT: Final = b"restante slot"
 _BLOB: Final = b"restante blob"
 _DEPOSIT: Final = b"restante deposit"
+_PUBLIC: Final = b"restante public"
 
 _WELCOME_LABEL: Final = b"restante 1 welcome\x00"
 _OPEN_LABEL: Final = b"restante 1 open\x00"
@@ -21,6 +22,7 @@ _SLOT_DELETE_LABEL: Final = b"restante 1 slot delete\x00"
 _BLOB_PUT_LABEL: Final = b"restante 1 blob put\x00"
 _BLOB_DELETE_LABEL: Final = b"restante 1 blob delete\x00"
 _ADMISSION_LABEL: Final = b"restante 1 admission\x00"
+_PUBLIC_LABEL: Final = b"restante 1 public\x00"
 
 
 def _identifier(bucket: int, owner_key: bytes, nonce: bytes, person: bytes) -> bytes:
@@ -46,6 +48,12 @@ def slot_id(bucket: int, write_key: bytes, nonce: bytes) -> ids.SlotId:
 def blob_id(bucket: int, write_key: bytes, nonce: bytes) -> ids.BlobId:
     """Return the id of a blob: it commits to its write key (Ed25519, 32 bytes)."""
     return ids.BlobId(_identifier(bucket, write_key, nonce, _BLOB))
+
+
+def public_slot_id(relay_key: bytes, name: str) -> ids.SlotId:
+    """Return the id of what the operator publishes under an ASCII name: a slot of bucket 0 of the relay key."""
+    nonce = primitives.blake2b(name.encode("ascii"), size=ids.ID_NONCE_BYTES, person=_PUBLIC)
+    return slot_id(0, relay_key, nonce)
 
 
 def body_digest(body: bytes) -> bytes:
@@ -97,3 +105,8 @@ def blob_delete_message(relay_key: bytes, blob: bytes) -> bytes:
 def admission_message(mailbox: bytes) -> bytes:
     """Return what the relay key signs in an admission receipt: this mailbox may be created again."""
     return _ADMISSION_LABEL + mailbox
+
+
+def public_message(slot: bytes, version: int, content: bytes) -> bytes:
+    """Return what the relay key signs of something published: its slot, version (unsigned 64-bit) and content."""
+    return b"".join((_PUBLIC_LABEL, slot, version.to_bytes(8, "big"), content))

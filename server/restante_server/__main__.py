@@ -54,6 +54,10 @@ def serve_command(
     ops_listen: str = typer.Option(
         "", envvar="RESTANTE_OPS_LISTEN", help="HOST:PORT for /healthz, /readyz and /metrics; off by default."
     ),
+    operator_name: str = typer.Option(
+        "", envvar="RESTANTE_OPERATOR_NAME", help="Who is responsible, for the privacy policy."
+    ),
+    operator_contact: str = typer.Option("", envvar="RESTANTE_OPERATOR_CONTACT", help="How to reach them."),
 ) -> None:
     """Run a relay until SIGTERM."""
     if admission not in ADMISSION_MODES:
@@ -67,6 +71,8 @@ def serve_command(
             blobs=Path(blobs) if blobs else None,
             max_blobs_bytes=max_blobs_bytes,
             ops_listen=parse_listen(ops_listen) if ops_listen else None,
+            operator_name=operator_name,
+            operator_contact=operator_contact,
         )
     except SettingError as error:
         raise typer.BadParameter(str(error)) from None

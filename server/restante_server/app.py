@@ -11,19 +11,28 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from restante_server import codes
+from restante_server import codes, policy
 from restante_server.clock import Clock, system_clock
-from restante_server.config import BLOB_SWEEP_INTERVAL, CODES_INTERVAL, SPARE_FILES, SWEEP_INTERVAL, Settings
+from restante_server.config import (
+    BLOB_SWEEP_INTERVAL,
+    CODES_INTERVAL,
+    PUBLISH_INTERVAL,
+    SPARE_FILES,
+    SWEEP_INTERVAL,
+    Settings,
+)
 from restante_server.identity import Identity
 from restante_server.metrics import Metrics
 from restante_server.ops import ops_app
 from restante_server.services.blobs import Blobs
+from restante_server.services.bulletin import Bulletin
 from restante_server.services.hub import Hub
 from restante_server.services.relay import Relay as Shared
 from restante_server.stores.blob_folder import BlobFolder
 from restante_server.stores.blobs import default_blobs
 from restante_server.stores.contract import StoreError
 from restante_server.stores.sqlite import SqliteStore
+from restante_server.transport import pages
 from restante_server.transport.blobs import BlobEndpoint
 from restante_server.transport.messages import binary_message
 from restante_server.transport.websocket import Acceptor
@@ -126,14 +135,18 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         blobs = Blobs(folder, identity.public, metrics, clock, settings.max_blobs_bytes)
         await blobs.sweep()
         app = web.Application()
-        app.add_routes(acceptor.routes())
-        app.add_routes(BlobEndpoint(blobs, metrics, acceptor.hold).routes())
+        published = Bulletin(store, identity, clock)
+        app.add_routes(
+            [*acceptor.routes(), *BlobEndpoint(blobs, metrics, acceptor.hold).routes(), *pages.routes(published)]
+        )
         await _collect_codes(settings, store)
+        await _attempt(lambda: _publish(settings, published))
         url = await _listen(stack, app, settings.listen, acceptor.protocols, acceptor.close)
         tasks = [
             asyncio.create_task(acceptor.watch()),
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(store, metrics))),
             asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
+            asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published))),
         ]
         if settings.admission == "invite":
             tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: _collect_codes(settings, store))))
@@ -150,11 +163,20 @@ async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
 async def _repeat(interval: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Do this now and at every interval; a failure is logged, and the next round may go well."""
     while True:
-        try:
-            await work()
-        except (StoreError, OSError) as error:
-            _log.warning("upkeep failed", error=type(error).__name__)
+        await _attempt(work)
         await asyncio.sleep(interval)
+
+
+async def _attempt(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        await work()
+    except (StoreError, OSError) as error:
+        _log.warning("upkeep failed", error=type(error).__name__)
+
+
+async def _publish(settings: Settings, published: Bulletin) -> None:
+    operator = policy.Operator(settings.operator_name, settings.operator_contact)
+    await published.publish_policy(policy.document(operator))
 
 
 async def _sweep(store: SqliteStore, metrics: Metrics) -> None:

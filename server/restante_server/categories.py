@@ -32,6 +32,7 @@ SECURITY: Final = Text(
 )
 NOBODY: Final = Text("nobody but the people you write with: it is encrypted", "除与您通信的人之外无人可读：内容已加密")
 OPERATOR: Final = Text("the operator", "运营者")
+EVERYBODY: Final = Text("everybody: it is public and the same for all", "所有人：公开内容，对所有人相同")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ class About:
 
 
 _WITH_MAILBOX: Final = Text(
-    "until you delete the mailbox; your app exports and erases it on request",
-    "直到您删除邮箱为止；您的应用可随时导出和删除",
+    "with the mailbox",
+    "随邮箱一起删除",
 )
 _BY_ITSELF: Final = Text("by itself, by the relay's clock", "到期后由中继自动删除")
 
@@ -152,6 +153,15 @@ class Category(Enum):
         OPERATOR,
         Text("until used, at most 30 days", "直到使用，最长 30 天"),
         _BY_ITSELF,
+    )
+    PUBLISHED = About(
+        Text("What the operator publishes", "运营者发布的内容"),
+        Text("this policy and its earlier versions", "本政策及其早期版本"),
+        Text("to tell you what the relay does", "告知您中继的行为"),
+        SERVICE,
+        EVERYBODY,
+        Text("as long as the relay runs, and at most 120 days after", "中继运行期间，以及停止后最长 120 天"),
+        Text("it holds nothing of yours", "其中没有您的数据"),
     )
     STORE = About(
         Text("Marks of the store", "存储的标记"),

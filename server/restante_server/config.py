@@ -34,6 +34,7 @@ SPARE_FILES: Final = 64  # of the process's open files: kept for the store and t
 SHUTDOWN_GRACE: Final = 5.0  # seconds to finish what was received before the relay stops
 SWEEP_INTERVAL: Final = 60.0  # seconds between removals of what has expired
 CODE_LIFETIME: Final = 30 * 86_400  # seconds until an unused invite code is void
+PUBLISH_INTERVAL: Final = 86_400.0  # seconds between refreshes of what the operator publishes
 CODES_INTERVAL: Final = 1.0  # seconds between looks for invite codes that ``restante admit`` has left
 
 
@@ -53,6 +54,8 @@ class Settings:
         blobs: the folder for blobs; by default beside the database.
         max_blobs_bytes: of all blobs; 0: none are taken.
         ops_listen: host and port for health and metrics, or None.
+        operator_name: who is responsible, for the privacy policy.
+        operator_contact: how to reach them.
         handshake_timeout: seconds until Hello has come and a receiver has proved its mailbox.
         ping_interval: seconds of silence after which a ping is sent.
         ping_timeout: seconds of silence after which the connection is closed.
@@ -66,6 +69,8 @@ class Settings:
     blobs: Path | None = None
     max_blobs_bytes: int = limits.BLOBS_BYTES
     ops_listen: tuple[str, int] | None = None
+    operator_name: str = ""
+    operator_contact: str = ""
     handshake_timeout: float = limits.HANDSHAKE_TIMEOUT
     ping_interval: float = limits.PING_INTERVAL
     ping_timeout: float = limits.PING_TIMEOUT

@@ -40,6 +40,10 @@ class Identity:
         """Sign an admission receipt: 64 bytes that admit this mailbox again after a loss."""
         return primitives.ed25519_sign(self._seed, proofs.admission_message(mailbox))
 
+    def publish(self, slot: bytes, version: int, content: bytes) -> bytes:
+        """Sign what is published in a slot: 64 bytes."""
+        return primitives.ed25519_sign(self._seed, proofs.public_message(slot, version, content))
+
     def admits(self, mailbox: bytes, receipt: bytes) -> bool:
         """Say whether this is a receipt for the mailbox; False for any other bytes."""
         return primitives.ed25519_verify(self.public, proofs.admission_message(mailbox), receipt)

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     BLOB = "part of a blob"
     LOG = "log field"
     LABEL = "metric label"  # metric.label
+    SLOT = "slot"  # what is in one, by the name in PROTOCOL.md section 6.12 or the SDK's
     COOKIE = "cookie"
 
 
@@ -195,6 +196,23 @@ ITEMS: Final[tuple[Item, ...]] = (
         limits.MAX_BLOB_LIFETIME,
         _BLOB_ENDS,
     ),
+    Item(
+        Kind.SLOT,
+        "invite",
+        Category.SLOT,
+        "the sealed manifest behind an invite",
+        limits.MAX_SLOT_LIFETIME,
+        "SlotDelete, the sweep",
+    ),
+    Item(
+        Kind.SLOT,
+        "policy",
+        Category.PUBLISHED,
+        "the list of the policy's versions",
+        limits.MAX_SLOT_LIFETIME,
+        _SWEEP,
+    ),
+    Item(Kind.SLOT, "policy *", Category.PUBLISHED, "one version", limits.MAX_SLOT_LIFETIME, _SWEEP),
     *_columns(
         "code",
         Category.CODE,

@@ -40,6 +40,7 @@ def test_ids_and_digests_are_those_of_the_document() -> None:
     assert VECTORS["address id"] == ADDRESS
     assert VECTORS["slot id"] == SLOT
     assert VECTORS["blob id"] == BLOB
+    assert VECTORS["slot id of the publication `policy`"] == proofs.public_slot_id(RELAY, "policy")
     assert VECTORS["body digest"] == proofs.body_digest(BODY)
     assert VECTORS["deposit digest to the address id, then the slot id"] == proofs.deposit_digest(
         NONCE, [ADDRESS, SLOT], BODY
@@ -64,6 +65,11 @@ def test_ids_and_digests_are_those_of_the_document() -> None:
         ),
         ("signature of a blob deletion", OWNER_SEED, proofs.blob_delete_message(RELAY, BLOB)),
         ("admission receipt of the mailbox", RELAY_SEED, proofs.admission_message(MAILBOX)),
+        (
+            "signature of its version 1 with the content `[]`",
+            RELAY_SEED,
+            proofs.public_message(proofs.public_slot_id(RELAY, "policy"), 1, b"[]"),
+        ),
     ],
 )
 def test_signatures_are_those_of_the_document(what: str, seed: bytes, message: bytes) -> None:
@@ -78,7 +84,7 @@ def test_frames_are_those_of_the_document() -> None:
 
 
 def test_every_vector_of_the_document_is_compared() -> None:
-    assert len(VECTORS) == 17
+    assert len(VECTORS) == 19
 
 
 @given(wire.keys, wire.nonces, st.integers(0, ids.BUCKETS - 1))
@@ -123,6 +129,7 @@ def test_no_signed_message_stands_for_another() -> None:
         "slot put": proofs.slot_put_message(RELAY, SLOT, 1, 60, BODY),
         "slot delete": proofs.slot_delete_message(RELAY, SLOT),
         "admission": proofs.admission_message(MAILBOX),
+        "public": proofs.public_message(SLOT, 1, BODY),
     }
     for name, message in messages.items():
         assert message.startswith(plain_client.label(name))

@@ -1,7 +1,9 @@
 """The document against a real relay: a client written from PROTOCOL.md alone does everything that it describes."""
 
 import ast
+import hashlib
 import inspect
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -245,3 +247,12 @@ async def test_a_limit_fails_alone(owner: Owner, receiver: PlainClient, sender: 
     push = await receiver.push()
     assert isinstance(push, Received)
     assert len(push.body) == 96 * 1024 + 1
+
+
+async def test_what_the_operator_publishes_is_signed_by_the_relay(sender: PlainClient) -> None:
+    (listed,) = await sender.published("policy")
+    policy = await sender.published(f"policy {listed['number']}")
+    content = json.dumps(policy, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    assert hashlib.blake2b(content, digest_size=8, person=b"restante policy").hexdigest() == listed["version"]
+    assert {"en", "zh"} <= policy["languages"].keys()
+    assert policy["languages"]["en"]["text"].startswith("Privacy policy\n")

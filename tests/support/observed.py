@@ -43,6 +43,14 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+def values(database: Path, table: str, column: str) -> list[bytes]:
+    """Return a column."""
+    db = apsw.Connection(str(database))
+    found = [value for (value,) in db.execute(f"SELECT {column} FROM {table}")]  # noqa: S608 -- a test's own names
+    db.close()
+    return found
+
+
 def labels(registry: CollectorRegistry) -> set[str]:
     """Return metric.label of all samples."""
     return {

@@ -7,6 +7,7 @@ is written out as the document prints it.
 import asyncio
 import hashlib
 import io
+import json
 import os
 from collections import deque
 from dataclasses import dataclass, field
@@ -389,6 +390,14 @@ class PlainClient:
         """Return a slot's version and body."""
         version, body = await self.request(SLOT_GET, slot)
         return version, body
+
+    async def published(self, name: str) -> Any:  # noqa: ANN401 -- JSON
+        """Return what the operator publishes under a name, its signature verified."""
+        nonce = hashlib.blake2b(name.encode(), digest_size=16, person=b"restante public").digest()
+        slot = identifier("slot", 0, self.relay_key, nonce)
+        version, body = await self.slot_get(slot)
+        VerifyKey(self.relay_key).verify(label("public") + slot + version.to_bytes(8, "big") + body[64:], body[:64])
+        return json.loads(body[64:])
 
     async def slot_put(self, owner: SlotOwner, version: int, body: bytes, *, lifetime: int = 86_400) -> None:
         numbers = version.to_bytes(8, "big") + lifetime.to_bytes(4, "big")

@@ -1,0 +1,109 @@
+"""What a relay's operator publishes: signed by the relay's pinned key, the same for all. PROTOCOL.md section 6.12.
+
+Nothing here is correspondence: it comes from the operator, not from a person, and it is not encrypted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from restante_crypto import primitives, proofs
+from restante_protocol import ids
+
+__all__ = ["Policy"]
+
+POLICY: Final = "policy"
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    number: int
+    version: str
+    published: int
+
+
+class _Operator(msgspec.Struct, frozen=True):
+    name: str
+    contact: str
+
+
+class _Said(msgspec.Struct, frozen=True):
+    text: str
+
+
+class _Policy(msgspec.Struct, frozen=True):
+    operator: _Operator
+    languages: dict[str, _Said]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A relay's privacy policy.
+
+    Attributes:
+        number: from 1; the highest one counts.
+        version: names its content.
+        published: when, by the relay's clock.
+        operator: who is responsible; may be empty.
+        contact: how to reach them; may be empty.
+        languages: which languages it is in, such as "en".
+        data: all of it, as JSON data.
+    """
+
+    number: int
+    version: str
+    published: datetime
+    operator: str
+    contact: str
+    languages: tuple[str, ...]
+    data: Mapping[str, Any] = field(repr=False, compare=False)
+    _texts: Mapping[str, str] = field(repr=False)
+
+    def text(self, language: str = "en") -> str:
+        """Return it as plain text to show, in this language or else in its first."""
+        return self._texts.get(language) or self._texts[self.languages[0]]
+
+
+def slot_of(relay_key: bytes, name: str) -> bytes:
+    """Return the slot of a publication."""
+    return proofs.public_slot_id(relay_key, name)
+
+
+def opened(relay_key: bytes, name: str, version: int, body: bytes) -> bytes:
+    """Return the content of a publication as JSON. Raises ValueError unless the relay's key has signed it."""
+    signature, content = body[: ids.SIGNATURE_BYTES], body[ids.SIGNATURE_BYTES :]
+    signed = proofs.public_message(slot_of(relay_key, name), version, content)
+    if not primitives.ed25519_verify(relay_key, signed, signature):
+        raise ValueError("not signed by the relay")
+    return content
+
+
+def policy_name(number: int) -> str:
+    """Return the name of the policy of this number."""
+    return f"{POLICY} {number}"
+
+
+def read_listed(content: bytes) -> list[_Listed]:
+    """Return the versions of the policy, oldest first. Raises ValueError."""
+    return msgspec.json.decode(content, type=list[_Listed])
+
+
+def read_policy(listed: _Listed, content: bytes) -> Policy:
+    """Return a policy. Raises ValueError if it is none, or not the one that was listed."""
+    if primitives.blake2b(content, size=8, person=b"restante policy").hex() != listed.version:
+        raise ValueError("another policy than the one listed")
+    said = msgspec.json.decode(content, type=_Policy)
+    if not said.languages:
+        raise ValueError("a policy in no language")
+    return Policy(
+        number=listed.number,
+        version=listed.version,
+        published=datetime.fromtimestamp(listed.published, UTC),
+        operator=said.operator.name,
+        contact=said.operator.contact,
+        languages=tuple(said.languages),
+        data=msgspec.json.decode(content),
+        _texts={language: each.text for language, each in said.languages.items()},
+    )

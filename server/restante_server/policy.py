@@ -1,0 +1,108 @@
+"""The privacy policy: from the inventory's categories and the operator's name; equal content gives equal bytes.
+
+A document is plain data: per language a title and sections, each with paragraphs and with entries of labelled facts,
+and the same as plain text. It is published in the relay's own slots (``services.bulletin``); pages and the SDK show it.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from restante_crypto import primitives
+from restante_server import policy_texts as texts
+from restante_server.categories import LANGUAGES, Category, Text
+
+FORMAT: Final = 1
+_VERSION_BYTES: Final = 8  # of a hash: names a version, and is short enough to read out
+_FACTS: Final = ("what", "purpose", "basis", "readers", "kept", "erased")
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who is responsible: name and how to reach them; both may be empty."""
+
+    name: str = ""
+    contact: str = ""
+
+
+def document(operator: Operator) -> dict[str, Any]:
+    """Return the policy of a relay: JSON data, without time and number."""
+    return {
+        "format": FORMAT,
+        "operator": {"name": operator.name, "contact": operator.contact},
+        "languages": {language: _in(language, operator) for language in LANGUAGES},
+    }
+
+
+def encode(content: object) -> bytes:
+    """Return the one encoding of JSON data."""
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def version(content: dict[str, Any]) -> str:
+    """Return the name of a document's content: 16 hexadecimal digits."""
+    return primitives.blake2b(encode(content), size=_VERSION_BYTES, person=b"restante policy").hex()
+
+
+def changes(old: str, new: str) -> list[tuple[str, str]]:
+    """Return what was removed ("-") and added ("+") between two plain texts, paragraph by paragraph, in order."""
+    lines = difflib.ndiff(_paragraphs(old), _paragraphs(new))
+    return [(line[0], line[2:]) for line in lines if line[0] in "+-"]
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line]
+
+
+def _in(language: str, operator: Operator) -> dict[str, Any]:
+    def say(text: Text, **values: str) -> str:
+        return text[language].format(**values) if values else text[language]
+
+    if operator.name:
+        contact = operator.contact or say(texts.NO_CONTACT)
+        responsible = say(texts.OPERATOR, name=operator.name, contact=contact)
+    else:
+        responsible = say(texts.NAMELESS)
+    sections = [
+        _section(say(texts.HEADINGS["promises"]), [], [_promise(promise, language) for promise in texts.PROMISES]),
+        _section(say(texts.HEADINGS["data"]), [], [_facts(category, language) for category in Category]),
+        _section(say(texts.HEADINGS["network"]), [say(texts.NETWORK)]),
+        _section(say(texts.HEADINGS["third"]), [say(texts.NO_THIRD)]),
+        _section(say(texts.HEADINGS["limits"]), [say(texts.LIMITS)]),
+        _section(say(texts.HEADINGS["changes"]), [say(texts.CHANGES)]),
+    ]
+    title = say(texts.TITLE)
+    return {
+        "title": title,
+        "operator": responsible,
+        "sections": sections,
+        "text": "\n\n".join(_plain(title, responsible, sections)) + "\n",
+    }
+
+
+def _section(title: str, paragraphs: list[str], entries: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    return {"title": title, "paragraphs": paragraphs, "entries": entries or []}
+
+
+def _promise(promise: texts.Promise, language: str) -> dict[str, Any]:
+    return {"title": promise.title[language], "paragraphs": [promise.text[language]], "facts": []}
+
+
+def _facts(category: Category, language: str) -> dict[str, Any]:
+    about = category.value
+    facts = [[texts.HEADINGS[name][language], getattr(about, name)[language]] for name in _FACTS]
+    return {"title": about.title[language], "paragraphs": [], "facts": facts}
+
+
+def _plain(title: str, responsible: str, sections: list[dict[str, Any]]) -> Iterator[str]:
+    yield title
+    yield responsible
+    for section in sections:
+        yield f"{section['title']}\n" + "=" * (2 * len(section["title"]))
+        yield from section["paragraphs"]
+        for entry in section["entries"]:
+            yield "\n".join(
+                [f"* {entry['title']}", *entry["paragraphs"], *(f"  {name}: {value}" for name, value in entry["facts"])]
+            )

@@ -1,0 +1,110 @@
+"""The wording of the privacy policy that is not about single data: English and Chinese.
+
+Every promise names, in docs/privacy.md, the code that keeps it and the test that would fail.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from restante_server.categories import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One promise: its name, and what it means here."""
+
+    title: Text
+    text: Text
+
+
+PROMISES: Final = (
+    Promise(
+        Text("Security and reliability", "安全与可靠"),
+        Text(
+            "What you send leaves your device encrypted and stays so until it reaches those you write to. What the "
+            "relay has accepted survives a crash.",
+            "您发送的内容在离开设备时已加密，直到送达对方才会解密。中继已接受的内容不会因崩溃而丢失。",
+        ),
+    ),
+    Promise(
+        Text("Independent choice", "自主选择"),
+        Text(
+            "Nothing optional is on before you turn it on. You can refuse each optional thing by itself, and take back "
+            "a yes as easily as you gave it; everything else goes on working.",
+            "任何可选功能在您开启之前都是关闭的。您可以单独拒绝每一项，撤回同意与给予同意一样容易，其余功能不受影响。",
+        ),
+    ),
+    Promise(
+        Text("Privacy of correspondence", "通信秘密"),
+        Text(
+            "Nobody but the members of a conversation can read it. The relay has no code that decrypts, and it does "
+            "not store who wrote.",
+            "除会话成员外，任何人都无法阅读其内容。中继没有任何解密代码，也不保存发送者是谁。",
+        ),
+    ),
+    Promise(
+        Text("Reasonableness and necessity", "合理与必要"),
+        Text(
+            "The relay keeps what is listed below, for the purposes and times given there, and nothing else.",
+            "中继仅按下列目的和期限保存下列数据，别无其他。",
+        ),
+    ),
+    Promise(
+        Text("Openness and transparency", "公开与透明"),
+        Text(
+            "This page is made from the software's own list of its data, which its tests compare with what it does. "
+            "Earlier versions stay readable, with what changed.",
+            "本页由软件自身的数据清单生成，其测试会将清单与实际行为进行比较。早期版本及其变更始终可查。",
+        ),
+    ),
+    Promise(
+        Text("Privacy in the design", "隐私融入设计"),
+        Text(
+            "There are no accounts, names, telephone numbers, cookies or trackers. Ids are random and made on your "
+            "device.",
+            "没有账户、姓名、电话号码、Cookie 或跟踪器。标识由您的设备随机生成。",
+        ),
+    ),
+)
+
+TITLE: Final = Text("Privacy policy", "隐私政策")
+HEADINGS: Final = {
+    "promises": Text("What we promise", "我们的承诺"),
+    "data": Text("What the relay handles", "中继处理哪些数据"),
+    "network": Text("Your network address", "您的网络地址"),
+    "third": Text("Who else receives data", "谁还会收到数据"),
+    "limits": Text("What this cannot promise", "本政策无法承诺的事项"),
+    "changes": Text("Changes", "变更"),
+    "what": Text("What it is", "是什么"),
+    "purpose": Text("What for", "用途"),
+    "basis": Text("Legal basis", "法律依据"),
+    "readers": Text("Who can read it", "谁可以读取"),
+    "kept": Text("How long", "保存多久"),
+    "erased": Text("How it goes", "如何删除"),
+}
+OPERATOR: Final = Text(
+    "{name} runs this relay and is responsible for the data on it. Contact: {contact}.",
+    "{name}运营本中继，并对其中的数据负责。联系方式：{contact}。",
+)
+NAMELESS: Final = Text(
+    "Whoever runs this relay is responsible for the data on it, and has not given a name here.",
+    "本中继的运营者对其中的数据负责，但尚未在此提供名称。",
+)
+NO_CONTACT: Final = Text("not given", "未提供")
+NETWORK: Final = Text(
+    "While your device is connected, the relay's machine necessarily knows its network (IP) address. The relay neither "
+    "stores nor logs it. Networks and hosts on the way see it too.",
+    "设备连接期间，中继所在的机器必然知道其网络（IP）地址。中继既不保存也不记录该地址。途经的网络和主机也能看到它。",
+)
+NO_THIRD: Final = Text("Nobody.", "没有其他人。")
+LIMITS: Final = Text(
+    "This policy is kept by the software. It cannot bind whoever owns the machine and changes the software, nor those "
+    "you write to. A relay that watches its live traffic can guess from times and network addresses who writes to "
+    "whom.",
+    "本政策由软件执行。它无法约束拥有机器并修改软件的人，也无法约束与您通信的人。"
+    "监视实时流量的中继可以根据时间和网络地址推测谁与谁通信。",
+)
+CHANGES: Final = Text(
+    "Every earlier version of this policy, and what changed in it, is linked from this page.",
+    "本政策的每个早期版本及其变更均可从本页链接查看。",
+)

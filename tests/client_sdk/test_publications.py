@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+
+from restante import Client, Policy, PolicyDeclined, RelayError, publications
+from restante_crypto import primitives, proofs
+from restante_server import policy
+from restante_server.app import Relay
+from restante_server.services.bulletin import LIFETIME
+from support.relay import relay_in_process
+
+
+async def mailboxes(relay: Relay) -> int:
+    return (await relay.store.totals()).mailboxes
+
+
+async def test_the_policy_is_there_before_the_mailbox(tmp_path: Path) -> None:
+    asked: list[tuple[Policy | None, int]] = []
+    async with relay_in_process(tmp_path / "relay", operator_name="Example Post", operator_contact="p@x.org") as relay:
+
+        async def agree(shown: Policy | None) -> bool:
+            asked.append((shown, await mailboxes(relay)))
+            return True
+
+        async with Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p", agree=agree) as client:
+            await client.invite()
+            shown = await client.policy()
+            assert asked == [(shown, 0)], "before"
+        async with Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p", agree=agree) as client:
+            await client.drained()
+            assert len(asked) == 1, "once"
+    assert shown is not None
+    assert (shown.number, shown.operator, shown.contact) == (1, "Example Post", "p@x.org")
+    assert set(shown.languages) == {"en", "zh"}
+    assert "Example Post runs this relay" in shown.text()
+    assert shown.text("fr") == shown.text("en")
+    assert "隐私政策" in shown.text("zh")
+
+
+async def test_who_does_not_agree_has_no_mailbox_and_can_still_read(tmp_path: Path) -> None:
+    async def decline(_shown: Policy | None) -> bool:
+        return False
+
+    async with (
+        relay_in_process(tmp_path / "relay") as relay,
+        Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p", agree=decline) as client,
+    ):
+        with pytest.raises(PolicyDeclined):
+            await client.invite()
+        assert await mailboxes(relay) == 0
+
+
+async def test_earlier_versions(tmp_path: Path) -> None:
+    async with relay_in_process(tmp_path / "relay", operator_name="One"):
+        pass
+    async with (
+        relay_in_process(tmp_path / "relay", operator_name="Two") as relay,
+        Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p") as client,
+    ):
+        newest, first = await client.policy(), await client.policy(1)
+        assert newest is not None
+        assert first is not None
+        assert (newest.number, newest.operator, first.operator) == (2, "Two", "One")
+        assert await client.policy(3) is None
+
+
+async def test_what_the_relays_key_has_not_signed_is_an_error(tmp_path: Path) -> None:
+    async with (
+        relay_in_process(tmp_path / "relay") as relay,
+        Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p") as client,
+    ):
+        shown = await client.policy()
+        assert shown is not None
+        key = (tmp_path / "relay" / "relay.key").read_bytes()
+        slot = proofs.public_slot_id(primitives.ed25519_public(key), "policy 1")
+        stored = await relay.store.get_slot(slot)
+        assert stored is not None
+        assert await relay.store.put_slot(slot, 2, LIFETIME, stored.body)
+        with pytest.raises(RelayError, match="not signed"):
+            await client.policy()
+        other = policy.encode(policy.document(policy.Operator("Other")))
+        body = primitives.ed25519_sign(key, proofs.public_message(slot, 3, other)) + other
+        assert await relay.store.put_slot(slot, 3, LIFETIME, body)
+        with pytest.raises(RelayError, match="another policy"):
+            await client.policy()
+        await relay.store.delete_slot(slot)
+        assert await client.policy() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"operator":{"name":"","contact":""},"languages":{}}'])
+def test_what_is_no_policy(content: bytes) -> None:
+    version = primitives.blake2b(content, size=8, person=b"restante policy").hex()
+    listed = publications.read_listed(b'[{"number":1,"version":"%s","published":1}]' % version.encode())[0]
+    with pytest.raises(ValueError, match=r".+"):
+        publications.read_policy(listed, content)
