@@ -47,17 +47,12 @@ class Context:
         return _expand(self.suite, self.exporter_secret, b"sec", exporter_context, length)
 
 
-def _suite_id(suite: CipherSuite) -> bytes:
-    numbers = (suite.kem.id, suite.kdf_id, suite.aead_id)
-    return b"HPKE" + b"".join(number.to_bytes(2, "big") for number in numbers)
-
-
 def _extract(suite: CipherSuite, salt: bytes, label: bytes, ikm: bytes) -> bytes:
-    return primitives.hkdf_extract(suite.hash_name, salt, b"HPKE-v1" + _suite_id(suite) + label + ikm)
+    return primitives.hkdf_extract(suite.hash_name, salt, b"HPKE-v1" + suite.hpke_id + label + ikm)
 
 
 def _expand(suite: CipherSuite, secret: bytes, label: bytes, info: bytes, length: int) -> bytes:
-    labeled = length.to_bytes(2, "big") + b"HPKE-v1" + _suite_id(suite) + label + info
+    labeled = length.to_bytes(2, "big") + b"HPKE-v1" + suite.hpke_id + label + info
     return primitives.hkdf_expand(suite.hash_name, secret, labeled, length)
 
 
@@ -70,41 +65,58 @@ def info_context(suite: CipherSuite, info: bytes) -> bytes:
 def _schedule(suite: CipherSuite, shared_secret: bytes, context: bytes) -> Context:
     secret = _extract(suite, shared_secret, b"secret", b"")
     return Context(
-        suite,
+        suite, *_key_nonce(suite, secret, context), _expand(suite, secret, b"exp", context, suite.hash_bytes)
+    )
+
+
+def _key_nonce(suite: CipherSuite, secret: bytes, context: bytes) -> tuple[bytes, bytes]:
+    return (
         _expand(suite, secret, b"key", context, suite.key_bytes),
         _expand(suite, secret, b"base_nonce", context, suite.nonce_bytes),
-        _expand(suite, secret, b"exp", context, suite.hash_bytes),
     )
+
+
+def _encapsulate(suite: CipherSuite, public: bytes, random: Random) -> tuple[bytes, bytes]:
+    try:
+        return suite.kem.encapsulate(public, random)
+    except primitives.KeyExchangeError:
+        raise HpkeError("public key") from None
+
+
+def _decapsulate(suite: CipherSuite, encapsulation: bytes, private: bytes) -> bytes:
+    try:
+        return suite.kem.decapsulate(encapsulation, private)
+    except primitives.KeyExchangeError:
+        raise HpkeError("encapsulation") from None
 
 
 def setup_sender(suite: CipherSuite, public: bytes, context: bytes, random: Random) -> tuple[bytes, Context]:
     """Return (encapsulation, context) towards a public key; ``context`` is ``info_context``. Raises HpkeError."""
-    try:
-        shared_secret, encapsulation = suite.kem.encapsulate(public, random)
-    except primitives.KeyExchangeError:
-        raise HpkeError("public key") from None
+    shared_secret, encapsulation = _encapsulate(suite, public, random)
     return encapsulation, _schedule(suite, shared_secret, context)
 
 
 def setup_receiver(suite: CipherSuite, encapsulation: bytes, private: bytes, context: bytes) -> Context:
     """Return the receiver's context. Raises HpkeError."""
-    try:
-        shared_secret = suite.kem.decapsulate(encapsulation, private)
-    except primitives.KeyExchangeError:
-        raise HpkeError("encapsulation") from None
-    return _schedule(suite, shared_secret, context)
+    return _schedule(suite, _decapsulate(suite, encapsulation, private), context)
 
 
 def seal(
     suite: CipherSuite, public: bytes, context: bytes, associated_data: bytes, plaintext: bytes, random: Random
 ) -> tuple[bytes, bytes]:
-    """Return (encapsulation, ciphertext) of one message. Raises HpkeError."""
-    encapsulation, sender = setup_sender(suite, public, context, random)
-    return encapsulation, sender.seal(associated_data, plaintext)
+    """Return (encapsulation, ciphertext) of one message: the first of a context that nobody keeps. Raises HpkeError."""
+    shared_secret, encapsulation = _encapsulate(suite, public, random)
+    key, nonce = _key_nonce(suite, _extract(suite, shared_secret, b"secret", b""), context)
+    return encapsulation, primitives.aead_seal(suite.aead, key, nonce, plaintext, associated_data)
 
 
 def open(  # noqa: A001 -- RFC 9180's name and arguments
     suite: CipherSuite, encapsulation: bytes, private: bytes, context: bytes, associated_data: bytes, ciphertext: bytes
 ) -> bytes:
     """Return the plaintext of one message. Raises HpkeError."""
-    return setup_receiver(suite, encapsulation, private, context).open(associated_data, ciphertext)
+    shared_secret = _decapsulate(suite, encapsulation, private)
+    key, nonce = _key_nonce(suite, _extract(suite, shared_secret, b"secret", b""), context)
+    try:
+        return primitives.aead_open(suite.aead, key, nonce, ciphertext, associated_data)
+    except primitives.AuthenticationError:
+        raise HpkeError("ciphertext") from None

@@ -8,6 +8,7 @@ verified by libsodium alone: ``cryptography`` takes a signature under the identi
 import hashlib
 import hmac as _hmac
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Protocol
 
 import nacl.bindings as _sodium
@@ -71,6 +72,8 @@ def hkdf_extract(hash_name: str, salt: bytes, secret: bytes) -> bytes:
 def hkdf_expand(hash_name: str, secret: bytes, info: bytes, length: int) -> bytes:
     """Return HKDF-Expand (RFC 5869 section 2.3); length at most 255 hashes."""
     block = _hmac.digest(secret, info + b"\x01", hash_name)
+    if length <= len(block):
+        return block[:length]
     output = block
     counter = 2
     while len(output) < length:
@@ -123,8 +126,14 @@ def ed25519_public(seed: bytes) -> bytes:
 
 def ed25519_sign(seed: bytes, message: bytes) -> bytes:
     """Return the signature (64 bytes) by the key of a 32-byte seed."""
+    signed: bytes = _sodium.crypto_sign(message, _signing_key(seed))
+    return signed[:64]
+
+
+@lru_cache(maxsize=8)  # a device has one such key, for years; deriving it costs as much as signing
+def _signing_key(seed: bytes) -> bytes:
     _, secret = _sodium.crypto_sign_seed_keypair(seed)
-    return bytes(_sodium.crypto_sign(message, secret)[:64])
+    return bytes(secret)
 
 
 def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> bool:

@@ -4,7 +4,7 @@ A suite that is not here is not supported. The hybrid suites keep what is sent s
 has a quantum computer later; signatures are Ed25519 in all of them, so a quantum computer *then* could still forge.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from restante_crypto.kems import DhKemX25519, Kem, XWing
@@ -25,6 +25,7 @@ class CipherSuite:
         aead: name in ``primitives``.
         key_bytes: AEAD.Nk.
         nonce_bytes: AEAD.Nn.
+        hpke_id: suite_id of its HPKE (RFC 9180 section 5.1).
     """
 
     number: int
@@ -37,6 +38,12 @@ class CipherSuite:
     aead: str
     key_bytes: int
     nonce_bytes: int
+    hpke_id: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Put the numbers of the HPKE together."""
+        numbers = (self.kem.id, self.kdf_id, self.aead_id)
+        object.__setattr__(self, "hpke_id", b"HPKE" + b"".join(number.to_bytes(2, "big") for number in numbers))
 
 
 _X25519: Final = DhKemX25519()

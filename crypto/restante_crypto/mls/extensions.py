@@ -1,10 +1,12 @@
 """Extensions, capabilities and lifetimes (RFC 9420 sections 7.2, 11.1, 13)."""
 
+import struct
 from dataclasses import dataclass
 from typing import Final, Self
 
 from restante_crypto.mls import codec
 from restante_crypto.mls.codec import Reader
+from restante_crypto.mls.errors import DecodeError
 
 APPLICATION_ID: Final = 0x0001
 RATCHET_TREE: Final = 0x0002
@@ -50,7 +52,14 @@ def find(extensions: Extensions, kind: int) -> bytes | None:
 
 
 def _numbers(values: tuple[int, ...]) -> bytes:
-    return codec.vector(codec.u16(value) for value in values)
+    return codec.opaque(struct.pack(f">{len(values)}H", *values))
+
+
+def _read_numbers(reader: Reader) -> tuple[int, ...]:
+    data = reader.opaque()
+    if len(data) % 2:
+        raise DecodeError("too short")
+    return struct.unpack(f">{len(data) // 2}H", data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,7 @@ class Capabilities:
     @classmethod
     def decode(cls, reader: Reader) -> Self:
         """Read one."""
-        return cls(*(reader.vector(Reader.u16) for _ in range(5)))
+        return cls(*(_read_numbers(reader) for _ in range(5)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,7 @@ class RequiredCapabilities:
     @classmethod
     def decode(cls, reader: Reader) -> Self:
         """Read one."""
-        return cls(*(reader.vector(Reader.u16) for _ in range(3)))
+        return cls(*(_read_numbers(reader) for _ in range(3)))
 
     def met_by(self, capabilities: Capabilities) -> bool:
         """Say whether a member with these capabilities may be in the group."""

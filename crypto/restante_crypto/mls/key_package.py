@@ -1,6 +1,7 @@
 """KeyPackages (RFC 9420 section 10): what one publishes to be added by others."""
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final, Self
 
 from restante_crypto.mls import codec, labels
@@ -119,6 +120,11 @@ def create_key_package(
     return KeyPackageBundle(replace(unsigned, signature=signature), init_private, leaf_private)
 
 
+@lru_cache(maxsize=256)  # who adds a client checks its KeyPackage before the Commit, and then with the Commit
+def _signatures_fit(key_package: KeyPackage) -> tuple[bool, bool]:
+    return key_package.leaf_node.verify(), key_package.verify()
+
+
 def check_key_package(key_package: KeyPackage, suite: int) -> None:
     """Check what section 10.1 demands and every member can check. Raises ValidationError."""
     leaf = key_package.leaf_node
@@ -128,9 +134,10 @@ def check_key_package(key_package: KeyPackage, suite: int) -> None:
         raise ValidationError("10.1 cipher suite")
     if leaf.source != SOURCE_KEY_PACKAGE:
         raise ValidationError("7.3 leaf of a KeyPackage")
-    if not leaf.verify():
+    leaf_fits, package_fits = _signatures_fit(key_package)
+    if not leaf_fits:
         raise ValidationError("7.3 leaf signature")
-    if not key_package.verify():
+    if not package_fits:
         raise ValidationError("10.1 signature")
     if key_package.init_key == leaf.encryption_key:
         raise ValidationError("10.1 init key")

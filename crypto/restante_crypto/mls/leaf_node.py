@@ -53,6 +53,8 @@ class LeafNode:
     raw: bytes = field(default=b"", repr=False, compare=False)
 
     def _body(self) -> bytes:
+        if self.raw:
+            return self.raw[: -len(codec.opaque(self.signature))]
         parts = [
             codec.opaque(self.encryption_key),
             codec.opaque(self.signature_key),

@@ -1,6 +1,6 @@
 """PrivateMessage (RFC 9420 section 6.3): encrypted content, with the sender hidden under the sender data secret."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Self
 
 from restante_crypto import primitives
@@ -55,8 +55,7 @@ class PrivateMessage:
         return self._sender_aad() + codec.opaque(self.authenticated_data)
 
     def _sender_aad(self) -> bytes:
-        """Return SenderDataAAD."""
-        return codec.opaque(self.group_id) + codec.u64(self.epoch) + codec.u8(self.content_type)
+        return _sender_aad(self.group_id, self.epoch, self.content_type)
 
     def sender(self, suite: CipherSuite, sender_data_secret: bytes) -> tuple[LeafIndex, int, bytes]:
         """Return (leaf index, generation, reuse guard). Raises UnprotectError."""
@@ -69,6 +68,11 @@ class PrivateMessage:
         except (primitives.AuthenticationError, DecodeError):
             raise UnprotectError("sender data") from None
         return leaf, generation, guard
+
+
+def _sender_aad(group_id: bytes, epoch: int, content_type: int) -> bytes:
+    """Return SenderDataAAD."""
+    return codec.opaque(group_id) + codec.u64(epoch) + codec.u8(content_type)
 
 
 def sender_data_key_nonce(suite: CipherSuite, sender_data_secret: bytes, ciphertext: bytes) -> tuple[bytes, bytes]:
@@ -94,13 +98,16 @@ def protect(
     leaf = LeafIndex(framed.sender.index)
     after, generation, key, nonce = tree.next(leaf, application=application)
     guard = random(_REUSE_GUARD)
-    message = PrivateMessage(framed.group_id, framed.epoch, framed.content_type, framed.authenticated_data, b"", b"")
+    sender_aad = _sender_aad(framed.group_id, framed.epoch, framed.content_type)
+    aad = sender_aad + codec.opaque(framed.authenticated_data)
     plaintext = encode_content(framed.content) + content.encode_auth()
-    ciphertext = primitives.aead_seal(suite.aead, key, _guarded(nonce, guard), plaintext, message._header())  # noqa: SLF001 -- of this module
+    ciphertext = primitives.aead_seal(suite.aead, key, _guarded(nonce, guard), plaintext, aad)
     sender_key, sender_nonce = sender_data_key_nonce(suite, sender_data_secret, ciphertext)
     sender_data = codec.u32(leaf) + codec.u32(generation) + guard
-    encrypted = primitives.aead_seal(suite.aead, sender_key, sender_nonce, sender_data, message._sender_aad())  # noqa: SLF001 -- the same
-    return after, replace(message, encrypted_sender_data=encrypted, ciphertext=ciphertext)
+    encrypted = primitives.aead_seal(suite.aead, sender_key, sender_nonce, sender_data, sender_aad)
+    return after, PrivateMessage(
+        framed.group_id, framed.epoch, framed.content_type, framed.authenticated_data, encrypted, ciphertext
+    )
 
 
 def unprotect(

@@ -242,6 +242,7 @@ class Draft:
     base: RatchetTree
     nodes: list[Node] = field(init=False)
     touched: set[NodeIndex] = field(init=False)
+    first_blank: int = field(default=0, init=False)  # no leaf before it is blank
 
     def __post_init__(self) -> None:
         """Copy the nodes."""
@@ -274,6 +275,7 @@ class Draft:
     def remove(self, leaf: LeafIndex) -> None:
         """Blank a leaf and its direct path (section 12.1.3)."""
         self.set(self._leaf(leaf), None)
+        self.first_blank = min(self.first_blank, 2 * leaf)
         for index in self._path(leaf):
             self.set(index, None)
 
@@ -284,12 +286,13 @@ class Draft:
 
     def add(self, node: LeafNode) -> LeafIndex:
         """Put a leaf at the leftmost blank place, extending the tree if there is none (section 12.1.1)."""
-        for index in range(0, len(self.nodes), 2):
+        for index in range(self.first_blank, len(self.nodes), 2):
             if self.nodes[index] is None:
                 break
         else:
             index = len(self.nodes) + 1
             self.nodes.extend([None] * (len(self.nodes) + 1))
+        self.first_blank = index + 2
         leaf = LeafIndex(index // 2)
         self.set(NodeIndex(index), node)
         for above in self._path(leaf):
@@ -303,11 +306,14 @@ class Draft:
     def tree(self) -> RatchetTree:
         """Return the finished tree, with every hash that still holds."""
         width = len(self.nodes)
-        stale: set[NodeIndex] = set()
+        top = tree_math.root(self._leaves())
+        stale: set[NodeIndex] = {top} if self.touched else set()
         for index in self.touched:
             if index < width:
-                stale.add(index)
-                stale.update(tree_math.direct_path(index, self._leaves()))
+                node = index
+                while node not in stale:  # what is above a stale node is stale already
+                    stale.add(node)
+                    node = tree_math.parent(node)
         known = self.base._hashes  # noqa: SLF001 -- of this module
         hashes = {index: value for index, value in known.items() if index < width and index not in stale}
         return RatchetTree(self.base.suite, self.nodes, hashes)

@@ -4,7 +4,7 @@ Frozen: every step returns the next tree. Only what is still needed is kept: the
 has used, and two ratchets per leaf that sent something. Section 9.2's deletion schedule holds at every step.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from restante_crypto.mls import codec, labels, tree_math
@@ -29,7 +29,7 @@ class Ratchet:
     def next(self, suite: CipherSuite) -> tuple["Ratchet", bytes, bytes]:
         """Return (ratchet, key, nonce) of the next generation."""
         key, nonce = self._key_nonce(suite)
-        return replace(self, generation=self.generation + 1, secret=self._forward(suite)), key, nonce
+        return Ratchet(self.generation + 1, self._forward(suite), self.skipped), key, nonce
 
     def _key_nonce(self, suite: CipherSuite) -> tuple[bytes, bytes]:
         return (
@@ -50,17 +50,20 @@ class Ratchet:
         if generation < self.generation:
             for index, (number, key, nonce) in enumerate(self.skipped):
                 if number == generation:
-                    return replace(self, skipped=self.skipped[:index] + self.skipped[index + 1 :]), key, nonce
+                    left = self.skipped[:index] + self.skipped[index + 1 :]
+                    return Ratchet(self.generation, self.secret, left), key, nonce
             raise GenerationUsed("generation")
         if generation - self.generation > MAX_FORWARD:
             raise UnprotectError("generation too far ahead")
+        if generation == self.generation:
+            return self.next(suite)
         ratchet = self
         skipped = list(self.skipped)
         while ratchet.generation < generation:
             ratchet, key, nonce = ratchet.next(suite)
             skipped.append((ratchet.generation - 1, key, nonce))
         ratchet, key, nonce = ratchet.next(suite)
-        return replace(ratchet, skipped=tuple(skipped[-MAX_SKIPPED:])), key, nonce
+        return Ratchet(ratchet.generation, ratchet.secret, tuple(skipped[-MAX_SKIPPED:])), key, nonce
 
     def encode(self) -> bytes:
         """Encode for storage."""
@@ -116,11 +119,12 @@ class SecretTree:
         secret = nodes.pop(target)
         handshake = labels.expand_with_label(suite, secret, b"handshake", b"", size)
         application = labels.expand_with_label(suite, secret, b"application", b"", size)
-        return replace(
-            self,
-            nodes=nodes,
-            handshake={**self.handshake, leaf: Ratchet(0, handshake)},
-            application={**self.application, leaf: Ratchet(0, application)},
+        return type(self)(
+            suite,
+            self.leaves,
+            nodes,
+            {**self.handshake, leaf: Ratchet(0, handshake)},
+            {**self.application, leaf: Ratchet(0, application)},
         )
 
     def next(self, leaf: LeafIndex, *, application: bool) -> tuple[Self, int, bytes, bytes]:
@@ -138,8 +142,10 @@ class SecretTree:
 
     def _replace(self, leaf: LeafIndex, ratchet: Ratchet, *, application: bool) -> Self:
         if application:
-            return replace(self, application={**self.application, leaf: ratchet})
-        return replace(self, handshake={**self.handshake, leaf: ratchet})
+            changed = {**self.application, leaf: ratchet}
+            return type(self)(self.suite, self.leaves, self.nodes, self.handshake, changed)
+        changed = {**self.handshake, leaf: ratchet}
+        return type(self)(self.suite, self.leaves, self.nodes, changed, self.application)
 
     def encode(self) -> bytes:
         """Encode for storage: live secrets only."""
