@@ -108,10 +108,11 @@ def demo() -> None:
 def backup(
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
     store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH; may be in use."),
+    blobs: str = typer.Option("", envvar="RESTANTE_BLOBS", help="Folder for blobs; by default beside the store."),
 ) -> None:
-    """Copy a store into a folder, while the relay runs."""
+    """Copy a store and its blobs into a folder, while the relay runs."""
     try:
-        backups.backup(_store(store), destination)
+        backups.backup(_store(store), destination, Path(blobs) if blobs else None)
     except StoreRefused as error:
         sys.exit(f"restante: {error}")
 
@@ -120,11 +121,12 @@ def backup(
 def restore(
     source: Annotated[Path, typer.Argument(help="A folder made by backup.")],
     store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH; not in use."),
+    blobs: str = typer.Option("", envvar="RESTANTE_BLOBS", help="Folder for blobs; by default beside the store."),
     force: bool = typer.Option(False, "--force", help="Replace a store that exists."),
 ) -> None:
     """Put a backup in the place of a store."""
     try:
-        backups.restore(source, _store(store), force=force)
+        backups.restore(source, _store(store), blobs=Path(blobs) if blobs else None, force=force)
     except StoreRefused as error:
         sys.exit(f"restante: {error}")
 

@@ -1,8 +1,10 @@
-"""Backups of the embedded store: a folder with the database, the relay's key, a manifest, and nothing issued once.
+"""Backups of the embedded store: a folder with database, blobs, the relay's key, a manifest, and nothing issued once.
 
 One-time prekeys are left out: after a restore some of them might be issued a second time. Their owners upload fresh
 ones when they see the restored relay's new incarnations; last-resort packages stay. What suppresses repeated deposits
 for a day is left out as well. The manifest is JSON: ``format``, ``schema`` and ``files``, names with sizes in bytes.
+A backup holds the blobs that were there, as links where it is on their file system; to restore adds those to the ones
+that are there now.
 """
 
 import json
@@ -14,12 +16,15 @@ from typing import Final
 import apsw
 
 from restante_server.stores import sqlite_schema
+from restante_server.stores.blob_folder import copy_blobs
+from restante_server.stores.blobs import default_blobs
 from restante_server.stores.contract import StoreRefused
 
 FORMAT: Final = 1
 KEY_NAME: Final = "relay.key"
 DATABASE_NAME: Final = "relay.db"
 MANIFEST_NAME: Final = "manifest.json"
+BLOBS_NAME: Final = "blobs"
 
 _STRIP: Final = """
 DELETE FROM prekey;
@@ -29,8 +34,10 @@ UPDATE meta SET value=x'' WHERE key='mark';
 """  # without a mark it takes a new epoch wherever it is opened
 
 
-def backup(store: Path, destination: Path) -> None:
+def backup(store: Path, destination: Path, blobs: Path | None = None) -> None:
     """Copy a store, which may be in use, into a new folder (mode 0700) that appears when it is complete.
+
+    ``blobs`` is the folder of the blobs, by default the one beside the store.
 
     Raises:
         StoreRefused: there is no store, it cannot be read, or the destination exists.
@@ -47,21 +54,29 @@ def backup(store: Path, destination: Path) -> None:
     except apsw.Error as error:
         shutil.rmtree(folder)
         raise StoreRefused(f"the store cannot be read: {type(error).__name__}") from None
+    copy_blobs(blobs or default_blobs(store), folder / BLOBS_NAME)
+    (folder / BLOBS_NAME / "new").rmdir()
     key = store.with_name(KEY_NAME)
     if key.exists():
         sqlite_schema.write_durably(folder / KEY_NAME, key.read_bytes())
     manifest = {
         "format": FORMAT,
         "schema": schema,
-        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+        "files": {
+            path.relative_to(folder).as_posix(): path.stat().st_size
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
     }
     sqlite_schema.write_durably(folder / MANIFEST_NAME, json.dumps(manifest, indent=2).encode() + b"\n")
     folder.rename(destination)
     sqlite_schema.sync_folder(destination.parent)
 
 
-def restore(source: Path, store: Path, *, force: bool = False) -> None:
+def restore(source: Path, store: Path, *, blobs: Path | None = None, force: bool = False) -> None:
     """Put a backup in the place of a store that is not in use. It takes a new epoch at its next start.
+
+    ``blobs`` as in ``backup``.
 
     Raises:
         StoreRefused: not a complete backup, the store is in use, or it exists and ``force`` is not given.
@@ -75,6 +90,7 @@ def restore(source: Path, store: Path, *, force: bool = False) -> None:
             store.with_name(store.name + suffix).unlink(missing_ok=True)
         if KEY_NAME in files:
             sqlite_schema.write_durably(store.with_name(KEY_NAME), (source / KEY_NAME).read_bytes())
+        copy_blobs(source / BLOBS_NAME, blobs or default_blobs(store))
         temporary = store.with_name(store.name + ".restored")
         temporary.unlink(missing_ok=True)
         temporary.touch(0o600)

@@ -161,6 +161,43 @@ class BlobFolder:
             raise
 
 
+def copy_blobs(source: Path, destination: Path) -> list[Path]:
+    """Put what is in one folder of blobs into another, durably; return the files there. Either may be in use.
+
+    Blobs that the destination has stay as they are. On one file system nothing is copied: a blob never changes.
+    """
+    copied = []
+    new = destination / "new"
+    new.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in sorted(source.glob("??/*")):
+        target = destination / path.parent.name / path.name
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        temporary = new / os.urandom(16).hex()
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            _link_or_copy(path, temporary)
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, target)
+            temporary.unlink()
+            copied.append(target)
+    for folder in {path.parent for path in copied}:
+        sync_folder(folder)
+    sync_folder(destination)
+    sync_folder(destination.parent)
+    return copied
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without links
+        target.touch(0o600)
+        shutil.copyfile(source, target)
+        with target.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
 class _Run(Protocol):
     """Runs what blocks, in a thread."""
 

@@ -1,7 +1,9 @@
 """Backups of a running store, and what a restored one forgets."""
 
 import asyncio
+import errno
 import json
+import os
 from pathlib import Path
 
 import apsw
@@ -9,6 +11,8 @@ import pytest
 
 from restante_protocol import limits
 from restante_server.stores import backup as backups
+from restante_server.stores.blob_folder import BlobFolder
+from restante_server.stores.blobs import BlobHead
 from restante_server.stores.contract import Accepted, Claimed, FenceLost, StoredSlot, StoreRefused
 from support.stores import (
     DAY,
@@ -46,8 +50,8 @@ async def test_a_running_store_is_backed_up_and_restored(opener: Opener, tmp_pat
 
     folder = tmp_path / "backups" / "monday"
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert names(folder) == {"relay.db", "relay.key", "manifest.json"}
-    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert names(folder) == {"relay.db", "relay.key", "manifest.json", "blobs"}
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir() if path.is_file()} == {0o600}
     assert b"one-time package" not in (folder / "relay.db").read_bytes()
 
     elsewhere = Opener(tmp_path / "elsewhere" / "relay.db", opener.clock)
@@ -65,6 +69,61 @@ async def test_a_running_store_is_backed_up_and_restored(opener: Opener, tmp_pat
         assert new.incarnation != first.incarnation
         assert await store.deposit(deposit(4, [address(1)])) == Accepted(())
         await store.close()
+
+
+async def put_blob(folder: Path, number: int, body: bytes) -> None:
+    blobs = await BlobFolder.open(folder)
+    upload = await blobs.begin(identifier("blob", number), BlobHead(2_000_000_000, bytes(32), len(body)))
+    await upload.write(body)
+    assert await upload.commit()
+
+
+@pytest.mark.parametrize("links", [True, False])
+async def test_blobs_go_with_a_backup_and_are_added_by_a_restore(
+    opener: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    here, copy = opener.path.with_name("relay.db.blobs"), tmp_path / "backup"
+    await (await opener.open()).close()
+    await put_blob(here, 1, b"one")
+    await put_blob(here, 2, b"two")
+    link = os.link
+
+    def without(source: Path, target: Path) -> None:
+        if "new" not in source.parts:
+            raise OSError(errno.EXDEV, "")
+        link(source, target)
+
+    with monkeypatch.context() as patch:
+        if not links:
+            patch.setattr(os, "link", without)
+        backups.backup(opener.path, copy)
+    stored = copy / "blobs" / identifier("blob", 1)[:1].hex() / identifier("blob", 1).hex()
+    assert stored.stat().st_nlink == (2 if links else 1)
+    assert stored.stat().st_mode & 0o777 == 0o600
+    blobs = await BlobFolder.open(here)
+    await blobs.delete(identifier("blob", 1))
+    await put_blob(here, 3, b"since then")
+
+    for path in (opener.path, tmp_path / "elsewhere" / "relay.db"):
+        backups.restore(copy, path, force=True)
+        there = await BlobFolder.open(path.with_name("relay.db.blobs"))
+        assert await there.read(identifier("blob", 1), 0, 99) == b"one"
+        assert await there.read(identifier("blob", 2), 0, 99) == b"two"
+        here_too = path == opener.path
+        assert await there.read(identifier("blob", 3), 0, 99) == (b"since then" if here_too else None)
+        assert len(await there.list()) == 2 + here_too
+    stored.unlink()
+    with pytest.raises(StoreRefused, match="complete backup"):
+        backups.restore(copy, tmp_path / "third" / "relay.db")
+
+
+async def test_blobs_of_another_folder_are_copied_from_and_to_it(opener: Opener, tmp_path: Path) -> None:
+    await (await opener.open()).close()
+    await put_blob(tmp_path / "large disk", 1, b"one")
+    backups.backup(opener.path, tmp_path / "backup", tmp_path / "large disk")
+    backups.restore(tmp_path / "backup", tmp_path / "new" / "relay.db", blobs=tmp_path / "other disk")
+    assert await (await BlobFolder.open(tmp_path / "other disk")).read(identifier("blob", 1), 0, 9) == b"one"
+    assert not (tmp_path / "new" / "relay.db.blobs").exists()
 
 
 async def test_a_backup_without_a_key(opener: Opener, tmp_path: Path) -> None:
