@@ -11,11 +11,13 @@ from prometheus_client import Counter
 
 from restante_crypto import primitives, proofs
 from restante_protocol import frames, limits
-from restante_server import inventory
+from restante_server import announcements, inventory
 from restante_server.app import Relay
 from restante_server.categories import Category, incomplete
 from restante_server.codes import leave
+from restante_server.identity import Identity
 from restante_server.inventory import Item, Kind
+from restante_server.services.bulletin import Bulletin
 from restante_server.stores import blobs, sqlite_schema
 from support import observed
 from support.people import people, together
@@ -55,6 +57,7 @@ async def used(tmp_path: Path) -> AsyncIterator[Used]:
             await peer.ask(lambda n: frames.SlotGet(n, bytes(24)))
             assert await PlainBlobs(relay.url, peer.welcome.relay_key).put(BlobOwner(), b"blob") == Answer(201)
         await relay.store.add_codes([bytes(32)], DAY)
+        await Bulletin(relay.store, Identity.open(folder), clock).announce("service", {"en": "used"})
         await asyncio.to_thread(leave, folder / "relay.db", 1)
         yield Used(relay, folder, clock, invites)
 
@@ -84,7 +87,8 @@ async def test_every_file_is_declared_and_every_declared_one_is_there(used: Used
     sqlite_schema.prepare(db, tmp_path / "relay.db", bytes)
     sqlite_schema.prepare(db, tmp_path / "relay.db", bytes, {sqlite_schema.VERSION: "SELECT 1"})
     db.close()
-    found |= {name for name in observed.files(tmp_path) if name.startswith("relay.db.v")}
+    announcements.leave(tmp_path / "relay.db", announcements.Announcement(announcements.Kind.SERVICE, {"en": "left"}))
+    found |= {name for name in observed.files(tmp_path) if name.startswith(("relay.db.v", "relay.db.announcement"))}
     assert observed.unmatched(found, set(inventory.names(Kind.FILE))) == (set(), set())
 
 
@@ -99,7 +103,8 @@ async def test_every_part_of_a_blob_is_declared_and_every_declared_one_is_there(
 
 async def test_every_slot_is_of_a_declared_class_and_every_class_is_there(used: Used) -> None:
     key = primitives.ed25519_public((used.folder / "relay.key").read_bytes())
-    published: dict[bytes, str] = {proofs.public_slot_id(key, name): name for name in ("policy", "policy 1")}
+    names = ("policy", "policy 1", "announcements")
+    published: dict[bytes, str] = {proofs.public_slot_id(key, name): name for name in names}
     found = {
         "invite" if slot in used.invites else published.get(slot, slot.hex())
         for slot in observed.values(used.folder / "relay.db", "slot", "id")

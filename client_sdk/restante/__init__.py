@@ -21,6 +21,7 @@ from restante.errors import (
     WrongPassphrase,
 )
 from restante.events import (
+    Announcement,
     ConnectionChanged,
     ContactRequest,
     DecryptFailed,
@@ -38,6 +39,7 @@ from restante.safety import SafetyNumber
 
 __all__ = [
     "AlreadyOpen",
+    "Announcement",
     "Client",
     "Closed",
     "ConnectionChanged",

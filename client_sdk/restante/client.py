@@ -23,7 +23,7 @@ from restante.engine import records
 from restante.engine.conversations import View
 from restante.engine.engine import Engine
 from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused
-from restante.events import Event
+from restante.events import Announcement, Event
 from restante.publications import Policy
 from restante.safety import SafetyNumber, safety_number
 from restante_crypto.mls import KeyPackage
@@ -167,6 +167,14 @@ class Client:
             RelayError: it is not signed by the relay's pinned key.
         """
         return await self._driver.policy(number)
+
+    async def announcements(self) -> list[Announcement]:
+        """Return what the relay's operator has announced to everybody, oldest first; what is new is an event, too.
+
+        Raises:
+            RelayError: it is not signed by the relay's pinned key.
+        """
+        return [_announcement(each, id=f"announcement {each.number}") for each in await self._driver.announcements()]
 
     async def drained(self) -> None:
         """Return once all that the relay holds for this client now has been processed."""
@@ -372,6 +380,8 @@ class Client:
 
     def _event(self, number: int, record: records.StoredEvent) -> Event:
         fields: dict[str, Any] = {"id": f"{number:016x}", "_handled": partial(self._mark, number)}
+        if isinstance(record, records.AnnouncedEvent):
+            return _announcement(record, **fields)
         if not isinstance(record, records.RolledBackEvent):
             fields["conversation"] = conversation = Conversation(self, record.conversation.hex())
         match record:
@@ -409,11 +419,17 @@ _KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
     records.MissingEvent: events.MessagesMissing,
     records.DeviceEvent: events.DeviceAdded,
     records.RolledBackEvent: events.StateRolledBack,
+    records.AnnouncedEvent: events.Announcement,
 }
 
 
 def _fits(wanted: Callable[[type[Event]], bool], record: records.StoredEvent) -> bool:
     return wanted(_KINDS[type(record)])
+
+
+def _announcement(record: records.AnnouncedEvent, **fields: Any) -> Announcement:  # noqa: ANN401 -- the event's own
+    announced_at = datetime.fromtimestamp(record.at / 1000, UTC)
+    return Announcement(kind=record.kind, number=record.number, announced_at=announced_at, texts=record.texts, **fields)
 
 
 def _claim_frame(suite: int, address: bytes, request: int) -> frames.Claim:

@@ -24,6 +24,7 @@ from restante.engine.engine import Due, Engine
 from restante.engine.inbox import Entry
 from restante.engine.mailroom import Chore, PutAddresses, PutPrekeys, PutSlot, RevokeAddresses
 from restante.engine.outbox import Answer, Job
+from restante.engine.records import AnnouncedEvent
 from restante.errors import Closed, NotAdmitted, PolicyDeclined, Refused, RelayError, RestanteError
 from restante.links import Backoff, Connection, Disconnected
 from restante.publications import Policy
@@ -36,6 +37,7 @@ _log = logging.getLogger("restante")
 
 IN_FLIGHT: Final = 64  # deposits under way at once
 UPKEEP_SECONDS: Final = 30
+ANNOUNCEMENT_SECONDS: Final = 3600  # on average, between looks at what the operator announces
 LOOK_SECONDS: Final = 1.0  # a condition is looked at so often even if nothing seems to have happened
 LIFETIME: Final = limits.MAX_LIFETIME
 LIST_FROM: Final = 64  # addresses; longer lists are registered once and named by a handle
@@ -109,6 +111,7 @@ class Driver:
         for loop in (self._receive_forever, self._send_forever, self._deposit_forever, self._chores_forever):
             self._spawn(loop)
         self._spawn(self._upkeep_forever)
+        self._spawn(self._announcements_forever)
 
     async def stop(self) -> None:
         """End all tasks; what waits gets Closed."""
@@ -441,6 +444,25 @@ class Driver:
             return publications.read_policy(found[0], text) if text is not None else None
         except ValueError as error:
             raise RelayError(f"the relay's policy: {error}") from None
+
+    async def announcements(self) -> list[AnnouncedEvent]:
+        """Return what is announced, after queueing what is new. Raises RelayError."""
+        content = await self.published(publications.ANNOUNCEMENTS)
+        try:
+            published = publications.read_announcements(content or b"[]")
+        except ValueError as error:
+            raise RelayError(f"the relay's announcements: {error}") from None
+        await self.do(self._engine.announced, published)
+        return published
+
+    async def _announcements_forever(self) -> None:
+        """Look at the start and now and then, at times of no meaning: an announcement can wait, and tells nothing."""
+        while True:
+            try:
+                await self.announcements()
+            except RelayError as error:
+                _log.warning("announcements that are none: %s", error)
+            await asyncio.sleep(ANNOUNCEMENT_SECONDS * (0.5 + self._jitter.random()))
 
     # Depositing.
 

@@ -5,7 +5,7 @@ or when the client closes without an exception. Until then it is in the client's
 after a crash. ``Replaced`` and ``ConnectionChanged`` are about this process alone and are not kept.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from restante.conversation import Conversation, Receipt
 
 __all__ = [
+    "Announcement",
     "ConnectionChanged",
     "ContactRequest",
     "DecryptFailed",
@@ -197,6 +198,31 @@ class StateRolledBack(Event):
         "this device asks every conversation to be added again; messages that were read after the copy was made "
         "are not in it"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement(Event):
+    """The relay's operator tells everybody something: the same text for all, public, signed by the relay's pinned key.
+
+    It is no correspondence: it has no sender and no conversation, it is not encrypted, and nobody can answer it.
+
+    Attributes:
+        kind: "policy", "transfer" (to another operator), "incident", "service", or one of a later version.
+        number: of the announcement.
+        announced_at: the relay's clock, UTC.
+        texts: by language tag, at least one.
+    """
+
+    __match_args__ = ("kind", "texts")
+
+    kind: str
+    number: int
+    announced_at: datetime
+    texts: Mapping[str, str]
+
+    def text(self, language: str = "en") -> str:
+        """Return the text in this language, or else in the first there is."""
+        return self.texts.get(language) or next(iter(self.texts.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,18 @@ Nothing here is correspondence: it comes from the operator, not from a person, a
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
+from restante.engine import records
 from restante_crypto import primitives, proofs
 from restante_protocol import ids
 
 __all__ = ["Policy"]
 
 POLICY: Final = "policy"
+ANNOUNCEMENTS: Final = "announcements"
 
 
 class _Listed(msgspec.Struct, frozen=True):
@@ -88,6 +90,19 @@ def policy_name(number: int) -> str:
 def read_listed(content: bytes) -> list[_Listed]:
     """Return the versions of the policy, oldest first. Raises ValueError."""
     return msgspec.json.decode(content, type=list[_Listed])
+
+
+class _Announced(msgspec.Struct, frozen=True):
+    number: int
+    at: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+    kind: str
+    texts: Annotated[dict[str, str], msgspec.Meta(min_length=1)]
+
+
+def read_announcements(content: bytes) -> list[records.AnnouncedEvent]:
+    """Return what is announced, oldest first. Raises ValueError."""
+    listed = msgspec.json.decode(content, type=list[_Announced])
+    return [records.AnnouncedEvent(each.number, each.at, each.kind, each.texts) for each in listed]
 
 
 def read_policy(listed: _Listed, content: bytes) -> Policy:

@@ -10,7 +10,7 @@ try:
     import typer
 
     from restante_protocol.limits import BLOBS_BYTES
-    from restante_server import codes, logs
+    from restante_server import announcements, codes, logs
     from restante_server import doctor as checks
     from restante_server.app import Relay, serve
     from restante_server.config import (
@@ -140,6 +140,23 @@ def admit(
     try:
         for code in codes.leave(_store(store), count):
             print(code)  # noqa: T201 -- the command's result
+    except OSError as error:
+        sys.exit(f"restante: cannot write beside the store: {error.strerror}")
+
+
+@cli.command()
+def announce(
+    kind: Annotated[announcements.Kind, typer.Argument(help="What it is about.")],
+    text: Annotated[str, typer.Argument(help="In English.")],
+    chinese: str = typer.Option("", "--zh", help="The same in Chinese."),
+    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH; may be in use."),
+) -> None:
+    """Tell everybody who uses the relay: signed by it, public, and the same for all."""
+    texts = {"en": text, "zh": chinese} if chinese else {"en": text}
+    try:
+        announcements.leave(_store(store), announcements.Announcement(kind, texts))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     except OSError as error:
         sys.exit(f"restante: cannot write beside the store: {error.strerror}")
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from restante_server import codes, policy
+from restante_server import announcements, codes, policy, policy_texts
+from restante_server.categories import LANGUAGES
 from restante_server.clock import Clock, system_clock
 from restante_server.config import (
     BLOB_SWEEP_INTERVAL,
@@ -147,6 +148,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(store, metrics))),
             asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
             asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published))),
+            asyncio.create_task(_repeat(CODES_INTERVAL, lambda: announcements.collect(settings.store, published))),
         ]
         if settings.admission == "invite":
             tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: _collect_codes(settings, store))))
@@ -176,7 +178,11 @@ async def _attempt(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 async def _publish(settings: Settings, published: Bulletin) -> None:
     operator = policy.Operator(settings.operator_name, settings.operator_contact)
-    await published.publish_policy(policy.document(operator))
+    number = await published.publish_policy(policy.document(operator))
+    if number > 1:
+        texts = {language: policy_texts.CHANGED[language].format(number=number) for language in LANGUAGES}
+        await published.announce(announcements.Kind.POLICY, texts, number=number)
+    await published.refresh_announcements()
 
 
 async def _sweep(store: SqliteStore, metrics: Metrics) -> None:

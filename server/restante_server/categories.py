@@ -156,7 +156,7 @@ class Category(Enum):
     )
     PUBLISHED = About(
         Text("What the operator publishes", "运营者发布的内容"),
-        Text("this policy and its earlier versions", "本政策及其早期版本"),
+        Text("this policy and its earlier versions, and announcements", "本政策及其早期版本，以及公告"),
         Text("to tell you what the relay does", "告知您中继的行为"),
         SERVICE,
         EVERYBODY,

@@ -35,7 +35,7 @@ SHUTDOWN_GRACE: Final = 5.0  # seconds to finish what was received before the re
 SWEEP_INTERVAL: Final = 60.0  # seconds between removals of what has expired
 CODE_LIFETIME: Final = 30 * 86_400  # seconds until an unused invite code is void
 PUBLISH_INTERVAL: Final = 86_400.0  # seconds between refreshes of what the operator publishes
-CODES_INTERVAL: Final = 1.0  # seconds between looks for invite codes that ``restante admit`` has left
+CODES_INTERVAL: Final = 1.0  # seconds between looks for what ``restante admit`` and ``announce`` have left
 
 
 class SettingError(ValueError):

@@ -213,6 +213,22 @@ ITEMS: Final[tuple[Item, ...]] = (
         _SWEEP,
     ),
     Item(Kind.SLOT, "policy *", Category.PUBLISHED, "one version", limits.MAX_SLOT_LIFETIME, _SWEEP),
+    Item(
+        Kind.SLOT,
+        "announcements",
+        Category.PUBLISHED,
+        "what the operator has to tell everybody",
+        limits.MAX_SLOT_LIFETIME,
+        _SWEEP,
+    ),
+    Item(
+        Kind.FILE,
+        "relay.db.announcement-*",
+        Category.PUBLISHED,
+        "a new announcement",
+        None,
+        "the relay takes it within seconds",
+    ),
     *_columns(
         "code",
         Category.CODE,

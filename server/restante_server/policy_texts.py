@@ -53,8 +53,9 @@ PROMISES: Final = (
         Text("Openness and transparency", "公开与透明"),
         Text(
             "This page is made from the software's own list of its data, which its tests compare with what it does. "
-            "Earlier versions stay readable, with what changed.",
-            "本页由软件自身的数据清单生成，其测试会将清单与实际行为进行比较。早期版本及其变更始终可查。",
+            "Earlier versions stay readable, with what changed, and changes are "
+            "announced in your app.",
+            "本页由软件自身的数据清单生成，其测试会将清单与实际行为进行比较。早期版本及其变更始终可查，变更会在您的应用中公布。",
         ),
     ),
     Promise(
@@ -105,6 +106,11 @@ LIMITS: Final = Text(
     "监视实时流量的中继可以根据时间和网络地址推测谁与谁通信。",
 )
 CHANGES: Final = Text(
-    "Every earlier version of this policy, and what changed in it, is linked from this page.",
-    "本政策的每个早期版本及其变更均可从本页链接查看。",
+    "A change of this policy is announced in your app. Every earlier version, and what changed in it, is linked from "
+    "this page.",
+    "本政策的变更会在您的应用中公布。每个早期版本及其变更均可从本页链接查看。",
+)
+CHANGED: Final = Text(
+    "The privacy policy of this relay has changed. Version {number}, and what changed in it, can be read at /privacy.",
+    "本中继的隐私政策已变更。第 {number} 版及其变更可在 /privacy 查看。",
 )

@@ -2,11 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from restante import Client, Policy, PolicyDeclined, RelayError, publications
+from restante import Client, Message, Policy, PolicyDeclined, RelayError, publications
 from restante_crypto import primitives, proofs
 from restante_server import policy
 from restante_server.app import Relay
-from restante_server.services.bulletin import LIFETIME
+from restante_server.clock import system_clock
+from restante_server.identity import Identity
+from restante_server.services.bulletin import LIFETIME, Bulletin
+from support.people import people, person, together
 from support.relay import relay_in_process
 
 
@@ -93,3 +96,67 @@ def test_what_is_no_policy(content: bytes) -> None:
     listed = publications.read_listed(b'[{"number":1,"version":"%s","published":1}]' % version.encode())[0]
     with pytest.raises(ValueError, match=r".+"):
         publications.read_policy(listed, content)
+
+
+async def test_an_announcement_is_an_event_of_its_own_and_comes_once(tmp_path: Path) -> None:
+    folder = tmp_path / "relay"
+    async with relay_in_process(folder) as relay:
+        bulletin = Bulletin(relay.store, Identity.open(folder), system_clock)
+        await bulletin.announce("service", {"en": "before there was this account"})
+        async with people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
+            room, _ = await together(alice, bob)
+            assert [each.number for each in await bob.client.announcements()] == [1]
+            await bulletin.announce("incident", {"en": "It was down.", "zh": "曾中断。"})
+            await room.send("correspondence")
+            (_, announced) = await bob.client.announcements()
+            await bob.reads("correspondence")
+            assert (announced.kind, announced.text("zh"), announced.text("fr")) == (
+                "incident",
+                "曾中断。",
+                "It was down.",
+            )
+            assert Message not in type(announced).__mro__
+            assert not hasattr(announced, "sender")
+            assert not hasattr(announced, "conversation")
+            assert not hasattr(announced, "reply")
+            await bob.until(lambda: bool(bob.announcements))
+            assert [(each.number, each.kind) for each in bob.announcements] == [(2, "incident")]
+            await bob.client.announcements()
+        async with person(tmp_path, "bob", relay.url) as bob:
+            await bob.client.announcements()
+            await bob.client.drained()
+            await bulletin.announce("policy", {"en": "changed"}, number=2)
+            await bob.client.announcements()
+            await bob.until(lambda: bool(bob.announcements))
+            assert [each.number for each in bob.announcements] == [3]
+
+
+async def test_a_file_looks_by_itself_when_it_is_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "relay"
+    async with relay_in_process(folder) as relay:
+        async with person(tmp_path, "bob", relay.url) as bob:
+            await bob.client.announcements()
+        await Bulletin(relay.store, Identity.open(folder), system_clock).announce("transfer", {"en": "to others"})
+        async with person(tmp_path, "bob", relay.url) as bob:
+            await bob.until(lambda: bool(bob.announcements))
+            assert bob.announcements[0].text() == "to others"
+
+
+async def test_a_forged_announcement_is_no_event(tmp_path: Path) -> None:
+    folder = tmp_path / "relay"
+    async with relay_in_process(folder) as relay:
+        async with person(tmp_path, "bob", relay.url) as bob:
+            key = (folder / "relay.key").read_bytes()
+            slot = proofs.public_slot_id(primitives.ed25519_public(key), publications.ANNOUNCEMENTS)
+            assert await bob.client.announcements() == []
+            forged = b'[{"number":1,"at":1,"kind":"service","policy":0,"texts":{"en":"forged"}}]'
+            assert await relay.store.put_slot(slot, 1, LIFETIME, bytes(64) + forged)
+            with pytest.raises(RelayError, match="not signed"):
+                await bob.client.announcements()
+            signature = primitives.ed25519_sign(key, proofs.public_message(slot, 2, b"{}"))
+            assert await relay.store.put_slot(slot, 2, LIFETIME, signature + b"{}")
+            with pytest.raises(RelayError, match="announcements"):
+                await bob.client.announcements()
+        async with person(tmp_path, "bob", relay.url) as bob:
+            await bob.client.drained()
+            assert bob.announcements == []

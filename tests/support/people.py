@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from restante import (
+    Announcement,
     Client,
     ContactRequest,
     Conversation,
@@ -29,6 +30,7 @@ class Reader:
         self.client = client
         self.got: list[Message] = []
         self.alarms: list[Any] = []
+        self.announcements: list[Announcement] = []
         self.changes: list[MemberAdded | MemberRemoved] = []
         self.rooms: asyncio.Queue[Conversation] = asyncio.Queue()
         self._news = asyncio.Event()
@@ -44,6 +46,8 @@ class Reader:
                     self.got.append(event)
                 case MemberAdded(conversation=room, member=member) if member == self.client.account_id:
                     self.rooms.put_nowait(room)
+                case Announcement():
+                    self.announcements.append(event)
                 case MemberAdded() | MemberRemoved():
                     self.changes.append(event)
                 case _ if isinstance(event, ALARMS):

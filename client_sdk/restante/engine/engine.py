@@ -52,6 +52,8 @@ from restante_crypto.mls import (
 )
 from restante_protocol import frames, ids
 
+_ANNOUNCED: Final = b"announced"  # when the newest announcement that was seen was made, in the account's table
+
 GROUP_ID_BYTES: Final = 16
 EVENT_PAGE: Final = 8
 
@@ -265,6 +267,21 @@ class Engine:
             held=self._tables.held.exists(),
             wait=(min(later) - now) / 1000 if later else None,
         )
+
+    # What the operator announces.
+
+    def announced(self, published: Sequence[records.AnnouncedEvent]) -> None:
+        """Queue what is new. At an account's first look nothing is: it was announced to others."""
+        stored = self._tables.account.get(_ANNOUNCED)
+        newest = max((each.at for each in published), default=0)
+        seen = int.from_bytes(stored, "big") if stored is not None else newest
+        if stored is not None and newest <= seen:
+            return
+        with self._state.transaction():
+            for each in published:
+                if each.at > seen:
+                    self._state.emit(each)
+            self._tables.account.put(_ANNOUNCED, max(seen, newest).to_bytes(8, "big"))
 
     # Invites.
 

@@ -299,8 +299,25 @@ class DeviceEvent(Record, frozen=True, tag=8):
     account: bytes
 
 
+class AnnouncedEvent(Record, frozen=True, tag=9):
+    """The relay's operator announced something to everybody. ``at``: Unix milliseconds of the relay's clock."""
+
+    number: int
+    at: int
+    kind: str
+    texts: dict[str, str]
+
+
 StoredEvent = (
-    MessageEvent | RequestEvent | AddedEvent | RemovedEvent | FailedEvent | MissingEvent | RolledBackEvent | DeviceEvent
+    MessageEvent
+    | RequestEvent
+    | AddedEvent
+    | RemovedEvent
+    | FailedEvent
+    | MissingEvent
+    | RolledBackEvent
+    | DeviceEvent
+    | AnnouncedEvent
 )
 _event_decoder: msgspec.msgpack.Decoder[StoredEvent] = msgspec.msgpack.Decoder(StoredEvent)
 

@@ -5,6 +5,7 @@ fetch it like any slot, without a credential, so reading it tells the relay noth
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from restante_crypto import primitives, proofs
@@ -15,6 +16,7 @@ from restante_server.identity import Identity
 from restante_server.stores.contract import Store
 
 POLICY: Final = "policy"  # the list of all versions of the policy
+ANNOUNCEMENTS: Final = "announcements"
 LIFETIME: Final = (
     limits.MAX_SLOT_LIFETIME
 )  # after the last refresh: what a relay that is given up leaves goes by itself
@@ -60,11 +62,8 @@ class Bulletin:
         body = self._identity.publish(slot, version, data) + data
         return await self._store.put_slot(slot, version, LIFETIME, body)
 
-    async def publish_policy(self, content: dict[str, Any]) -> bool:
-        """Publish a policy unless it is the newest; keep all published before alive. Say whether it is a change.
-
-        The first policy is no change.
-        """
+    async def publish_policy(self, content: dict[str, Any]) -> int:
+        """Publish a policy unless it is the newest; keep all published before alive; return its number."""
         name = policy.version(content)
         while True:
             version, listed = await self.read(POLICY)
@@ -76,7 +75,31 @@ class Bulletin:
                 entries.append({"number": number, "version": name, "published": self._clock() // 1000})
             if await self.write(POLICY, version + fresh, entries):
                 await self._refresh(len(entries))
-                return fresh and len(entries) > 1
+                return len(entries)
+
+    async def announce(self, kind: str, texts: Mapping[str, str], *, number: int = 0) -> None:
+        """Announce a text, by language tag, to everybody; the oldest announcements make room.
+
+        With a policy's number it is announced once.
+        """
+        while True:
+            version, listed = await self.read(ANNOUNCEMENTS)
+            entries: list[dict[str, Any]] = listed or []
+            if number and any(entry["policy"] >= number for entry in entries):
+                return
+            last = entries[-1] if entries else {"number": 0, "at": 0}
+            entry = {"number": last["number"] + 1, "at": max(self._clock(), last["at"] + 1), "policy": number}
+            entries.append({**entry, "kind": kind, "texts": dict(texts)})
+            while len(policy.encode(entries)) > MAX_CONTENT_BYTES:
+                del entries[0]
+            if await self.write(ANNOUNCEMENTS, version + 1, entries):
+                return
+
+    async def refresh_announcements(self) -> None:
+        """Keep them alive."""
+        version, listed = await self.read(ANNOUNCEMENTS)
+        if listed is not None:
+            await self.write(ANNOUNCEMENTS, version, listed)
 
     async def _publish_text(self, number: int, content: dict[str, Any]) -> None:
         version, stored = await self.read(policy_name(number))

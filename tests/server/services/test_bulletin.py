@@ -8,7 +8,7 @@ from restante_crypto import proofs
 from restante_server import policy
 from restante_server.identity import Identity
 from restante_server.policy import Operator
-from restante_server.services.bulletin import LIFETIME, POLICY, Bulletin, policy_name
+from restante_server.services.bulletin import ANNOUNCEMENTS, LIFETIME, POLICY, Bulletin, policy_name
 from restante_server.stores.sqlite import SqliteStore
 from support.stores import Opener
 
@@ -44,12 +44,12 @@ async def test_only_a_changed_policy_is_a_new_version_and_all_stay(
 ) -> None:
     published = Bulletin(store, identity, opener.clock)
     first, second = content("One"), content("Two")
-    assert not await published.publish_policy(first)
-    assert not await published.publish_policy(first)
-    assert await published.publish_policy(second)
+    assert await published.publish_policy(first) == 1
+    assert await published.publish_policy(first) == 1
+    assert await published.publish_policy(second) == 2
     assert await versions(published) == [(1, policy.version(first)), (2, policy.version(second))]
     assert [(await published.read(policy_name(number)))[1] for number in (1, 2)] == [first, second]
-    assert await published.publish_policy(first)
+    assert await published.publish_policy(first) == 3
     assert await versions(published) == [(n, policy.version(each)) for n, each in enumerate((first, second, first), 1)]
 
 
@@ -71,10 +71,44 @@ async def test_refreshing_keeps_it_alive_and_giving_up_lets_it_go(
 async def test_two_relays_of_one_key_agree(opener: Opener, store: SqliteStore, identity: Identity) -> None:
     one, other = (Bulletin(store, identity, opener.clock) for _ in range(2))
     await one.publish_policy(content("One"))
-    assert not await other.publish_policy(content("One"))
+    assert await other.publish_policy(content("One")) == 1
     version, listed = await one.read(POLICY)
     assert await other.write(POLICY, version + 1, listed)
     assert not await one.write(POLICY, version + 1, []), "the other was faster"
+
+
+async def test_announcements_are_numbered_in_the_order_of_time(
+    opener: Opener, store: SqliteStore, identity: Identity
+) -> None:
+    published = Bulletin(store, identity, opener.clock)
+    await published.announce("incident", {"en": "one"})
+    await published.announce("transfer", {"en": "two", "zh": "二"})
+    _, listed = await published.read(ANNOUNCEMENTS)
+    assert [(each["number"], each["kind"], each["texts"]["en"]) for each in listed] == [
+        (1, "incident", "one"),
+        (2, "transfer", "two"),
+    ]
+    assert listed[0]["at"] < listed[1]["at"], "within one millisecond too"
+    opener.clock.advance(LIFETIME - 1)
+    await published.refresh_announcements()
+    opener.clock.advance(LIFETIME - 1)
+    assert (await published.read(ANNOUNCEMENTS))[1] == listed
+
+
+async def test_a_policy_is_announced_once(opener: Opener, store: SqliteStore, identity: Identity) -> None:
+    published = Bulletin(store, identity, opener.clock)
+    await published.refresh_announcements()
+    for number in (2, 2, 3, 2):
+        await published.announce("policy", {"en": "changed"}, number=number)
+    assert [each["policy"] for each in (await published.read(ANNOUNCEMENTS))[1]] == [2, 3]
+
+
+async def test_the_oldest_announcements_make_room(opener: Opener, store: SqliteStore, identity: Identity) -> None:
+    published = Bulletin(store, identity, opener.clock)
+    for _ in range(20):
+        await published.announce("service", {"en": "x" * 4096})
+    _, listed = await published.read(ANNOUNCEMENTS)
+    assert [each["number"] for each in listed] == list(range(6, 21))
 
 
 async def test_what_another_key_wrote_is_not_published(opener: Opener, store: SqliteStore, identity: Identity) -> None:
