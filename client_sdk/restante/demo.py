@@ -117,7 +117,7 @@ async def _talk(people: list[_Person]) -> tuple[list[str], list[bytes]]:
 def _search(folder: Path, needles: list[bytes]) -> tuple[int, int, bytes]:
     """Return (bytes searched, needles found, a sample of the disk)."""
     found, total, sample = 0, 0, b""
-    for path in sorted(folder.iterdir()):
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         data = path.read_bytes()
         total += len(data)
         found += sum(needle in data for needle in needles)
