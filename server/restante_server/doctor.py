@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
+import msgspec
 
 from restante_crypto import primitives, proofs
-from restante_protocol import frames
-from restante_protocol.connection import ClientConnection
-from restante_protocol.errors import ProtocolError
+from restante_protocol import frames, ids, limits
+from restante_protocol.connection import ClientConnection, NumberedEntry
+from restante_protocol.errors import Code, ProtocolError
 from restante_server.transport.websocket import PATH
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ Ready = Callable[["Relay"], None]
 ENOUGH_FILES: Final = 4096  # open files: each connection is one
 SLOW_SYNC: Final = 0.05  # seconds; a deposit waits at least one sync
 EARLIEST: Final = 1_767_225_600  # 2026-01-01: a clock before that is wrong
-_NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "ceph", "glusterfs"})
+_NETWORK: Final = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "lustre", "nfs", "nfs4", "ocfs2", "smb3", "smbfs"}
+)
+_MOUNTS: Final = Path("/proc/mounts")
+_AHEAD: Final = 60  # seconds that a file may be newer than now: clocks are set in small steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class Finding:
 def examine(store: Path, url: str) -> Iterator[Finding]:
     """Yield the findings, slow ones last."""
     yield _files()
-    yield Finding("clock", time.time() > EARLIEST, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    yield _clock(store)
     folder = store.parent
     while not folder.exists():
         folder = folder.parent
@@ -59,16 +64,27 @@ def _files() -> Finding:
     return Finding("open files", soft >= ENOUGH_FILES, f"{soft} (at least {ENOUGH_FILES}: ulimit -n)")
 
 
+def _clock(store: Path) -> Finding:
+    """Compare the clock with the past: sequences follow it, and lifetimes end by it."""
+    now = time.time()
+    text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    written = max((path.stat().st_mtime for path in store.parent.glob(f"{store.name}*")), default=0.0)
+    if written > now + _AHEAD:
+        return Finding("clock", ok=False, text=f"{text}, but the store was written later: it went back")
+    return Finding("clock", now > EARLIEST, text)
+
+
 def _file_system(folder: Path) -> Finding:
-    mounts = Path("/proc/mounts")
-    if not mounts.exists():
+    if not _MOUNTS.exists():
         return Finding("file system", ok=True, text="unknown")
-    best, kind = "", "unknown"
-    for line in mounts.read_text().splitlines():
+    place, best, kind = folder.resolve(), Path(), "unknown"
+    for line in _MOUNTS.read_text().splitlines():
         _, mount, name, *_ = line.split(" ")
-        if str(folder.resolve()).startswith(mount) and len(mount) >= len(best):
-            best, kind = mount, name
-    return Finding("file system", kind not in _NETWORK, f"{kind} (SQLite needs a local one)")
+        path = Path(mount.replace("\\040", " "))
+        if place.is_relative_to(path) and len(path.parts) >= len(best.parts):
+            best, kind = path, name  # the last of one place covers the others
+    over_network = kind in _NETWORK or kind.startswith("fuse.")
+    return Finding("file system", not over_network, f"{kind} (SQLite needs a local one)")
 
 
 def _sync(folder: Path) -> Finding:
@@ -91,27 +107,94 @@ def _sync(folder: Path) -> Finding:
 
 
 def _round_trip(url: str) -> Finding:
-    before = time.perf_counter()
     try:
-        level = asyncio.run(_greet(url))
-    except (aiohttp.ClientError, OSError, ProtocolError, TimeoutError, TypeError) as error:
+        text = asyncio.run(_try(url))
+    except _Failed as failed:
+        return Finding("round trip", ok=False, text=str(failed))
+    except (aiohttp.ClientError, OSError, ProtocolError, TimeoutError, TypeError, ValueError) as error:
         return Finding("round trip", ok=False, text=f"no relay answers there ({type(error).__name__})")
-    return Finding("round trip", ok=True, text=f"{(time.perf_counter() - before) * 1000:.1f} ms, level={level}")
+    return Finding("round trip", ok=True, text=text)
 
 
-async def _greet(url: str) -> str:
-    connection = ClientConnection(frames.ROLE_SENDER)
-    nonce = os.urandom(32)
-    async with (
-        asyncio.timeout(10),
-        aiohttp.ClientSession() as session,
-        session.ws_connect(url.rstrip("/") + PATH) as socket,
-    ):
-        await socket.send_bytes(connection.hello(nonce))
-        connection.receive(await socket.receive_bytes())
-    welcome = connection.welcome
-    if welcome is None or not primitives.ed25519_verify(
-        welcome.relay_key, proofs.welcome_message(welcome.relay_key, nonce, welcome.nonce), welcome.signature
-    ):
-        raise TypeError("not a relay")
-    return welcome.level
+async def _try(url: str) -> str:
+    """Deposit into a mailbox made for it, fetch, and delete it. Raises _Failed."""
+    async with asyncio.timeout(10), aiohttp.ClientSession() as session:
+        sender = await _Link.open(session, url, frames.ROLE_SENDER)
+        if sender.welcome.admission != frames.ADMISSION_OPEN:
+            return f"it answers, level={sender.welcome.level} (by invitation: nothing was deposited)"
+        owner = await _Link.open(session, url, frames.ROLE_RECEIVER)
+        seed, nonce = os.urandom(32), os.urandom(ids.ID_NONCE_BYTES)
+        key = primitives.ed25519_public(seed)
+        mailbox, address = proofs.mailbox_id(0, key, nonce), proofs.address_id(0, key, nonce)
+        signed = proofs.open_message(owner.welcome.relay_key, mailbox, owner.nonce, owner.welcome.nonce)
+        signature = primitives.ed25519_sign(seed, signed)
+        await owner.ask(lambda n: frames.Open(n, mailbox, key, nonce, signature))
+        await owner.ask(lambda n: frames.Create(n, b""), frames.Created)
+        try:
+            spec = frames.AddressSpec(address, nonce, 1, frames.KIND_CONVERSATION)
+            await owner.ask(lambda n: frames.AddressPut(n, [spec]), frames.Done)
+            await owner.ask(lambda n: frames.Subscribe(n, b"", 0, []), frames.Subscribed)
+            before = time.perf_counter()
+            body, lifetime = os.urandom(1000), limits.MIN_LIFETIME
+            deposit = frames.Deposit(0, os.urandom(ids.MESSAGE_ID_BYTES), [address], body, lifetime, None, 0)
+            await sender.ask(lambda n: msgspec.structs.replace(deposit, request=n), frames.Deposited)
+            deposited = time.perf_counter()
+            while not isinstance(entry := await owner.receive(), NumberedEntry):
+                pass
+            if entry.entry.body != body:
+                raise _Failed("another message came than was deposited")
+            fetched = time.perf_counter()
+        finally:
+            await owner.ask(frames.MailboxDelete, frames.Done)
+    return (
+        f"accepted after {(deposited - before) * 1000:.1f} ms, delivered after {(fetched - before) * 1000:.1f} ms, "
+        f"level={sender.welcome.level}"
+    )
+
+
+class _Failed(Exception):  # noqa: N818 -- an outcome, with its text for the operator
+    """The relay answers, but not as it should."""
+
+
+class _Link:
+    """A connection to the relay that is tried."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, role: int) -> None:
+        self.nonce = os.urandom(ids.CHALLENGE_BYTES)
+        self._socket = socket
+        self._connection = ClientConnection(role)
+
+    @classmethod
+    async def open(cls, session: aiohttp.ClientSession, url: str, role: int) -> Self:
+        """Connect, say Hello and verify Welcome."""
+        link = cls(await session.ws_connect(url.rstrip("/") + PATH), role)
+        await link._socket.send_bytes(link._connection.hello(link.nonce))
+        await link.receive()
+        welcome = link.welcome
+        if not primitives.ed25519_verify(
+            welcome.relay_key, proofs.welcome_message(welcome.relay_key, link.nonce, welcome.nonce), welcome.signature
+        ):
+            raise _Failed("what answers there is no relay")
+        return link
+
+    @property
+    def welcome(self) -> frames.Welcome:
+        """The relay's."""
+        if self._connection.welcome is None:
+            raise _Failed("what answers there is no relay")
+        return self._connection.welcome
+
+    async def receive(self) -> object:
+        """Return what comes next."""
+        return self._connection.receive(await self._socket.receive_bytes())
+
+    async def ask(self, build: Callable[[int], frames.ClientFrame], kind: type | None = None) -> None:
+        """Send a request and wait for its answer, which has to be of the kind."""
+        number = self._connection.next_request()
+        await self._socket.send_bytes(self._connection.send(build(number)))
+        while getattr(answer := await self.receive(), "request", None) != number:
+            pass
+        if kind is not None and isinstance(answer, frames.Error):
+            raise _Failed(f"the relay refuses: {Code(answer.code).name.lower()}")
+        if kind is not None and not isinstance(answer, kind):
+            raise _Failed("another answer came than was asked for")

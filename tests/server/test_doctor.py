@@ -1,9 +1,13 @@
+import asyncio
 import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from restante_server import doctor
+from support.relay import relay_in_process
 
 
 def _finding(findings: list[doctor.Finding], name: str) -> doctor.Finding:
@@ -22,6 +26,72 @@ def test_findings_without_a_relay(tmp_path: Path) -> None:
 def test_a_clock_in_the_past_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("restante_server.doctor.time.time", lambda: 0.0)
     assert not _finding(list(doctor.examine(tmp_path / "relay.db", "")), "clock").ok
+
+
+def test_a_clock_that_went_back_is_found(tmp_path: Path) -> None:
+    wal = tmp_path / "relay.db-wal"
+    wal.touch()
+    assert _finding(list(doctor.examine(tmp_path / "relay.db", "")), "clock").ok
+    later = wal.stat().st_mtime + 3600
+    os.utime(wal, (later, later))
+    found = _finding(list(doctor.examine(tmp_path / "relay.db", "")), "clock")
+    assert (found.ok, "went back" in found.text) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ok"),
+    [
+        *((local, True) for local in ("ext4", "xfs", "btrfs", "overlay", "tmpfs")),
+        *((network, False) for network in ("nfs4", "cifs", "9p", "fuse.sshfs", "fuse.s3fs")),
+    ],
+)
+def test_network_file_systems_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, ok: bool) -> None:
+    mounts, folder = tmp_path / "mounts", tmp_path / "a disk"
+    folder.mkdir()
+    written = str(folder).replace(" ", "\\040")
+    mounts.write_text(
+        f"root / ext4 rw 0 0\nother {written}/x nfs4 rw 0 0\nother {str(folder)[:-1]} nfs4 rw 0 0\n"
+        f"disk {written} ext4 rw 0 0\ndisk {written} {kind} rw 0 0\n"
+    )
+    monkeypatch.setattr(doctor, "_MOUNTS", mounts)
+    found = _finding(list(doctor.examine(folder / "relay.db", "")), "file system")
+    assert (found.ok, found.text.split()[0]) == (ok, kind)
+
+
+def test_a_system_without_a_list_of_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_MOUNTS", tmp_path / "none")
+    assert _finding(list(doctor.examine(tmp_path / "relay.db", "")), "file system").ok
+
+
+def test_too_few_open_files_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ENOUGH_FILES", 2**62)
+    assert not _finding(list(doctor.examine(tmp_path / "relay.db", "")), "open files").ok
+
+
+def _try(url: str) -> doctor.Finding:
+    return _finding(list(doctor.examine(Path("relay.db"), url)), "round trip")
+
+
+async def test_a_message_goes_through_the_relay_and_leaves_nothing(tmp_path: Path) -> None:
+    async with relay_in_process(tmp_path) as relay:
+        found = await asyncio.to_thread(_try, relay.url)
+        assert found.ok
+        assert re.fullmatch(r"accepted after [\d.]+ ms, delivered after [\d.]+ ms, level=power", found.text)
+        totals = await relay.store.totals()
+        assert (totals.mailboxes, totals.entries) == (0, 0)
+
+
+async def test_a_relay_by_invitation_only_answers(tmp_path: Path) -> None:
+    async with relay_in_process(tmp_path, admission="closed") as relay:
+        found = await asyncio.to_thread(_try, relay.url)
+    assert (found.ok, "nothing was deposited" in found.text) == (True, True)
+
+
+async def test_a_relay_that_takes_nothing_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    async with relay_in_process(tmp_path) as relay:
+        found = await asyncio.to_thread(_try, relay.url)
+    assert (found.ok, found.text) == (False, "the relay refuses: full")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
