@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -145,7 +147,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         url = await _listen(stack, app, settings.listen, acceptor.protocols, acceptor.close)
         tasks = [
             asyncio.create_task(acceptor.watch()),
-            asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(store, metrics))),
+            asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(store, settings.store.parent, metrics))),
             asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
             asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published))),
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: announcements.collect(settings.store, published))),
@@ -185,8 +187,9 @@ async def _publish(settings: Settings, published: Bulletin) -> None:
     await published.refresh_announcements()
 
 
-async def _sweep(store: SqliteStore, metrics: Metrics) -> None:
+async def _sweep(store: SqliteStore, folder: Path, metrics: Metrics) -> None:
     await store.sweep()
+    metrics.disk_free.set((await asyncio.to_thread(shutil.disk_usage, folder)).free)
     totals = await store.totals()
     metrics.mailboxes.set(totals.mailboxes)
     metrics.entries.set(totals.entries)

@@ -5,6 +5,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from restante_protocol import frames
+from restante_protocol.errors import Code
 
 ROLES: Final = {frames.ROLE_SENDER: "sender", frames.ROLE_RECEIVER: "receiver"}
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -40,9 +41,12 @@ class Metrics:
         self.size = Gauge("restante_bytes", "Body bytes waiting, once per recipient", registry=registry)
         self.blobs = Gauge("restante_blobs", "Blobs", registry=registry)
         self.blob_size = Gauge("restante_blobs_bytes", "Bytes of all blobs", registry=registry)
+        self.disk_free = Gauge("restante_disk_free_bytes", "Room on the disk of the embedded store", registry=registry)
         self._frames: dict[type, Counter] = {}
         for role in ROLES.values():
             self.connections.labels(role)
+        for code in Code:
+            self.refusals.labels(code.name.lower())
 
     def frame(self, kind: type) -> None:
         """Count a client's frame of this type."""

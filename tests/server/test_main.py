@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apsw
 import pytest
 from typer.testing import CliRunner
 
@@ -76,6 +77,20 @@ def test_admit_says_why_it_cannot(tmp_path: Path) -> None:
     code, text = _run("admit", f"--store=sqlite:{tmp_path / 'file' / 'relay.db'}")
     assert code == 1
     assert "cannot write" in text
+
+
+def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    asyncio.run(_fill(tmp_path))
+    db = apsw.Connection(str(tmp_path / "relay.db"))
+    db.execute("PRAGMA user_version=99")
+    db.close()
+    before = (tmp_path / "relay.db").read_bytes()
+    command = [sys.executable, "-m", "restante_server", "serve", "--listen=127.0.0.1:0"]
+    refused = subprocess.run(  # noqa: S603 -- our own
+        [*command, f"--store=sqlite:{tmp_path / 'relay.db'}"], capture_output=True, check=False
+    )
+    assert (refused.returncode, b"newer version" in refused.stderr, refused.stdout) == (1, True, b"")
+    assert (tmp_path / "relay.db").read_bytes() == before
 
 
 async def test_doctor_tries_a_running_relay(tmp_path: Path) -> None:

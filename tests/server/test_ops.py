@@ -1,8 +1,10 @@
+import asyncio
 import re
 from pathlib import Path
 
 import aiohttp
 
+from restante_protocol.errors import Code
 from restante_server.app import Relay
 from support.relay import Owner, Peer, relay_in_process
 
@@ -59,6 +61,22 @@ async def test_metrics_name_nobody(relay: Relay) -> None:
     assert "127.0.0.1" not in text
     labels = set(re.findall(r"(\w+)=\"", text))
     assert labels == {"role", "kind", "code", "le"}
+
+
+async def test_every_metric_of_the_manual_exists(relay: Relay) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    named = set(re.findall(r"\b(?:restante|process)_[a-z_]+\b", manual))
+    shown = {sample.name for family in relay.metrics.registry.collect() for sample in family.samples}
+    assert len(named) > 8
+    assert named - shown == set()
+    for code in re.findall(r'code="(\w+)"', manual):
+        assert Code[code.upper()]
+
+
+async def test_the_upkeep_measures(relay: Relay) -> None:
+    while not relay.metrics.disk_free._value.get():
+        await asyncio.sleep(0)
+    assert relay.metrics.blobs._value.get() == 0
 
 
 async def test_off_by_default(tmp_path: Path) -> None:
