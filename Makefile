@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## three people in two conversations, and what the relay's disk shows of it
 	$(BIN)/python -m restante_server demo
 
-test: $(STAMP) ## the whole suite
+test: $(STAMP) peers ## the whole suite
 	$(BIN)/python -m pytest -n auto
 
 check: $(STAMP) ## style, types, layers, spelling, coverage
@@ -44,6 +44,22 @@ docker-check: $(STAMP) ## images, compose files and systemd unit, with the tools
 
 # The long suites: seeded, so that a failure can be repeated (SEED=...).
 SEED ?= 1
+
+# Other implementations of MLS, for tests and benchmarks only. Without node or a registry their tests say that they skip.
+PEERS := .peers
+
+.PHONY: peers interop
+peers: $(STAMP)
+	@mkdir -p $(PEERS)
+	@cmp -s tests/interop/peers/package.json $(PEERS)/package.json || { ! command -v npm >/dev/null \
+		|| { cp tests/interop/peers/package.json $(PEERS)/ \
+		&& npm install --prefix $(PEERS) --no-package-lock --no-audit --no-fund --loglevel=error; }; } \
+		|| { rm -f $(PEERS)/package.json; echo "ts-mls cannot be installed here: its tests are skipped"; }
+	@test -d $(PEERS)/python || $(BIN)/python -m pip install --quiet --no-deps --target $(PEERS)/python \
+		rine-mls==0.1.1 || echo "rine-mls cannot be installed here: its tests are skipped"
+
+interop: $(STAMP) peers ## 1,000 random schedules with each other implementation of MLS; goes on where it was stopped
+	$(BIN)/python -m pytest tests/interop -q --schedules 1000 --seed $(SEED) --resume --timeout 7200
 
 chaos: $(STAMP) ## kill -9 of the relay and of a client under load, 50 times each
 	$(BIN)/python -m pytest tests/client_sdk/test_crash.py -q --kills 50 --seed $(SEED) --timeout 900
