@@ -1,9 +1,12 @@
 """Options and settings of the whole suite."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from support.redis_servers import running_cluster, running_server
 
 settings.register_profile(
     "restante",
@@ -26,3 +29,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--schedules", type=int, default=5, help="random schedules with each other MLS implementation")
     parser.addoption("--resume", action="store_true", help="go on with the schedules where the last run stopped")
     parser.addoption("--seed", type=int, default=1, help="of every random schedule")
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One server for the whole session."""
+    yield from running_server(tmp_path_factory.mktemp("redis"))
+
+
+@pytest.fixture(scope="session")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Three masters with replicas for the whole session."""
+    yield from running_cluster(tmp_path_factory.mktemp("cluster"))

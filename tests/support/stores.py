@@ -1,14 +1,20 @@
 """What tests of stores need: a clock that they move, ids, and deposits."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from restante_crypto import proofs
 from restante_server.stores.contract import AddressSpec, Deposit, Store, StoredEntry, Subscription
 from restante_server.stores.quotas import Quotas
+from restante_server.stores.redis import RedisStore
+from restante_server.stores.redis_address import parse_redis
+from restante_server.stores.redis_scripts import KEYS, bucket_keys
 from restante_server.stores.sqlite import SqliteStore
 
 START = 1_800_000_000_000
@@ -29,10 +35,14 @@ class MovedClock:
         self.now += seconds * 1000
 
 
-def identifier(kind: str, number: int) -> bytes:
+_mailbox_of: dict[int, int] = {}
+"""Which mailbox an address is made for: its id carries that one's bucket. Mailbox 1 unless said otherwise."""
+
+
+def identifier(kind: str, number: int, bucket: int | None = None) -> bytes:
     """Return a 24-byte id, the same for the same name."""
     digest = blake2b(f"{kind} {number}".encode(), digest_size=23).digest()
-    return bytes((number % 240,)) + digest
+    return bytes(((number if bucket is None else bucket) % 240,)) + digest
 
 
 def mailbox(number: int) -> bytes:
@@ -40,7 +50,13 @@ def mailbox(number: int) -> bytes:
 
 
 def address(number: int) -> bytes:
-    return identifier("address", number)
+    return identifier("address", number, _mailbox_of.get(number, 1))
+
+
+def give_addresses(mailboxes: Mapping[int, int]) -> None:
+    """Say for each of these addresses which mailbox it is made for; all others are forgotten."""
+    _mailbox_of.clear()
+    _mailbox_of.update(mailboxes)
 
 
 def fence(number: int) -> bytes:
@@ -99,11 +115,65 @@ class Opener:
             free_bytes=lambda: self.free,
         )
 
+    def elsewhere(self) -> "Opener":
+        """Return an opener of another, empty store."""
+        return Opener(self.path.parent / os.urandom(8).hex() / "relay.db", quotas=self.quotas)
+
+    async def holds_entries(self, store: Store) -> bool:
+        """Say whether anything is left that belongs to an entry."""
+        assert isinstance(store, SqliteStore)
+        return bool(store._index.references or store._index.waiting)
+
+
+@dataclass
+class RedisOpener:
+    """The same for a store on Redis: a prefix of its own makes it another store.
+
+    Attributes:
+        url: where it is.
+        clock: its clock.
+        quotas: its quotas.
+        random: where its random bytes come from.
+    """
+
+    url: str
+    clock: MovedClock = field(default_factory=MovedClock)
+    quotas: Quotas = field(default_factory=Quotas)
+    random: Callable[[int], bytes] = os.urandom
+
+    async def open(self) -> RedisStore:
+        return await RedisStore.open(parse_redis(self.url), clock=self.clock, quotas=self.quotas, random=self.random)
+
+    def elsewhere(self) -> "RedisOpener":
+        """Return an opener of another, empty store."""
+        return RedisOpener(f"{self.url.partition('?')[0]}?prefix=test-{os.urandom(8).hex()}", quotas=self.quotas)
+
+    async def holds_entries(self, store: Store) -> bool:
+        """Say whether anything is left that belongs to an entry."""
+        assert isinstance(store, RedisStore)
+        prefix = parse_redis(self.url).prefix
+        found = 0
+        for bucket in range(store.masters.buckets):
+            keys = bucket_keys(prefix, bucket)
+            for name in ("entry", "payload", "reference", "waiting"):
+                found += await store.masters.command("HLEN", keys[KEYS.index(name)], bucket=bucket)
+        return found > 0
+
+
+AnyOpener = Opener | RedisOpener
+every_store = pytest.mark.parametrize("opener", ["sqlite", "redis", "cluster"], indirect=True)
+
+
+def new_redis(url: str) -> RedisOpener:
+    """Return an opener of an empty store on this server or cluster."""
+    return RedisOpener(f"{url}?prefix=test-{os.urandom(8).hex()}")
+
 
 async def make_mailbox(
     store: Store, number: int, addresses: Sequence[int] = (), *, kind: int = 0, cap: int = 10_000
 ) -> None:
-    """Create a mailbox with addresses."""
+    """Create a mailbox with addresses, which are made for it."""
+    _mailbox_of.update(dict.fromkeys(addresses, number))
     await store.create_mailbox(mailbox(number), bytes(32), None)
     if addresses:
         specs = [AddressSpec(address(each), cap, kind) for each in addresses]

@@ -50,6 +50,24 @@ class Hub:
         self._metrics.deposited.inc(entries)
         self._metrics.live.inc(live)
 
+    def wake(self, mailbox: bytes) -> None:
+        """Have a subscription read what nobody announced. From here on: ``contract.Watcher``."""
+        if (subscription := self._subscriptions.get(mailbox)) is not None:
+            subscription.wake()
+
+    def replace(self, mailbox: bytes, owner_token: bytes) -> None:
+        """Close a subscription whose mailbox a newer connection to another process owns."""
+        subscription = self._subscriptions.get(mailbox)
+        if subscription is not None and subscription.owner.owner_token == owner_token:
+            del self._subscriptions[mailbox]
+            subscription.sink.fail(Code.REPLACED, "a newer connection")
+
+    def lose(self, mailbox: bytes) -> None:
+        """Have the client subscribe again: the store has another history."""
+        subscription = self._subscriptions.pop(mailbox, None)
+        if subscription is not None:
+            subscription.sink.fail(Code.GOING_AWAY, "store")
+
     def announce_ephemeral(self, mailboxes: Sequence[bytes | None], message_id: bytes, body: bytes) -> None:
         """Send an entry that is not stored to those who are connected."""
         message = entry_message(message_id, body, None, self._wrap)

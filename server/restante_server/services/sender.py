@@ -88,7 +88,7 @@ class Sender:
         return frames.Deposited(frame.request, list(outcome.failed))
 
     async def _deposit_ephemeral(self, frame: frames.Deposit, addresses: list[bytes]) -> frames.RelayFrame:
-        mailboxes = await self._relay.store.resolve(addresses)
+        mailboxes = await self._relay.store.pass_on(addresses, frame.message_id, frame.body)
         self._relay.hub.announce_ephemeral(mailboxes, frame.message_id, frame.body)
         gone = [(index, int(Code.GONE)) for index, mailbox in enumerate(mailboxes) if mailbox is None]
         return frames.Deposited(frame.request, gone)

@@ -149,6 +149,12 @@ class Subscription:
             self.live = False
             self.start()
 
+    def wake(self) -> None:
+        """There are entries that are not announced: read them from the store."""
+        self.live = False
+        self._announced += 1  # a page that is being read is not the last
+        self.start()
+
     def acknowledge(self, sequence: int, exceptions: list[int]) -> None:
         """Free the window and tell the store, together with what else arrives until it answers.
 

@@ -191,6 +191,34 @@ class Totals:
 Listener = Callable[[Sequence[Delivery]], None]
 
 
+class Watcher(Protocol):
+    """Who is told, in the event loop, of what other processes over the same store did."""
+
+    def wake(self, mailbox: bytes) -> None:
+        """Entries wait that the listener was not told of: the mailbox's subscription has to read them."""
+        ...
+
+    def replace(self, mailbox: bytes, owner_token: bytes) -> None:
+        """The subscription of this token has lost the mailbox to a newer one in another process."""
+        ...
+
+    def lose(self, mailbox: bytes) -> None:
+        """The store has another history than when the mailbox was subscribed to: that has to begin anew."""
+        ...
+
+    def announce_deleted(self, mailbox: bytes, but: None) -> None:
+        """The mailbox was deleted."""
+        ...
+
+    def announce_low(self, lows: Sequence[PoolLow]) -> None:
+        """Pools run low."""
+        ...
+
+    def announce_ephemeral(self, mailboxes: Sequence[bytes | None], message_id: bytes, body: bytes) -> None:
+        """An entry that is not stored goes to those of the mailboxes that are subscribed to here."""
+        ...
+
+
 class Store(Protocol):
     """A store, open. Ids and sizes were checked by the caller; existence, quotas and versions are checked here."""
 
@@ -201,6 +229,10 @@ class Store(Protocol):
 
     def listen(self, listener: Listener) -> None:
         """Set who is told of deliveries, in the event loop, in the order of the commits."""
+        ...
+
+    def watch(self, watcher: Watcher) -> None:
+        """Set who is told of what other processes did. A store of one process tells nothing."""
         ...
 
     async def close(self) -> None:
@@ -283,6 +315,10 @@ class Store(Protocol):
 
     async def resolve(self, addresses: Sequence[bytes]) -> Sequence[bytes | None]:
         """Return the mailbox behind each address: for ephemeral deposits, which are not stored."""
+        ...
+
+    async def pass_on(self, addresses: Sequence[bytes], message_id: bytes, body: bytes) -> Sequence[bytes | None]:
+        """Resolve the addresses of an ephemeral deposit, and hand it to the other processes that have subscribers."""
         ...
 
     async def deposit(self, deposit: Deposit) -> Accepted | FenceLost:

@@ -36,6 +36,7 @@ from restante_server.stores.contract import (
     StoreUnavailable,
     Subscription,
     Totals,
+    Watcher,
     Winner,
 )
 from restante_server.stores.quotas import Quotas
@@ -116,6 +117,9 @@ class SqliteStore:
     def listen(self, listener: Listener) -> None:
         """See contract."""
         self._writer.listen(listener)
+
+    def watch(self, watcher: Watcher) -> None:
+        """See contract: nobody else uses this store."""
 
     async def close(self) -> None:
         """See contract."""
@@ -267,6 +271,11 @@ class SqliteStore:
         """See contract."""
         sql = "SELECT m.id FROM address AS a JOIN mailbox AS m ON m.n = a.mailbox WHERE a.id=?"
         return await self._read(lambda db: [db.execute(sql, (address,)).get for address in addresses])
+
+    async def pass_on(self, addresses: Sequence[bytes], message_id: bytes, body: bytes) -> Sequence[bytes | None]:
+        """See contract: nobody else uses this store."""
+        del message_id, body
+        return await self.resolve(addresses)
 
     async def deposit(self, deposit: Deposit) -> Accepted | FenceLost:
         """See contract."""

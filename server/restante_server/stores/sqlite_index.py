@@ -149,10 +149,11 @@ class Index:
                 mailbox = self._by_number.get(number) or self._load(db, "n", number)
                 if mailbox is None:
                     continue
-                mailbox.last = max(mailbox.last, sequence)
+                last = max(mailbox.last, sequence)
                 if sequence > mailbox.cursor or sequence in kept.get(number, ()):
                     self.append(mailbox, sequence, payload, origin, -size if large else size)
                     count += 1
+                mailbox.last = last  # a client may have seen more than the log holds
             if fenced:
                 self.fenced.add(payload)
             if count:

@@ -34,6 +34,7 @@ from support.stores import (
     bodies,
     code,
     deposit,
+    every_store,
     fence,
     identifier,
     mailbox,
@@ -41,6 +42,8 @@ from support.stores import (
     read_all,
     subscribe,
 )
+
+pytestmark = every_store
 
 # Mailboxes.
 
@@ -490,11 +493,9 @@ async def test_calls_take_effect_in_their_order(store: Store) -> None:
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=50)), min_size=1, max_size=8))
-def test_bodies_come_back_as_they_were(
-    tmp_path_factory: pytest.TempPathFactory, items: list[tuple[bool, bytes]]
-) -> None:
+def test_bodies_come_back_as_they_were(opener: Opener, items: list[tuple[bool, bytes]]) -> None:
     async def run() -> None:
-        store = await Opener(tmp_path_factory.mktemp("store") / "relay.db").open()
+        store = await opener.elsewhere().open()
         await make_mailbox(store, 1, [1])
         for number, (large, body) in enumerate(items):
             await store.deposit(deposit(number, [address(1)], body=body, large=large))

@@ -1,17 +1,14 @@
 """Any order of calls, closings and openings: the store does what a plain model does."""
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
@@ -22,11 +19,23 @@ from restante_server.stores.contract import (
     FenceLost,
     Pool,
     SeenPool,
+    Store,
     Subscription,
     Totals,
 )
 from restante_server.stores.quotas import Quotas
-from support.stores import SUITE, Opener, address, deposit, fence, mailbox, read_all
+from support.stores import (
+    SUITE,
+    AnyOpener,
+    Opener,
+    address,
+    deposit,
+    every_store,
+    fence,
+    give_addresses,
+    mailbox,
+    read_all,
+)
 
 T = TypeVar("T")
 QUOTAS = Quotas(entries=8, size=100, large_size=30, addresses=3, prekeys=5)
@@ -86,11 +95,11 @@ class Box:
 class StoreMachine(RuleBasedStateMachine):
     """The store beside the model."""
 
-    def __init__(self) -> None:
+    def __init__(self, opener: AnyOpener) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
         self.runner = asyncio.Runner()
-        self.opener = Opener(self.folder / "relay.db", quotas=QUOTAS)
+        self.opener = opener
+        give_addresses({n: n % 3 for n in range(6)})
         self.boxes: dict[int, Box] = {}
         self.fences: dict[int, bytes] = {}
         self.issued: set[tuple[bytes, int]] = set()
@@ -107,7 +116,8 @@ class StoreMachine(RuleBasedStateMachine):
             self.put_address(number, cap, kind if number < 3 else 0)
 
     def open(self) -> None:
-        self.store = self.run(self.opener.open())
+        opening: Coroutine[Any, Any, Store] = self.opener.open()
+        self.store = self.run(opening)
 
     @rule()
     def reopen(self) -> None:
@@ -324,12 +334,16 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         for number in list(self.boxes):
             self.delete(number)
-        assert not self.store._index.references
-        assert not self.store._index.waiting
+        assert not self.run(self.opener.holds_entries(self.store))
         self.run(self.store.close())
         self.runner.close()
-        shutil.rmtree(self.folder)
 
 
-TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+@every_store
+def test_a_store_does_what_the_model_does(opener: AnyOpener) -> None:
+    opener.quotas = QUOTAS
+    examples = 60 if isinstance(opener, Opener) else 20  # each step goes to a server and back
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        lambda: StoreMachine(opener.elsewhere()),  # type: ignore[arg-type, return-value]
+        settings=settings(max_examples=examples, stateful_step_count=50, deadline=None),
+    )

@@ -1,0 +1,87 @@
+"""A deposit on its way to the buckets of its addresses, and as it waits for another node to finish it."""
+
+import asyncio
+import struct
+from collections.abc import Generator, Sequence
+from typing import Final
+
+import msgspec
+
+from restante_protocol.errors import Code
+from restante_server.stores.contract import Accepted, Deposit
+from restante_server.stores.redis_shard import Part
+
+DIGEST_BYTES: Final = 16  # of a deposit's digest: enough to know it again, and it is kept in every bucket touched
+_FAILED: Final = struct.Struct(">HB")
+_HEADER: Final = struct.Struct(">16s16sIB")
+_LARGE: Final = 1
+_REMEMBER: Final = 2
+
+
+class FanOut:
+    """A deposit whose parts are under way; awaiting it gives the outcome.
+
+    Attributes:
+        item: the deposit.
+        digest: under which it is known again.
+        parts: one per bucket.
+    """
+
+    __slots__ = ("_failed", "_future", "_left", "_places", "digest", "item", "parts")
+
+    def __init__(self, item: Deposit, buckets: int) -> None:
+        """Split it; with one bucket nothing is remembered of what was stored nowhere."""
+        self.item = item
+        self.digest = item.digest[:DIGEST_BYTES]
+        self._failed: list[tuple[int, Code]] = []
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        flags = _LARGE * item.large + _REMEMBER * (buckets > 1 or item.fence is not None)
+        header = _HEADER.pack(self.digest, item.message_id, item.lifetime, flags) + (item.fence or b"")
+        self._places: dict[int, list[int]] | None = None
+        if buckets == 1:
+            self.parts = [Part(self, 0, (header, item.body, b"".join(item.addresses)), len(item.addresses))]
+        else:
+            self._places = {}
+            for index, address in enumerate(item.addresses):
+                self._places.setdefault(address[0] % buckets, []).append(index)
+            self.parts = [
+                Part(self, bucket, (header, item.body, b"".join([item.addresses[i] for i in places])), len(places))
+                for bucket, places in self._places.items()
+            ]
+        self._left = len(self.parts)
+
+    def __await__(self) -> Generator[object, None, None]:
+        """Wait until all buckets have it, or one has failed."""
+        return self._future.__await__()
+
+    def take(self, bucket: int, failed: bytes) -> None:
+        """See ``redis_shard.Fan``."""
+        places = self._places[bucket] if self._places is not None else None
+        for position, code in _FAILED.iter_unpack(failed):
+            self._failed.append((places[position] if places is not None else position, Code(code)))
+        self._left -= 1
+        if not self._left and not self._future.done():
+            self._future.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """See ``redis_shard.Fan``."""
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    @property
+    def outcome(self) -> Accepted:
+        """The answer, once it is done."""
+        return Accepted(tuple(sorted(self._failed)))
+
+
+def encode_deposit(item: Deposit) -> bytes:
+    """Return a deposit as bytes."""
+    fields = (item.message_id, list(item.addresses), item.body, item.lifetime, item.fence, item.large, item.digest)
+    return msgspec.msgpack.encode(fields)
+
+
+def decode_deposit(data: bytes) -> Deposit:
+    """Return what ``encode_deposit`` encoded."""
+    kind = tuple[bytes, Sequence[bytes], bytes, int, bytes | None, bool, bytes]
+    message_id, addresses, body, lifetime, fence, large, digest = msgspec.msgpack.decode(data, type=kind)
+    return Deposit(message_id, addresses, body, lifetime, fence, large=large, digest=digest)

@@ -1,0 +1,33 @@
+#!lua flags=allow-oom
+-- Delete a mailbox; its addresses lead nowhere from now on, and a sweep removes them. ARGV: epoch, mailbox.
+-- Answers its owner's node, or nothing.
+local s = load_state()
+if not s then return OTHER_EPOCH end
+local m = load_mailbox(ARGV[2])
+if not m then
+  save_state(s)
+  return false
+end
+local q = load_queue(m)
+local removal = new_removal(s)
+local fields = {}
+for position = q.head, q.tail - 1 do fields[#fields + 1] = q.number .. spack('>I4', position) end
+for i, record in ipairs(hmget(ENTRY, fields)) do
+  if record then
+    local _, _, payload, address, size, flags = sunpack(ENTRY_FORMAT, record)
+    remove_entry(removal, q, fields[i], payload, address, size, flags)
+  end
+end
+finish(removal)
+for i = 1, #m.suites, 2 do
+  local field = m.number .. sub(m.suites, i, i + 1)
+  clear_pool(field, decode_pool(call('HGET', POOL, field), s.epoch), s.epoch)
+  call('HDEL', POOL, field)
+  call('HDEL', LAST_RESORT, field)
+end
+call('HDEL', QUEUE, m.number)
+call('HDEL', MAILBOX, m.id)
+if m.addresses > 0 then call('HSET', STATE, 'garbage', '0') end
+s.mailboxes = s.mailboxes - 1
+save_state(s)
+return q.node

@@ -1,0 +1,177 @@
+-- What every script begins with. KEYS are always all keys of one bucket, in the order of redis_keys.KEYS, so that a
+-- script never touches what it did not declare. ARGV[1] is the epoch that the relay knows: a store of another epoch
+-- (flushed, or put back) is left alone. Integers are big-endian; a sequence is a pair, 48 bits of milliseconds and 16 of
+-- a counter, because Lua's numbers hold 53 bits.
+local STATE, MAILBOX, QUEUE, ADDRESS, WAITING, ENTRY, PAYLOAD, REFERENCE, EXPIRY, SEEN, FORGET, POOL, LAST_RESORT,
+  PREKEY, FENCE, PENDING, LEASE, SLOT, CODE = unpack(KEYS)
+local call, spack, sunpack, sub, byte = redis.call, struct.pack, struct.unpack, string.sub, string.byte
+local CHUNK = 4000 -- Lua's stack holds 8,000 arguments
+local NOBODY = string.rep('\0', 8)
+local OTHER_EPOCH = {err = 'EPOCH the store has another history'}
+
+local function hmget(key, fields)
+  local count = #fields
+  if count == 0 then return {} end
+  if count <= CHUNK then return call('HMGET', key, unpack(fields)) end
+  local found = {}
+  for first = 1, count, CHUNK do
+    local last = math.min(first + CHUNK - 1, count)
+    local part = call('HMGET', key, unpack(fields, first, last))
+    for i = 1, last - first + 1 do found[first + i - 1] = part[i] end
+  end
+  return found
+end
+
+local function write(command, key, arguments)
+  for first = 1, #arguments, CHUNK do
+    call(command, key, unpack(arguments, first, math.min(first + CHUNK - 1, #arguments)))
+  end
+end
+
+-- The bucket's counters.
+
+local COUNTERS = '>I6I4I5I6I4I6I7'
+
+local function load_state()
+  local found = call('HMGET', STATE, 'epoch', 'counters')
+  if not found[1] or found[1] ~= ARGV[1] then return nil end
+  local s = {epoch = found[1]}
+  s.version, s.queues, s.addresses, s.payloads, s.mailboxes, s.entries, s.size = sunpack(COUNTERS, found[2])
+  return s
+end
+
+local function save_state(s)
+  s.version = s.version + 1
+  call('HSET', STATE, 'counters',
+    spack(COUNTERS, s.version, s.queues, s.addresses, s.payloads, s.mailboxes, s.entries, s.size))
+end
+
+-- Queues: the part of a mailbox that deposits and acknowledgements change. Entries stand at positions from head to
+-- tail - 1, some of which may be empty.
+
+local QUEUE_FORMAT = '>c24c8c8I6I2I6I2I4I4I4I6I6I4'
+
+local function decode_queue(number, record)
+  local q = {number = number}
+  q.id, q.node, q.token, q.last_ms, q.last_n, q.acknowledged_ms, q.acknowledged_n, q.head, q.tail, q.entries, q.size,
+    q.large, q.invites = sunpack(QUEUE_FORMAT, record)
+  return q
+end
+
+local function encode_queue(q)
+  return spack(QUEUE_FORMAT, q.id, q.node, q.token, q.last_ms, q.last_n, q.acknowledged_ms, q.acknowledged_n, q.head,
+    q.tail, q.entries, q.size, q.large, q.invites)
+end
+
+local function write_queues(queues)
+  local fields = {}
+  for number, q in pairs(queues) do
+    fields[#fields + 1] = number
+    fields[#fields + 1] = encode_queue(q)
+  end
+  write('HSET', QUEUE, fields)
+end
+
+-- Mailboxes: the rest of them.
+
+local MAILBOX_FORMAT = '>c4c16c8I4c32'
+
+local function load_mailbox(id)
+  local record = call('HGET', MAILBOX, id)
+  if not record then return nil end
+  local m = {id = id}
+  m.number, m.incarnation, m.epoch, m.addresses, m.key = sunpack(MAILBOX_FORMAT, record)
+  m.suites = sub(record, 65) -- two bytes each
+  return m
+end
+
+local function save_mailbox(m)
+  call('HSET', MAILBOX, m.id, spack(MAILBOX_FORMAT, m.number, m.incarnation, m.epoch, m.addresses, m.key) .. m.suites)
+end
+
+local function load_queue(m)
+  return decode_queue(m.number, call('HGET', QUEUE, m.number))
+end
+
+-- Entries: sequence, payload, address, bytes of the body, 1 for large + 2 for through an invite.
+
+local ENTRY_FORMAT = '>I6I2c6c5I4I1'
+
+-- What removals of entries add up to; ``finish`` writes it.
+local function new_removal(s)
+  return {state = s, entries = {}, references = {}, waiting = {}}
+end
+
+local function remove_entry(r, q, field, payload, address, size, flags)
+  r.entries[#r.entries + 1] = field
+  r.references[payload] = (r.references[payload] or 0) + 1
+  r.waiting[address] = (r.waiting[address] or 0) + 1
+  q.entries = q.entries - 1
+  q.size = q.size - size
+  if flags % 2 == 1 then q.large = q.large - size end
+  if flags >= 2 then q.invites = q.invites - 1 end
+  r.state.entries = r.state.entries - 1
+  r.state.size = r.state.size - size
+end
+
+local function subtract(key, counts)
+  local fields, set, gone = {}, {}, {}
+  for field in pairs(counts) do fields[#fields + 1] = field end
+  local found = hmget(key, fields)
+  for i, field in ipairs(fields) do
+    local left = (tonumber(found[i]) or 0) - counts[field]
+    if left > 0 then
+      set[#set + 1] = field
+      set[#set + 1] = left
+    else
+      gone[#gone + 1] = field
+    end
+  end
+  write('HDEL', key, gone)
+  write('HSET', key, set)
+  return gone
+end
+
+local function finish(r)
+  write('HDEL', ENTRY, r.entries)
+  subtract(WAITING, r.waiting)
+  local spent = subtract(REFERENCE, r.references)
+  write('HDEL', PAYLOAD, spent)
+  local members = {}
+  for i, payload in ipairs(spent) do members[i] = 'p' .. payload end
+  write('ZREM', EXPIRY, members)
+end
+
+-- Prekey pools.
+
+local POOL_FORMAT = '>c8I6I6I4I4I1'
+
+local function decode_pool(record, epoch)
+  local p = {}
+  p.epoch, p.uploaded, p.issued, p.head, p.tail, p.last_resort = sunpack(POOL_FORMAT, record)
+  p.left = p.epoch == epoch and p.tail - p.head or 0
+  return p
+end
+
+local function encode_pool(p)
+  return spack(POOL_FORMAT, p.epoch, p.uploaded, p.issued, p.head, p.tail, p.last_resort)
+end
+
+-- Drop a pool's packages, of whatever epoch.
+local function clear_pool(field, p, epoch)
+  local fields = {}
+  for position = p.head, p.tail - 1 do fields[#fields + 1] = field .. spack('>I4', position) end
+  write('HDEL', PREKEY, fields)
+  p.head, p.tail, p.left, p.epoch = 0, 0, 0, epoch
+end
+
+-- Return {suite, uploaded, issued, left, last resort} of each pool, flat and in one string.
+local function pools_of(m, epoch)
+  local out = {}
+  for i = 1, #m.suites, 2 do
+    local suite = sub(m.suites, i, i + 1)
+    local p = decode_pool(call('HGET', POOL, m.number .. suite), epoch)
+    out[#out + 1] = suite .. spack('>I6I6I4I1', p.uploaded, p.issued, p.left, p.last_resort)
+  end
+  return table.concat(out)
+end

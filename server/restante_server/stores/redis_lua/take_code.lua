@@ -1,0 +1,16 @@
+#!lua
+-- Keep an invite code for a mailbox, or with an empty one use it up. ARGV: epoch, hash, mailbox or empty, now.
+-- Answers 1, or 0 if there is none for this mailbox.
+local s = load_state()
+if not s then return OTHER_EPOCH end
+local record = call('HGET', CODE, ARGV[2])
+if ARGV[3] == '' then
+  call('HDEL', CODE, ARGV[2])
+  call('ZREM', EXPIRY, 'c' .. ARGV[2])
+  return 1
+end
+if not record or sunpack('>I6', record) <= tonumber(ARGV[4]) then return 0 end
+if #record > 6 and sub(record, 7) ~= ARGV[3] then return 0 end
+call('HSET', CODE, ARGV[2], sub(record, 1, 6) .. ARGV[3])
+save_state(s)
+return 1

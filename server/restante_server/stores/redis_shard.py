@@ -1,0 +1,355 @@
+"""Group commit on one master: what was asked for in one tick of the event loop goes out as one pipeline.
+
+While a pipeline is under way the next calls queue, so batches grow with the load. Calls of one bucket take effect in
+their order, except that acknowledgements, claims and deposits of one batch are each one script call, in this order:
+what is acknowledged was delivered before, so an acknowledgement can only take less this way.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Final, Protocol
+
+import hiredis
+import structlog
+
+from restante_server.stores.contract import StoreFull, StoreUnavailable
+from restante_server.stores.redis_address import Host
+from restante_server.stores.redis_link import Link, LinkLost, Reply
+from restante_server.stores.redis_scripts import SCRIPTS, Script, bucket_keys
+
+MAX_COST: Final = 4096  # recipients, claims and calls per pipeline: a script holds its server for some milliseconds
+WAIT_MILLISECONDS: Final = 1000  # for the replicas
+_RANK: Final = {"acknowledge": 0, "claim": 1, "deposit": 2}
+_AGAIN: Final = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOSCRIPT", "EPOCH")
+"""Errors after which nothing happened, and which another try may not meet."""
+
+_log = structlog.get_logger("redis")
+
+
+class Call:
+    """One operation on one bucket.
+
+    Attributes:
+        bucket: that it is about.
+        script: that does it.
+        arguments: after the head.
+        cost: what it counts against MAX_COST.
+        deadline: loop time after which it is not tried again.
+    """
+
+    __slots__ = ("_future", "arguments", "bucket", "cost", "deadline", "script")
+
+    def __init__(self, bucket: int, script: str, arguments: Sequence[bytes | int | str], cost: int = 1) -> None:
+        self.bucket = bucket
+        self.script = script
+        self.arguments = arguments
+        self.cost = cost
+        self.deadline = 0.0
+        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the reply."""
+        return self._future.__await__()
+
+    def succeed(self, reply: Reply) -> None:
+        """Take the reply."""
+        if not self._future.done():
+            self._future.set_result(reply)
+
+    def fail(self, error: Exception) -> None:
+        """Take an error."""
+        if not self._future.done():
+            self._future.set_exception(error)
+
+
+class Part(Call):
+    """The part of a deposit that concerns one bucket; its outcome goes to the deposit."""
+
+    __slots__ = ("fan",)
+
+    def __init__(self, fan: "Fan", bucket: int, arguments: Sequence[bytes | int | str], cost: int) -> None:
+        self.bucket = bucket
+        self.script = "deposit"
+        self.arguments = arguments
+        self.cost = cost
+        self.deadline = 0.0
+        self.fan = fan
+
+    def succeed(self, reply: Reply) -> None:
+        """Give the deposit (failed, recipients, elsewhere)."""
+        self.fan.take(self.bucket, reply[0])
+
+    def fail(self, error: Exception) -> None:
+        """Fail the deposit."""
+        self.fan.fail(error)
+
+
+class Fan(Protocol):
+    """A deposit whose parts are under way."""
+
+    def take(self, bucket: int, failed: bytes) -> None:
+        """One bucket has stored it."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """One bucket has not."""
+        ...
+
+
+class Surroundings(Protocol):
+    """What a shard asks of those who made it."""
+
+    prefix: str
+    epochs: list[bytes]
+    versions: list[int]
+
+    def host_of(self, bucket: int) -> Host | None:
+        """Return the master of a bucket."""
+        ...
+
+    def submit(self, call: Call) -> None:
+        """Route a call anew."""
+        ...
+
+    def trouble(self) -> None:
+        """Something is not as it was: look at all masters again."""
+        ...
+
+    def head(self, script: str) -> tuple[bytes | int | str, ...]:
+        """Return the arguments that all calls of a batched script share."""
+        ...
+
+    def deposited(self, done: list[tuple[Part, list[Any]]], *, in_order: bool) -> None:
+        """Deposits are committed: tell the listener, before they return."""
+        ...
+
+
+class _Command:
+    """One script call and the calls that it serves."""
+
+    __slots__ = ("bucket", "calls", "script")
+
+    def __init__(self, bucket: int, script: Script) -> None:
+        self.bucket = bucket
+        self.script = script
+        self.calls: list[Call] = []
+
+    def pack(self, around: Surroundings) -> tuple[Any, ...]:
+        """Return EVALSHA and its arguments."""
+        keys = bucket_keys(around.prefix, self.bucket)
+        head = around.head(self.script.name) if self.script.name in _RANK else ()
+        arguments = [argument for call in self.calls for argument in call.arguments]
+        return ("EVALSHA", self.script.sha, len(keys), *keys, around.epochs[self.bucket], *head, *arguments)
+
+    def results(self, reply: list[Any], around: Surroundings) -> Iterator[tuple[Call, Any]]:
+        """Return each call's part of the reply."""
+        if self.script.name not in _RANK:
+            yield self.calls[0], reply
+            return
+        around.versions[self.bucket] = max(around.versions[self.bucket], reply[-1])
+        position = 0
+        low = reply[-2] if self.script.name == "claim" else b""
+        for call in self.calls:
+            if self.script.name == "acknowledge":
+                yield call, reply[position]
+                position += 1
+            elif self.script.name == "deposit":
+                yield call, reply[position : position + 3]
+                position += 3
+            else:
+                yield call, (reply[position : position + call.cost], low)
+                position += call.cost
+                low = b""
+
+
+class Shard:
+    """The pipeline to one master.
+
+    Attributes:
+        host: the master.
+        link: the connection, once there is one.
+        notices: the connection on which this node hears from others.
+        begun: the buckets that have been looked at over this connection.
+        replicas: how many have to confirm what is written.
+        ready: calls go out.
+        since: loop time since when a pipeline is under way; 0 if none is.
+    """
+
+    def __init__(self, around: Surroundings, host: Host) -> None:
+        """Begin unconnected."""
+        self.host = host
+        self.link: Link | None = None
+        self.notices: Link | None = None
+        self.begun: set[int] = set()
+        self.replicas = 0
+        self.ready = False
+        self.since = 0.0
+        self.connecting: asyncio.Task[None] | None = None
+        self._around = around
+        self._pending: deque[Call] = deque()
+        self._out: list[tuple[Any, ...]] = []
+        self._scheduled = False
+        self._settled = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def submit(self, call: Call) -> None:
+        """Queue a call."""
+        self._pending.append(call)
+        self.schedule()
+
+    def publish(self, channel: bytes, message: bytes) -> None:
+        """Tell another node, with the next pipeline."""
+        self._out.append(("SPUBLISH", channel, message))
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Send what is pending at the end of this tick."""
+        if self.ready and not self._scheduled and not self.since and (self._pending or self._out):
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    async def settled(self) -> None:
+        """Wait until nothing waits or is under way."""
+        while self._pending or self.since:
+            self._settled.clear()
+            await self._settled.wait()
+
+    def take_pending(self) -> list[Call]:
+        """Give up everything that has not been sent."""
+        calls = list(self._pending)
+        self._pending.clear()
+        return calls
+
+    def expire(self, now: float) -> None:
+        """Give up calls whose time is over."""
+        for call in [call for call in self._pending if call.deadline < now]:
+            self._pending.remove(call)
+            call.fail(StoreUnavailable())
+
+    def close(self) -> None:
+        """Drop the connections; calls that are under way are tried again elsewhere."""
+        self.ready = False
+        for link in (self.link, self.notices):
+            if link is not None:
+                link.close()
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if not self.ready or self.since or self.link is None:
+            return
+        commands = self._assemble()
+        out, self._out = self._out, []
+        if not commands and not out:
+            return
+        packed = out + [command.pack(self._around) for command in commands]
+        waits = self.replicas if any(command.script.writes for command in commands) else 0
+        if waits:
+            packed.append(("WAIT", waits, WAIT_MILLISECONDS))
+        self.since = self._loop.time()
+        future = self.link.call(packed)
+        future.add_done_callback(lambda done: self._finish(done, commands, len(out), waits))
+
+    def _assemble(self) -> list[_Command]:
+        """Take what may go out now, and make commands of it."""
+        around, commands = self._around, []
+        open_batches: dict[int, dict[str, _Command]] = {}
+        order: dict[int, list[_Command]] = {}
+        later: list[Call] = []
+        cost = 0
+        while self._pending and cost < MAX_COST:
+            call = self._pending.popleft()
+            bucket = call.bucket
+            if around.host_of(bucket) != self.host:
+                around.submit(call)
+                continue
+            if bucket not in self.begun:
+                later.append(call)
+                continue
+            cost += call.cost
+            script = SCRIPTS[call.script]
+            queue = order.setdefault(bucket, [])
+            if call.script in _RANK:
+                batches = open_batches.setdefault(bucket, {})
+                command = batches.get(call.script)
+                if command is None:
+                    command = batches[call.script] = _Command(bucket, script)
+                    place = len(queue)
+                    while (
+                        place
+                        and queue[place - 1] in batches.values()
+                        and (_RANK[queue[place - 1].script.name] > _RANK[call.script])
+                    ):
+                        place -= 1
+                    queue.insert(place, command)
+            else:
+                open_batches.pop(bucket, None)
+                command = _Command(bucket, script)
+                queue.append(command)
+            command.calls.append(call)
+        if later:
+            self._pending.extendleft(reversed(later))
+            around.trouble()
+        for queue in order.values():
+            commands += queue
+        return commands
+
+    def _finish(self, done: "asyncio.Future[list[Reply]]", commands: list[_Command], skip: int, waits: int) -> None:
+        self.since = 0.0
+        self._settled.set()
+        try:
+            replies = done.result()
+        except LinkLost:
+            self._again([call for command in commands for call in command.calls])
+        else:
+            self._distribute(replies, commands, skip, waits)
+
+    def _distribute(self, replies: list[Reply], commands: list[_Command], skip: int, waits: int) -> None:
+        short = bool(waits) and (not isinstance(replies[-1], int) or replies[-1] < waits)
+        again: list[Call] = []
+        outcomes: list[tuple[Call, Any]] = []
+        for command, reply in zip(commands, replies[skip:], strict=False):
+            if isinstance(reply, hiredis.ReplyError):
+                self._refused(command, str(reply), again)
+            elif short and command.script.writes:
+                for call in command.calls:
+                    call.fail(StoreUnavailable("too few replicas"))
+            else:
+                outcomes += command.results(reply, self._around)
+        if short:
+            _log.warning("replicas did not confirm", wanted=waits)
+            self._around.trouble()
+        if deposits := [(call, result) for call, result in outcomes if isinstance(call, Part)]:
+            self._around.deposited(deposits, in_order=not again)
+        for call, result in outcomes:
+            call.succeed(result)
+        if again:
+            self._again(again)
+        self.schedule()
+
+    def _refused(self, command: _Command, error: str, again: list[Call]) -> None:
+        if error.startswith("OOM"):
+            failure: Exception = StoreFull()
+        elif error.startswith(_AGAIN) or "non local key" in error:
+            if error.startswith("EPOCH"):
+                self.begun.discard(command.bucket)
+            elif error.startswith("NOSCRIPT"):
+                self.begun.clear()
+            again += command.calls
+            return
+        else:
+            _log.error("a script failed", script=command.script.name, error=error.partition(" ")[0])
+            failure = StoreUnavailable()
+        for call in command.calls:
+            call.fail(failure)
+
+    def _again(self, calls: list[Call]) -> None:
+        """Queue calls before all others, unless their time is over."""
+        now = self._loop.time()
+        for call in reversed(calls):
+            if call.deadline < now:
+                call.fail(StoreUnavailable())
+            else:
+                self._pending.appendleft(call)
+        self.ready = False
+        self._around.trouble()
