@@ -19,6 +19,7 @@ try:
         DEFAULT_STORE,
         SettingError,
         Settings,
+        parse_blobs,
         parse_listen,
         parse_store,
     )
@@ -47,7 +48,9 @@ def serve_command(
     max_store_bytes: int = typer.Option(
         0, envvar="RESTANTE_MAX_STORE_BYTES", min=0, help="Largest database file; 0: no limit."
     ),
-    blobs: str = typer.Option("", envvar="RESTANTE_BLOBS", help="Folder for blobs; by default beside the store."),
+    blobs: str = typer.Option(
+        "", envvar="RESTANTE_BLOBS", help="Folder for blobs, or s3://BUCKET/PREFIX; by default beside the store."
+    ),
     max_blobs_bytes: int = typer.Option(
         BLOBS_BYTES, envvar="RESTANTE_MAX_BLOBS_BYTES", min=0, help="All blobs together; 0: none are taken."
     ),
@@ -68,7 +71,7 @@ def serve_command(
             store=parse_store(store),
             admission=admission,
             max_store_bytes=max_store_bytes,
-            blobs=Path(blobs) if blobs else None,
+            blobs=parse_blobs(blobs),
             max_blobs_bytes=max_blobs_bytes,
             ops_listen=parse_listen(ops_listen) if ops_listen else None,
             operator_name=operator_name,

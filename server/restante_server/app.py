@@ -32,8 +32,8 @@ from restante_server.services.bulletin import Bulletin
 from restante_server.services.hub import Hub
 from restante_server.services.relay import Relay as Shared
 from restante_server.stores.blob_folder import BlobFolder
-from restante_server.stores.blobs import default_blobs
-from restante_server.stores.contract import StoreError
+from restante_server.stores.blobs import BlobStore, default_blobs
+from restante_server.stores.contract import StoreError, StoreRefused
 from restante_server.stores.sqlite import SqliteStore
 from restante_server.transport import pages
 from restante_server.transport.blobs import BlobEndpoint
@@ -134,8 +134,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         if settings.ops_listen is not None:
             ops_url = await _listen(stack, ops_app(store, metrics), settings.ops_listen)
         acceptor = Acceptor(shared, settings, _max_connections())
-        folder = await BlobFolder.open(settings.blobs or default_blobs(settings.store))
-        blobs = Blobs(folder, identity.public, metrics, clock, settings.max_blobs_bytes)
+        blobs = Blobs(await _open_blobs(settings), identity.public, metrics, clock, settings.max_blobs_bytes)
         await blobs.sweep()
         app = web.Application()
         published = Bulletin(store, identity, clock)
@@ -156,6 +155,16 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: _collect_codes(settings, store))))
         stack.push_async_callback(_cancel, tasks)
         yield Relay(url, ops_url, store, blobs, metrics)
+
+
+async def _open_blobs(settings: Settings) -> BlobStore:
+    if isinstance(settings.blobs, str):
+        try:
+            from restante_server.stores.blob_objects import BlobObjects  # noqa: PLC0415 -- needs the extra s3
+        except ModuleNotFoundError:
+            raise StoreRefused("blobs in S3 need one package more: pip install 'restante[server,s3]'") from None
+        return await BlobObjects.open(settings.blobs)
+    return await BlobFolder.open(settings.blobs or default_blobs(settings.store))
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:

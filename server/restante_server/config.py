@@ -51,7 +51,7 @@ class Settings:
         store: the database file.
         admission: who may create mailboxes: "open", "invite" or "closed".
         max_store_bytes: of the database file; 0 for no limit.
-        blobs: the folder for blobs; by default beside the database.
+        blobs: the folder for blobs, or s3://BUCKET/PREFIX; by default a folder beside the database.
         max_blobs_bytes: of all blobs; 0: none are taken.
         ops_listen: host and port for health and metrics, or None.
         operator_name: who is responsible, for the privacy policy.
@@ -66,7 +66,7 @@ class Settings:
     store: Path
     admission: str = "open"
     max_store_bytes: int = 0
-    blobs: Path | None = None
+    blobs: Path | str | None = None
     max_blobs_bytes: int = limits.BLOBS_BYTES
     ops_listen: tuple[str, int] | None = None
     operator_name: str = ""
@@ -75,6 +75,14 @@ class Settings:
     ping_interval: float = limits.PING_INTERVAL
     ping_timeout: float = limits.PING_TIMEOUT
     buffer_bytes: int = PROCESS_BUFFER_BYTES
+
+
+def parse_blobs(value: str) -> Path | str | None:
+    """Return the folder, or s3://BUCKET/PREFIX as it is; None for nothing. Raises SettingError."""
+    scheme, separator, rest = value.partition("://")
+    if separator and (scheme != "s3" or not rest):
+        raise SettingError("blobs are in a FOLDER or in s3://BUCKET/PREFIX")
+    return value if separator else Path(value) if value else None
 
 
 def parse_listen(value: str) -> tuple[str, int]:

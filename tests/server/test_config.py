@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from restante_server.config import SettingError, parse_listen, parse_store
+from restante_server.config import SettingError, parse_blobs, parse_listen, parse_store
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,14 @@ def test_stores() -> None:
 def test_what_is_no_store(text: str) -> None:
     with pytest.raises(SettingError, match="sqlite:PATH"):
         parse_store(text)
+
+
+@pytest.mark.parametrize(("text", "place"), [("", None), ("a/b", Path("a/b")), ("s3://bucket/a", "s3://bucket/a")])
+def test_places_for_blobs(text: str, place: object) -> None:
+    assert parse_blobs(text) == place
+
+
+@pytest.mark.parametrize("text", ["s3://", "gs://bucket/prefix", "file:///a"])
+def test_what_is_no_place_for_blobs(text: str) -> None:
+    with pytest.raises(SettingError, match="FOLDER"):
+        parse_blobs(text)

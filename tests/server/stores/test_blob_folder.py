@@ -46,16 +46,6 @@ async def test_a_blob_is_there_as_it_was_given(folder: BlobFolder, tmp_path: Pat
     assert (tmp_path / "blobs").stat().st_mode & 0o777 == 0o700
 
 
-async def test_a_blob_never_changes(folder: BlobFolder) -> None:
-    one, other = await folder.begin(BLOB, HEAD), await folder.begin(BLOB, HEAD)
-    await one.write(b"sealed")
-    await other.write(b"SEALED")
-    assert await one.commit()
-    assert not await other.commit()
-    await other.abort()
-    assert await folder.read(BLOB, 0, 9) == b"sealed"
-
-
 async def test_what_is_not_committed_leaves_nothing(folder: BlobFolder, tmp_path: Path) -> None:
     upload = await folder.begin(BLOB, HEAD)
     await upload.write(b"sea")

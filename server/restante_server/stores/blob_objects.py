@@ -1,0 +1,145 @@
+"""Blobs as objects in S3, or what speaks like it: ``PREFIX/BUCKET/ID``. Needs the extra ``s3``.
+
+Credentials and endpoint are the AWS_* variables of the environment. An upload waits in a temporary file until it is
+whole and its digest has been checked; then it is one request, or several for a large one, and S3 says when it is kept.
+Two large uploads of one id at the same moment may both be stored, the later over the earlier: only the holder of the
+write key can make that happen.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Final, Self
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import S3Store
+
+from restante_protocol import ids
+from restante_server.stores.blobs import HEAD_BYTES, BlobHead
+from restante_server.stores.contract import StoreRefused, StoreUnavailable
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
+_ONE_REQUEST: Final = 8 * 1024 * 1024  # bytes that are held in memory and stored only if there is no object yet
+_PART_BYTES: Final = 8 * 1024 * 1024
+_PARTS: Final = 2  # of one upload on their way at a time
+_RETRIES: "Final[RetryConfig]" = {"max_retries": 3}
+
+_GONE: Final = (BaseError, FileNotFoundError)  # the latter also if there is no such bucket
+
+
+class BlobObjects:
+    """Blobs in a bucket, which any number of relays may share."""
+
+    def __init__(self, store: S3Store) -> None:
+        self._store = store
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Open a bucket: s3://BUCKET/PREFIX. Raises StoreRefused if it does not answer."""
+        try:
+            opened = cls(S3Store.from_url(url, retry_config=_RETRIES))
+            await opened.list()
+        except (BaseError, StoreUnavailable):
+            raise StoreRefused("the bucket for blobs does not answer, or not with these credentials") from None
+        return opened
+
+    async def head(self, blob: bytes) -> BlobHead | None:
+        """See contract."""
+        try:
+            found = await obstore.head_async(self._store, _path(blob))
+            if found["size"] < HEAD_BYTES:
+                return None
+            data = await obstore.get_range_async(self._store, _path(blob), start=0, length=HEAD_BYTES)
+        except FileNotFoundError:
+            return None
+        except BaseError:
+            raise StoreUnavailable from None
+        return BlobHead.decode(bytes(data), found["size"])
+
+    async def settle(self, blob: bytes) -> None:
+        """See contract: what can be read is kept."""
+
+    async def read(self, blob: bytes, start: int, size: int) -> bytes | None:
+        """See contract."""
+        try:
+            return bytes(await obstore.get_range_async(self._store, _path(blob), start=HEAD_BYTES + start, length=size))
+        except FileNotFoundError:
+            return None
+        except BaseError:
+            raise StoreUnavailable from None
+
+    async def begin(self, blob: bytes, head: BlobHead) -> "_Upload":
+        """See contract."""
+        file = await asyncio.to_thread(tempfile.TemporaryFile)
+        file.write(head.encode())  # into its buffer
+        return _Upload(self._store, _path(blob), file)
+
+    async def delete(self, blob: bytes) -> None:
+        """See contract."""
+        try:
+            await obstore.delete_async(self._store, _path(blob))
+        except FileNotFoundError:
+            return
+        except BaseError:
+            raise StoreUnavailable from None
+
+    async def list(self) -> Mapping[bytes, int]:
+        """See contract: what uploads leave behind is not among the objects, and the bucket's own rules drop it."""
+        found = {}
+        try:
+            async for batch in obstore.list(self._store):
+                for each in batch:
+                    name = each["path"].rpartition("/")[2]
+                    if len(name) == 2 * ids.ID_BYTES:
+                        found[bytes.fromhex(name)] = each["size"] - HEAD_BYTES
+        except _GONE:
+            raise StoreUnavailable from None
+        return found
+
+
+class _Upload:
+    """See ``blobs.Upload``."""
+
+    def __init__(self, store: S3Store, path: str, file: IO[bytes]) -> None:
+        self._store = store
+        self._path = path
+        self._file = file
+
+    async def write(self, data: bytes) -> None:
+        """See contract."""
+        await asyncio.to_thread(self._file.write, data)
+
+    async def commit(self) -> bool:
+        """See contract."""
+        try:
+            if await asyncio.to_thread(self._file.tell) <= _ONE_REQUEST:
+                await obstore.put_async(self._store, self._path, await asyncio.to_thread(self._read), mode="create")
+                return True
+            try:
+                await obstore.head_async(self._store, self._path)
+            except FileNotFoundError:
+                await asyncio.to_thread(self._file.seek, 0)
+                await obstore.put_async(
+                    self._store, self._path, self._file, chunk_size=_PART_BYTES, max_concurrency=_PARTS
+                )
+                return True
+        except AlreadyExistsError:
+            return False
+        except _GONE:
+            raise StoreUnavailable from None
+        return False
+
+    def _read(self) -> bytes:
+        self._file.seek(0)
+        return self._file.read()
+
+    async def abort(self) -> None:
+        """See contract."""
+        await asyncio.to_thread(self._file.close)
+
+
+def _path(blob: bytes) -> str:
+    return f"{blob[:1].hex()}/{blob.hex()}"
