@@ -317,7 +317,7 @@ class Shard:
             else:
                 outcomes += command.results(reply, self._around)
         if short:
-            _log.warning("replicas did not confirm", wanted=waits)
+            _log.warning("replicas did not confirm")
             self._around.trouble()
         if deposits := [(call, result) for call, result in outcomes if isinstance(call, Part)]:
             self._around.deposited(deposits, in_order=not again)
@@ -338,7 +338,7 @@ class Shard:
             again += command.calls
             return
         else:
-            _log.error("a script failed", script=command.script.name, error=error.partition(" ")[0])
+            _log.error("a script failed", where=command.script.name, error=error.partition(" ")[0])
             failure = StoreUnavailable()
         for call in command.calls:
             call.fail(failure)
