@@ -1,14 +1,16 @@
 """Blobs over HTTP, against a relay: what is refused, what is cut off, and what the limits hold back."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 
 import aiohttp
 import pytest
 
-from restante_protocol import limits
+from restante_protocol import frames, limits
 from restante_server import config
 from restante_server.app import Relay
 from restante_server.services import blobs as service
@@ -16,7 +18,7 @@ from restante_server.stores.contract import StoreUnavailable
 from restante_server.transport.websocket import Acceptor
 from support import observed
 from support.plain_client import SENDER, Answer, BlobOwner, PlainBlobs, PlainClient
-from support.relay import TIMEOUT, relay_in_process
+from support.relay import TIMEOUT, RelayProcess, relay_in_process
 from support.stores import DAY, MovedClock
 
 MALFORMED, LIMIT, UNAUTHORIZED, CONFLICT, NOT_FOUND, FULL, UNAVAILABLE = 1, 20, 21, 24, 25, 26, 28
@@ -351,3 +353,50 @@ async def test_a_relay_that_stops_serves_none(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Acceptor, "hold", lambda *_: False)
     async with relay_in_process(tmp_path) as relay:
         assert await PlainBlobs(relay.url, bytes(32)).get(bytes(24)) == Answer(503, code=7)
+
+
+async def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
+    process = await RelayProcess.start(tmp_path)
+    async with await PlainClient.connect(process.url, SENDER) as connected:
+        key = connected.relay_key
+    blobs, owners, stored = PlainBlobs(process.url, key), [BlobOwner() for _ in range(200)], []
+    body = os.urandom(100_000)
+
+    async def upload(owner: BlobOwner) -> None:
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            if await blobs.put(owner, body) == CREATED:
+                stored.append(owner)
+                if len(stored) == 20:
+                    process.process.kill()
+
+    await asyncio.gather(*(upload(owner) for owner in owners))
+    await process.stop()
+    assert 20 <= len(stored) < 200
+    async with relay_in_process(tmp_path) as relay:
+        again = PlainBlobs(relay.url, key)
+        for owner in owners:
+            answer = await again.get(owner.blob)
+            assert answer == Answer(200, body) or owner not in stored, "what was answered is there"
+            assert answer in (Answer(200, body), Answer(404, code=NOT_FOUND)), "and nothing is there by halves"
+
+
+async def test_no_request_is_answered_but_with_a_code(relay: Relay, pytestconfig: pytest.Config) -> None:
+    """Random and mutated requests: a status of the document, and an Error for those that refuse."""
+    random = Random(pytestconfig.getoption("--seed"))
+    blobs, owner = await client(relay), BlobOwner()
+    good = blobs.put_headers(owner, b"sealed") | {"Range": "bytes=0-1"}
+    values = ["", "0", "-1", "9" * 30, "bytes=0-0", "bytes=9999999999999999999-", "x", "a" * 64, "00" * 32, "é"]
+    async with aiohttp.ClientSession() as session:
+        for _ in range(500):
+            headers = {name: value for name, value in good.items() if random.random() < 0.9}
+            for name in random.sample(sorted(good), random.randrange(3)):
+                headers[name] = random.choice(values)
+            blob = random.choice([owner.blob.hex(), "00" * 24, "F" * 48, "x", "00" * 30])
+            method = random.choice(["GET", "HEAD", "PUT", "DELETE"])
+            body = random.choice([b"sealed", b"", b"longer than that"]) if method == "PUT" else None
+            async with session.request(method, blobs.url + blob, headers=headers, data=body) as answer:
+                data = await answer.read()
+                assert answer.status in {200, 201, 204, 206, 400, 403, 404, 409, 413, 416}, (method, headers, blob)
+                if answer.status >= 400 and method != "HEAD":
+                    assert isinstance(frames.decode_relay_frame(data), frames.Error)
+    assert relay.blobs.transfers.used == 0
