@@ -1,6 +1,7 @@
 """What ``restante doctor`` looks at before an operator trusts a machine with other people's mail."""
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -118,11 +119,11 @@ def _round_trip(url: str) -> Finding:
 
 async def _try(url: str) -> str:
     """Deposit into a mailbox made for it, fetch, and delete it. Raises _Failed."""
-    async with asyncio.timeout(10), aiohttp.ClientSession() as session:
-        sender = await _Link.open(session, url, frames.ROLE_SENDER)
+    async with asyncio.timeout(10), aiohttp.ClientSession() as session, contextlib.AsyncExitStack() as stack:
+        sender = await _Link.open(session, stack, url, frames.ROLE_SENDER)
         if sender.welcome.admission != frames.ADMISSION_OPEN:
             return f"it answers, level={sender.welcome.level} (by invitation: nothing was deposited)"
-        owner = await _Link.open(session, url, frames.ROLE_RECEIVER)
+        owner = await _Link.open(session, stack, url, frames.ROLE_RECEIVER)
         seed, nonce = os.urandom(32), os.urandom(ids.ID_NONCE_BYTES)
         key = primitives.ed25519_public(seed)
         mailbox, address = proofs.mailbox_id(0, key, nonce), proofs.address_id(0, key, nonce)
@@ -165,9 +166,9 @@ class _Link:
         self._connection = ClientConnection(role)
 
     @classmethod
-    async def open(cls, session: aiohttp.ClientSession, url: str, role: int) -> Self:
-        """Connect, say Hello and verify Welcome."""
-        link = cls(await session.ws_connect(url.rstrip("/") + PATH), role)
+    async def open(cls, session: aiohttp.ClientSession, stack: contextlib.AsyncExitStack, url: str, role: int) -> Self:
+        """Connect until the stack unwinds, say Hello and verify Welcome."""
+        link = cls(await stack.enter_async_context(session.ws_connect(url.rstrip("/") + PATH)), role)
         await link._socket.send_bytes(link._connection.hello(link.nonce))
         await link.receive()
         welcome = link.welcome
