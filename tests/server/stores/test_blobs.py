@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from moto.server import ThreadedMotoServer
+from obstore.store import S3Store
 
 from restante_crypto import primitives
 from restante_server.stores.blob_folder import BlobFolder
@@ -180,3 +181,13 @@ async def test_without_the_package_for_it(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(StoreRefused, match="s3"):
         async with relay_in_process(tmp_path, blobs="s3://bucket/prefix"):
             pass
+
+
+async def test_nobody_answers(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    store = BlobObjects(S3Store.from_url(bucket, retry_config={"max_retries": 0}))
+    upload = await store.begin(BLOB, HEAD)
+    for what in (store.head(BLOB), store.read(BLOB, 0, 1), store.delete(BLOB), store.list(), upload.commit()):
+        with pytest.raises(StoreUnavailable):
+            await what
+    await upload.abort()
