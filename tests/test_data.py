@@ -1,6 +1,7 @@
 """The inventory, docs/data.md and relays that were used say the same: nothing more, nothing less, nothing longer."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,12 @@ from restante_server.identity import Identity
 from restante_server.inventory import Item, Kind
 from restante_server.services.bulletin import Bulletin
 from restante_server.stores import blobs, sqlite_schema
+from restante_server.stores.redis import RedisStore
 from support import observed
 from support.people import people, together
 from support.plain_client import Answer, BlobOwner, PlainBlobs
 from support.relay import Peer, relay_in_process
-from support.stores import DAY, MovedClock
+from support.stores import DAY, MovedClock, address, deposit, make_mailbox
 
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"
 
@@ -71,6 +73,24 @@ async def test_every_stored_column_is_declared_and_every_declared_one_is_there(u
     assert missing(observed.columns(used.folder / "relay.db"), Kind.COLUMN) == set()
     empty = {table for table, rows in observed.counts(used.folder / "relay.db").items() if not rows}
     assert empty == set(), "the scenario has to fill every table"
+
+
+async def test_every_redis_key_is_declared_and_every_declared_one_is_there(redis_url: str, tmp_path: Path) -> None:
+    prefix = f"test-{os.urandom(8).hex()}"
+    url = f"{redis_url}?prefix={prefix}"
+    async with relay_in_process(tmp_path / "relay", redis=url) as relay:
+        async with people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
+            room, _ = await together(alice, bob)
+            await room.send("used")
+            await bob.reads("used")
+        store = relay.store
+        assert isinstance(store, RedisStore)
+        await make_mailbox(store, 1, [1])
+        await store.deposit(deposit(2, [address(1)]))
+        await store.add_codes([bytes(32)], DAY)
+        await store.win_fence(deposit(1, [bytes(24)], fence=bytes(32)))
+        found = observed.redis_keys(url, prefix)
+    assert missing(found, Kind.KEY) == set()
 
 
 async def test_every_label_is_declared_and_every_declared_one_is_there(used: Used) -> None:

@@ -16,6 +16,7 @@ try:
     from restante_server.config import (
         ADMISSION_MODES,
         DEFAULT_LISTEN,
+        DEFAULT_STATE,
         DEFAULT_STORE,
         SettingError,
         Settings,
@@ -25,23 +26,48 @@ try:
     )
     from restante_server.stores import backup as backups
     from restante_server.stores.contract import StoreRefused
+    from restante_server.stores.redis_address import is_redis, parse_redis
+    from restante_server.workers import supervise
 except ModuleNotFoundError as error:
     sys.exit(f"restante: the relay needs more packages ({error.name} is missing): pip install 'restante[server]'")
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 
-def _store(value: str) -> Path:
+_STORE_HELP = (
+    "sqlite:PATH, redis://HOST:PORT[/DB], redis+cluster://HOST:PORT,... or redis+sentinel://HOST:PORT,.../NAME"
+)
+_STATE = typer.Option(DEFAULT_STATE, envvar="RESTANTE_STATE", help="With Redis: folder of the relay's key and blobs.")
+
+
+def _store(value: str, state: str = "") -> Path:
+    """Return the database file; for a Redis store, a name in the folder of what is kept beside it."""
     try:
-        return parse_store(value)
-    except SettingError as error:
+        if not is_redis(value):
+            return parse_store(value)
+        parse_redis(value)
+    except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    if not state:
+        raise typer.BadParameter("this is for a store in one file")
+    return Path(state) / "relay.db"  # there is no such file
 
 
 @cli.command("serve")
 def serve_command(
     listen: str = typer.Option(DEFAULT_LISTEN, envvar="RESTANTE_LISTEN", help="HOST:PORT; port 0 picks a free one."),
-    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH"),
+    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help=_STORE_HELP),
+    state: str = _STATE,
+    workers: int = typer.Option(1, min=1, max=256, envvar="RESTANTE_WORKERS", help="Processes, over one Redis."),
+    accept_loss: bool = typer.Option(
+        False,
+        "--accept-loss-on-power-failure",
+        envvar="RESTANTE_ACCEPT_LOSS_ON_POWER_FAILURE",
+        help="Take a Redis with appendfsync everysec: the last second may be lost.",
+    ),
+    shared_port: bool = typer.Option(
+        False, "--shared-port", hidden=True, help="One of several workers: the address is shared."
+    ),
     admission: str = typer.Option(
         "open", envvar="RESTANTE_ADMISSION", help="Who may create mailboxes: open, invite (by code) or closed."
     ),
@@ -68,7 +94,10 @@ def serve_command(
     try:
         settings = Settings(
             listen=parse_listen(listen),
-            store=parse_store(store),
+            store=_store(store, state),
+            redis=store if is_redis(store) else "",
+            accept_loss=accept_loss,
+            reuse_port=shared_port,
             admission=admission,
             max_store_bytes=max_store_bytes,
             blobs=parse_blobs(blobs),
@@ -85,8 +114,9 @@ def serve_command(
 
     logs.configure()
     try:
-        status = _run(settings, ready)
-    except StoreRefused as error:
+        many = workers > 1
+        status = asyncio.run(supervise(settings, workers, sys.argv[1:])) if many else _run(settings, ready)
+    except (StoreRefused, SettingError) as error:
         sys.exit(f"restante: {error}")
     except OSError as error:
         sys.exit(f"restante: cannot listen or write: {error.strerror or error}")
@@ -136,12 +166,15 @@ def restore(
 
 @cli.command()
 def admit(
-    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH; may be in use."),
+    store: str = typer.Option(
+        DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH or redis://...; may be in use."
+    ),
+    state: str = _STATE,
     count: int = typer.Option(1, min=1, max=1000, help="How many codes."),
 ) -> None:
     """Print invite codes for `serve --admission invite`; each admits one mailbox within 30 days."""
     try:
-        for code in codes.leave(_store(store), count):
+        for code in codes.leave(_store(store, state), count):
             print(code)  # noqa: T201 -- the command's result
     except OSError as error:
         sys.exit(f"restante: cannot write beside the store: {error.strerror}")
@@ -152,12 +185,15 @@ def announce(
     kind: Annotated[announcements.Kind, typer.Argument(help="What it is about.")],
     text: Annotated[str, typer.Argument(help="In English.")],
     chinese: str = typer.Option("", "--zh", help="The same in Chinese."),
-    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH; may be in use."),
+    store: str = typer.Option(
+        DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH or redis://...; may be in use."
+    ),
+    state: str = _STATE,
 ) -> None:
     """Tell everybody who uses the relay: signed by it, public, and the same for all."""
     texts = {"en": text, "zh": chinese} if chinese else {"en": text}
     try:
-        announcements.leave(_store(store), announcements.Announcement(kind, texts))
+        announcements.leave(_store(store, state), announcements.Announcement(kind, texts))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
@@ -166,12 +202,13 @@ def announce(
 
 @cli.command()
 def doctor(
-    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH"),
+    store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH or redis://..."),
+    state: str = _STATE,
     url: str = typer.Option("", help="A running relay to try a round trip with."),
 ) -> None:
     """Check this machine, and with --url a running relay."""
     healthy = True
-    for finding in checks.examine(_store(store), url):
+    for finding in checks.examine(_store(store, state), url):
         print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.text}")  # noqa: T201 -- the command's result
         healthy &= finding.ok
     sys.exit(0 if healthy else 1)

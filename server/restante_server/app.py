@@ -33,7 +33,9 @@ from restante_server.services.hub import Hub
 from restante_server.services.relay import Relay as Shared
 from restante_server.stores.blob_folder import BlobFolder
 from restante_server.stores.blobs import BlobStore, default_blobs
-from restante_server.stores.contract import StoreError, StoreRefused
+from restante_server.stores.contract import Store, StoreError, StoreRefused
+from restante_server.stores.redis import RedisStore
+from restante_server.stores.redis_address import parse_redis
 from restante_server.stores.sqlite import SqliteStore
 from restante_server.transport import pages
 from restante_server.transport.blobs import BlobEndpoint
@@ -58,7 +60,7 @@ class Relay:
 
     url: str
     ops_url: str
-    store: SqliteStore
+    store: Store
     blobs: Blobs
     metrics: Metrics
 
@@ -72,6 +74,8 @@ async def _listen(
     bind: tuple[str, int],
     protocols: _Factory = lambda server: server,
     before_end: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    *,
+    reuse_port: bool = False,
 ) -> str:
     """Serve an application until the stack unwinds; return its URL.
 
@@ -86,7 +90,9 @@ async def _listen(
     if runner.server is None:
         raise RuntimeError("the runner is set up")
     factory = protocols(runner.server)
-    server = await asyncio.get_running_loop().create_server(factory, host, port, backlog=_BACKLOG)
+    server = await asyncio.get_running_loop().create_server(
+        factory, host, port, backlog=_BACKLOG, reuse_port=reuse_port or None
+    )
     stack.callback(server.close)
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{server.sockets[0].getsockname()[1]}"
@@ -115,12 +121,11 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         OSError: an address cannot be bound.
     """
     async with contextlib.AsyncExitStack() as stack:
-        store = await SqliteStore.open(settings.store, clock=clock, max_bytes=settings.max_store_bytes)
-        stack.push_async_callback(store.close)
-        identity = await asyncio.to_thread(Identity.open, settings.store.parent)
+        store, identity = await _open_store(settings, clock, stack)
         metrics = Metrics()
         hub = Hub(binary_message, metrics)
         store.listen(hub.announce)
+        store.watch(hub)
         shared = Shared(
             store=store,
             hub=hub,
@@ -143,7 +148,9 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         )
         await _collect_codes(settings, store)
         await _attempt(lambda: _publish(settings, published))
-        url = await _listen(stack, app, settings.listen, acceptor.protocols, acceptor.close)
+        url = await _listen(
+            stack, app, settings.listen, acceptor.protocols, acceptor.close, reuse_port=settings.reuse_port
+        )
         tasks = [
             asyncio.create_task(acceptor.watch()),
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(store, settings.store.parent, metrics))),
@@ -165,6 +172,18 @@ async def _open_blobs(settings: Settings) -> BlobStore:
             raise StoreRefused("blobs in S3 need one package more: pip install 'restante[server,s3]'") from None
         return await BlobObjects.open(settings.blobs)
     return await BlobFolder.open(settings.blobs or default_blobs(settings.store))
+
+
+async def _open_store(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> tuple[Store, Identity]:
+    """Open the store, until the stack unwinds, and the relay's key."""
+    folder = settings.store.parent
+    if settings.redis:
+        shared = await RedisStore.open(parse_redis(settings.redis), clock=clock, accept_loss=settings.accept_loss)
+        stack.push_async_callback(shared.close)
+        return shared, await Identity.share(folder, shared.share_key)
+    store = await SqliteStore.open(settings.store, clock=clock, max_bytes=settings.max_store_bytes)
+    stack.push_async_callback(store.close)
+    return store, await asyncio.to_thread(Identity.open, folder)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -196,7 +215,7 @@ async def _publish(settings: Settings, published: Bulletin) -> None:
     await published.refresh_announcements()
 
 
-async def _sweep(store: SqliteStore, folder: Path, metrics: Metrics) -> None:
+async def _sweep(store: Store, folder: Path, metrics: Metrics) -> None:
     await store.sweep()
     metrics.disk_free.set((await asyncio.to_thread(shutil.disk_usage, folder)).free)
     totals = await store.totals()
@@ -205,7 +224,7 @@ async def _sweep(store: SqliteStore, folder: Path, metrics: Metrics) -> None:
     metrics.size.set(totals.size)
 
 
-async def _collect_codes(settings: Settings, store: SqliteStore) -> None:
+async def _collect_codes(settings: Settings, store: Store) -> None:
     found = await asyncio.to_thread(codes.find, settings.store)
     await codes.collect(found, store)
 

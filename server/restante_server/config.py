@@ -12,6 +12,7 @@ from restante_protocol import limits
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8787"
 DEFAULT_STORE: Final = "sqlite:restante-data/relay.db"
+DEFAULT_STATE: Final = "restante-data"  # with Redis: the relay's key, blobs, what the command line leaves
 ADMISSION_MODES: Final = ("open", "invite", "closed")
 _MAX_PORT: Final = 65535
 
@@ -48,7 +49,10 @@ class Settings:
 
     Attributes:
         listen: host and port; port 0 picks a free one.
-        store: the database file.
+        store: the database file; with Redis a name in the folder of what is kept beside it.
+        redis: URL of a Redis or Valkey store, instead of the database file; or empty.
+        accept_loss: a power failure may lose what was accepted shortly before.
+        reuse_port: other processes listen at the same address.
         admission: who may create mailboxes: "open", "invite" or "closed".
         max_store_bytes: of the database file; 0 for no limit.
         blobs: the folder for blobs, or s3://BUCKET/PREFIX; by default a folder beside the database.
@@ -64,6 +68,9 @@ class Settings:
 
     listen: tuple[str, int]
     store: Path
+    redis: str = ""
+    accept_loss: bool = False
+    reuse_port: bool = False
     admission: str = "open"
     max_store_bytes: int = 0
     blobs: Path | str | None = None

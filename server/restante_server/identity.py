@@ -1,6 +1,8 @@
 """The relay's own key: clients pin it, and it signs challenges and admission receipts. PROTOCOL.md section 4."""
 
+import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -27,6 +29,32 @@ class Identity:
         if not path.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_durably(path, os.urandom(_SEED_BYTES))
+        return cls._read(path)
+
+    @classmethod
+    async def share(cls, folder: Path, share_key: Callable[[bytes], Awaitable[bytes]]) -> Self:
+        """Have the key that all relays over one store have; a copy is kept in the folder, should the store be lost.
+
+        Args:
+            folder: where the copy is.
+            share_key: gives the store this key unless it has one, and returns the one that it has.
+
+        Raises:
+            StoreRefused: the folder has another key than the store, or no key.
+        """
+        path = folder / KEY_NAME
+        exists = await asyncio.to_thread(path.exists)
+        seed = (await asyncio.to_thread(path.read_bytes)) if exists else os.urandom(_SEED_BYTES)
+        shared = await share_key(seed)
+        if exists and shared != seed:
+            raise StoreRefused(f"{path} is not the key of this store: remove it, if this relay is to take the store's")
+        if not exists:
+            await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+            await asyncio.to_thread(write_durably, path, shared)
+        return cls._read(path)
+
+    @classmethod
+    def _read(cls, path: Path) -> Self:
         seed = path.read_bytes()
         if len(seed) != _SEED_BYTES:
             raise StoreRefused(f"{KEY_NAME} is not a key of {_SEED_BYTES} bytes")

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     """Where a thing is found."""
 
     COLUMN = "column"  # of the embedded store: table.column
+    KEY = "Redis key"  # of a store on Redis, after the prefix; b is the number of a bucket
     FILE = "file"  # beside the store; * stands for a random or running part
     BLOB = "part of a blob"
     LOG = "log field"
@@ -72,6 +73,10 @@ def _columns(
 
 def _all(kind: Kind, category: Category, names: dict[str, str], enforced: str) -> tuple[Item, ...]:
     return tuple(Item(kind, name, category, what, None, enforced) for name, what in names.items())
+
+
+def _keys(category: Category, names: dict[str, str], enforced: str, lifetime: int | None = None) -> tuple[Item, ...]:
+    return tuple(Item(Kind.KEY, f"{{b}}:{name}", category, what, lifetime, enforced) for name, what in names.items())
 
 
 ITEMS: Final[tuple[Item, ...]] = (
@@ -235,6 +240,73 @@ ITEMS: Final[tuple[Item, ...]] = (
         {"hash": "hash of an invite code", "expires": "when it is void"},
         "Create, the sweep",
         CODE_LIFETIME,
+    ),
+    *_keys(
+        Category.MAILBOX,
+        {
+            "mailbox": "by id: running number, incarnation, epoch, public key, suites, how many addresses",
+            "queue": "by running number: id, who serves it, sequences, counts",
+        },
+        _DELETE,
+    ),
+    *_keys(
+        Category.ADDRESS,
+        {
+            "address": "by id, unguessable: its mailbox's running number, cap, kind",
+            "waiting": "how many entries wait that came through it",
+        },
+        f"{_REVOKE}, the sweep",
+    ),
+    *_keys(
+        Category.MESSAGE,
+        {
+            "entry": "by mailbox and position: sequence, which payload, which address, size",
+            "payload": "a message's id, fence and ciphertext, once for all recipients of a bucket; which entries wait",
+            "reference": "how many entries wait for a payload",
+        },
+        "Ack, the sweep",
+        limits.MAX_LIFETIME,
+    ),
+    *_keys(
+        Category.MESSAGE,
+        {
+            "fence": "by tag: the winner's message id, hashes and ciphertext",
+            "expiry": "when payloads, fences, slots and codes are dropped",
+        },
+        _SWEEP,
+        limits.FENCE_LIFETIME,
+    ),
+    *_keys(
+        Category.MESSAGE,
+        {"pending": "a deposit that has won its fence and is not yet everywhere", "lease": "when another node goes on"},
+        "a node, within seconds",
+    ),
+    *_keys(
+        Category.MESSAGE,
+        {"seen": "by hash of a deposit: its outcome", "forget": "when that is dropped"},
+        _SWEEP,
+        limits.DEDUPLICATION_LIFETIME,
+    ),
+    *_keys(
+        Category.PREKEY,
+        {"pool": "by mailbox and suite: numbers, epoch", "last-resort": "a sealed KeyPackage for when it is empty"},
+        _DELETE,
+    ),
+    *_keys(Category.PREKEY, {"prekey": "sealed KeyPackages and their numbers"}, "Claim, MailboxDelete"),
+    *_keys(
+        Category.SLOT,
+        {"slot": "by id, unguessable: version, when it is dropped, the ciphertext"},
+        "SlotDelete, the sweep",
+        limits.MAX_SLOT_LIFETIME,
+    ),
+    *_keys(Category.CODE, {"code": "hashes of invite codes"}, "Create, the sweep", CODE_LIFETIME),
+    *_keys(
+        Category.STORE,
+        {
+            "state": "epoch, counters, which run of the server wrote it",
+            "store": "version, buckets, the relay's own key",
+        },
+        "with the store",
     ),
     *_columns("meta", Category.STORE, {"key": "name of a mark", "value": "the mark, random"}, "with the store"),
     *_all(

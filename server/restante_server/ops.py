@@ -6,11 +6,10 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from restante_server.metrics import Metrics
-from restante_server.stores.contract import StoreError
-from restante_server.stores.sqlite import SqliteStore
+from restante_server.stores.contract import Store, StoreError
 
 
-def ops_app(store: SqliteStore, metrics: Metrics) -> web.Application:
+def ops_app(store: Store, metrics: Metrics) -> web.Application:
     """Return the application that serves /healthz, /readyz and /metrics."""
 
     async def healthz(_request: web.Request) -> web.Response:

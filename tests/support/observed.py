@@ -1,10 +1,12 @@
 """What a relay stores and emits, found by looking: for comparison with the inventory."""
 
 import ast
+import re
 from fnmatch import fnmatch
 from pathlib import Path
 
 import apsw
+import redis
 from prometheus_client import CollectorRegistry
 
 SERVER = Path(__file__).parent.parent.parent / "server" / "restante_server"
@@ -24,6 +26,12 @@ def columns(database: Path) -> set[str]:
     }
     db.close()
     return found
+
+
+def redis_keys(url: str, prefix: str) -> set[str]:
+    """Return the names of all keys of a store on one server, without the prefix; b stands for the bucket."""
+    client = redis.Redis.from_url(url.partition("?")[0])
+    return {re.sub(r"\{\d+\}", "{b}", key.decode()[len(prefix) + 1 :]) for key in client.keys(f"{prefix}:*")}
 
 
 def counts(database: Path) -> dict[str, int]:

@@ -6,6 +6,7 @@ announced to the listener in the order of their sequences, after the commit and 
 raises StoreUnavailable, and one that stores something StoreFull.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -225,6 +226,11 @@ class Store(Protocol):
     @property
     def level(self) -> Level:
         """What "accepted" survives."""
+        ...
+
+    @property
+    def failed(self) -> asyncio.Event:
+        """Set once the store can never again be used: the relay has to stop."""
         ...
 
     def listen(self, listener: Listener) -> None:

@@ -73,11 +73,7 @@ def _pools(data: bytes) -> tuple[Pool, ...]:
 
 
 class RedisStore:
-    """A store on Redis or Valkey. Open it with ``open``.
-
-    Attributes:
-        failed: never set: what fails here may come back.
-    """
+    """A store on Redis or Valkey. Open it with ``open``."""
 
     def __init__(
         self,
@@ -88,7 +84,7 @@ class RedisStore:
         random: Callable[[int], bytes],
         accept_loss: bool,
     ) -> None:
-        self.failed = asyncio.Event()
+        self._failed = asyncio.Event()
         self._clock = clock
         self._quotas = quotas
         self._random = random
@@ -136,6 +132,11 @@ class RedisStore:
     def level(self) -> Level:
         """What the masters hold."""
         return self._masters.level
+
+    @property
+    def failed(self) -> asyncio.Event:
+        """Never set: what fails here may come back."""
+        return self._failed
 
     @property
     def masters(self) -> Masters:
@@ -404,11 +405,19 @@ class RedisStore:
         """See contract."""
         if deposit.fence is None:
             return await self._fan_out(deposit)
+        outcome = await self.win_fence(deposit)
+        if outcome == 0:
+            return FenceLost()
+        return await self._finish_fence(deposit) if outcome == 1 else Accepted(())
+
+    async def win_fence(self, deposit: Deposit) -> int:
+        """Win the fence of a deposit: 0 lost, 1 won and to be fanned out, by any node; 2 won and done with."""
         now = self._clock()
-        outcome = await self._call(
-            deposit.fence,
+        fence = deposit.fence or b""
+        outcome: int = await self._call(
+            fence,
             "fence_claim",
-            deposit.fence,
+            fence,
             deposit.message_id,
             proofs.body_digest(deposit.body),
             deposit.digest[:DIGEST_BYTES],
@@ -419,9 +428,7 @@ class RedisStore:
             now + LEASE_SECONDS * 1000,
             now // 1000 + limits.DEDUPLICATION_LIFETIME,
         )
-        if outcome == 0:
-            return FenceLost()
-        return await self._finish_fence(deposit) if outcome == 1 else Accepted(())
+        return outcome
 
     async def _finish_fence(self, deposit: Deposit) -> Accepted:
         accepted = await self._fan_out(deposit)

@@ -7,7 +7,7 @@ the event loop, so it speaks the protocol (RESP2) itself, through hiredis.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import hiredis
 
@@ -109,9 +109,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a stream")
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are of another class
 
     def data_received(self, data: bytes) -> None:
         """Hand out replies."""
