@@ -48,7 +48,7 @@ SEED ?= 1
 # Other implementations of MLS, for tests and benchmarks only. Without node or a registry their tests say that they skip.
 PEERS := .peers
 
-.PHONY: peers interop
+.PHONY: peers interop bench-mls
 peers: $(STAMP)
 	@mkdir -p $(PEERS)
 	@cmp -s tests/interop/peers/package.json $(PEERS)/package.json || { ! command -v npm >/dev/null \
@@ -66,6 +66,10 @@ chaos: $(STAMP) ## kill -9 of the relay and of a client under load, 50 times eac
 
 fuzz: $(STAMP) ## 100,000 random and mutated frames against a relay
 	$(BIN)/python -m pytest tests/server/transport/test_connection.py -q -k mutated --frames 100000 --seed $(SEED) --timeout 900
+
+bench-mls: $(STAMP) peers ## MLS beside ts-mls and rine-mls, into benchmarks/results/mls.*
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.mls
 
 timing: $(STAMP) ## answers that must not differ in time, 10,000 interleaved tries each
 	$(BIN)/python -m benchmarks.timing --seed $(SEED)
