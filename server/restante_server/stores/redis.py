@@ -43,7 +43,7 @@ from restante_server.stores.redis_address import RedisAddress
 from restante_server.stores.redis_fan import DIGEST_BYTES, FanOut, decode_deposit, encode_deposit
 from restante_server.stores.redis_masters import Masters
 from restante_server.stores.redis_notices import DELETED, EPHEMERAL, LOOK_INTERVAL, REPLACED, WAKE, Notices, low_message
-from restante_server.stores.redis_shard import Call, Part
+from restante_server.stores.redis_shard import Call, Committed
 
 NODE_BYTES: Final = 8
 SWEEP_BATCH: Final = 250  # of each kind per script call
@@ -52,7 +52,6 @@ LEASE_SECONDS: Final = 5  # a fence that was won but not fanned out is taken ove
 REDRIVE_INTERVAL: Final = 2.0  # seconds between looks for such fences
 REDRIVE_BATCH: Final = 20
 _NOBODY: Final = bytes(NODE_BYTES)
-_RECIPIENT: Final = struct.Struct(">24sQQ")
 _ELSEWHERE: Final = struct.Struct(">8s32s")
 _LOW: Final = struct.Struct(">24sHI8s")
 _POOL_BYTES: Final = 19  # suite 2, uploaded 6, issued 6, left 4, last resort 1
@@ -202,28 +201,28 @@ class RedisStore:
             )
         return (limits.PREKEYS_LOW_MARK,) if script == "claim" else ()
 
-    def deposited(self, done: list[tuple[Part, list[Any]]], *, in_order: bool) -> None:
+    def deposited(self, done: list[Committed], *, in_order: bool) -> None:
         """Announce what is committed: all buckets of a deposit that came together as one."""
         deliveries: list[Delivery] = []
         merged: dict[object, list[tuple[bytes, int]]] = {}
-        committed = self._notices.committed
-        for part, (_, recipients, elsewhere) in done:
-            if not recipients:
-                continue
-            pairs = merged.get(part.fan) if in_order else None
-            if pairs is None:
-                pairs = merged[part.fan] = []
-                item: Deposit = part.fan.item  # type: ignore[attr-defined]
-                deliveries.append(Delivery(item.message_id, item.body, item.fence, pairs))
-            for mailbox, sequence, before in _RECIPIENT.iter_unpack(recipients):
-                committed(mailbox, sequence, before)
-                pairs.append((mailbox, sequence))
-            if elsewhere:
-                wakes: dict[bytes, list[bytes]] = {}
-                for node, wake in _ELSEWHERE.iter_unpack(elsewhere):
-                    wakes.setdefault(node, [WAKE]).append(wake)
-                for node, messages in wakes.items():
-                    self._masters.publish(part.bucket, node, b"".join(messages))
+        latest: dict[bytes, int] = {}
+        for batch in done:
+            for part, entries in batch.parts:
+                pairs = merged.get(part.fan) if in_order else None
+                if pairs is None:
+                    merged[part.fan] = entries
+                    item: Deposit = part.fan.item
+                    deliveries.append(Delivery(item.message_id, item.body, item.fence, entries))
+                else:
+                    pairs += entries
+                latest.update(entries)
+        for batch in done:
+            self._notices.committed(batch.before, latest)
+            wakes: dict[bytes, list[bytes]] = {}
+            for node, wake in _ELSEWHERE.iter_unpack(batch.elsewhere):
+                wakes.setdefault(node, [WAKE]).append(wake)
+            for node, messages in wakes.items():
+                self._masters.publish(batch.bucket, node, b"".join(messages))
         if deliveries:
             self._listener(deliveries)
 

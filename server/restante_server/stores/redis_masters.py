@@ -13,7 +13,7 @@ from restante_server.stores.contract import Level, StoreRefused, StoreUnavailabl
 from restante_server.stores.redis_address import Host, RedisAddress
 from restante_server.stores.redis_link import Link, LinkLost
 from restante_server.stores.redis_scripts import SCRIPTS, bucket_keys, channel
-from restante_server.stores.redis_shard import WAIT_MILLISECONDS, Call, Part, Shard
+from restante_server.stores.redis_shard import WAIT_MILLISECONDS, Call, Committed, Shard
 from restante_server.stores.redis_topology import HostOf, find_masters
 
 CLUSTER_BUCKETS: Final = 48  # divides ids.BUCKETS; sixteen masters get three each
@@ -34,7 +34,7 @@ class Store(Protocol):
         """See ``redis_shard.Surroundings``."""
         ...
 
-    def deposited(self, done: list[tuple[Part, list[Any]]], *, in_order: bool) -> None:
+    def deposited(self, done: list[Committed], *, in_order: bool) -> None:
         """See ``redis_shard.Surroundings``."""
         ...
 

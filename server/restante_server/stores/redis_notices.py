@@ -6,7 +6,7 @@ goes straight from the commit to a subscriber only if its predecessor did; else 
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,14 +59,21 @@ class Notices:
         if owned is not None and token in {None, owned.token}:
             del self._owned[mailbox]
 
-    def committed(self, mailbox: bytes, sequence: int, before: int) -> None:
-        """An entry is about to be announced; if its predecessor was not, the subscription has to read."""
-        owned = self._owned.get(mailbox)
-        if owned is not None:
-            missed = owned.last != before
-            owned.last = max(owned.last, sequence)
-            if missed and self._watcher is not None:
-                self._watcher.wake(mailbox)
+    def committed(self, before: Iterable[tuple[bytes, int]], latest: Mapping[bytes, int]) -> None:
+        """Entries are about to be announced; where their predecessor was not, the subscription has to read.
+
+        Args:
+            before: mailboxes, and what was their last sequence.
+            latest: what it is now, if that is another.
+        """
+        owned_by = self._owned
+        for mailbox, last in before:
+            owned = owned_by.get(mailbox)
+            if owned is not None and mailbox in latest:
+                missed = owned.last != last
+                owned.last = max(owned.last, latest[mailbox])
+                if missed and self._watcher is not None:
+                    self._watcher.wake(mailbox)
 
     def batches(self, bucket_of: Callable[[bytes], int]) -> Iterator[tuple[int, list[bytes]]]:
         """Return the mailboxes that are served here, by bucket."""

@@ -6,14 +6,16 @@ what is acknowledged was delivered before, so an acknowledgement can only take l
 """
 
 import asyncio
+import struct
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import hiredis
 import structlog
 
-from restante_server.stores.contract import StoreFull, StoreUnavailable
+from restante_server.stores.contract import Deposit, StoreFull, StoreUnavailable
 from restante_server.stores.redis_address import Host
 from restante_server.stores.redis_link import Link, LinkLost, Reply
 from restante_server.stores.redis_scripts import SCRIPTS, Script, bucket_keys
@@ -77,8 +79,8 @@ class Part(Call):
         self.fan = fan
 
     def succeed(self, reply: Reply) -> None:
-        """Give the deposit (failed, recipients, elsewhere)."""
-        self.fan.take(self.bucket, reply[0])
+        """Give the deposit what failed."""
+        self.fan.take(self.bucket, reply)
 
     def fail(self, error: Exception) -> None:
         """Fail the deposit."""
@@ -88,6 +90,8 @@ class Part(Call):
 class Fan(Protocol):
     """A deposit whose parts are under way."""
 
+    item: Deposit
+
     def take(self, bucket: int, failed: bytes) -> None:
         """One bucket has stored it."""
         ...
@@ -95,6 +99,23 @@ class Fan(Protocol):
     def fail(self, error: Exception) -> None:
         """One bucket has not."""
         ...
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Committed:
+    """What one script call stored.
+
+    Attributes:
+        bucket: in which.
+        parts: for each deposit that is new, (mailbox, sequence) of its entries.
+        before: each mailbox and its last sequence before.
+        elsewhere: (node 8, mailbox 24, last sequence 8) of each mailbox that another node serves.
+    """
+
+    bucket: int
+    parts: list[tuple[Part, list[tuple[bytes, int]]]]
+    before: list[tuple[bytes, int]]
+    elsewhere: bytes
 
 
 class Surroundings(Protocol):
@@ -120,9 +141,35 @@ class Surroundings(Protocol):
         """Return the arguments that all calls of a batched script share."""
         ...
 
-    def deposited(self, done: list[tuple[Part, list[Any]]], *, in_order: bool) -> None:
+    def deposited(self, done: list[Committed], *, in_order: bool) -> None:
         """Deposits are committed: tell the listener, before they return."""
         ...
+
+
+_SEQUENCE: Final = struct.Struct(">Q16x")  # of an entry's record
+_BEFORE: Final = struct.Struct(">24sQ")
+_FAILED: Final = struct.Struct(">HB")
+
+
+def _committed(bucket: int, calls: Sequence[Call], reply: list[Any]) -> Committed:
+    """Return what a call of the script ``deposit`` stored."""
+    before = list(_BEFORE.iter_unpack(reply[-3]))
+    lists = [
+        [before[n][0] if n < len(before) else b"" for (n,) in struct.iter_unpack(">H", indexes)]
+        for indexes in reply[-4]
+    ]
+    parts = []
+    for place, call in enumerate(calls):
+        failed, records, number = reply[3 * place : 3 * place + 3]
+        if not records or not isinstance(call, Part):
+            continue
+        mailboxes = lists[number]
+        if failed:
+            without = {position for position, _ in _FAILED.iter_unpack(failed)}
+            mailboxes = [mailbox for position, mailbox in enumerate(mailboxes) if position not in without]
+        sequences = _SEQUENCE.iter_unpack(records)
+        parts.append((call, [(mailbox, sequence) for mailbox, (sequence,) in zip(mailboxes, sequences, strict=True)]))
+    return Committed(bucket, parts, before, reply[-2])
 
 
 class _Command:
@@ -150,13 +197,13 @@ class _Command:
         around.versions[self.bucket] = max(around.versions[self.bucket], reply[-1])
         position = 0
         low = reply[-2] if self.script.name == "claim" else b""
+        if self.script.name == "deposit":
+            yield from zip(self.calls, reply[:-4:3], strict=True)
+            return
         for call in self.calls:
             if self.script.name == "acknowledge":
                 yield call, reply[position]
                 position += 1
-            elif self.script.name == "deposit":
-                yield call, reply[position : position + 3]
-                position += 3
             else:
                 yield call, (reply[position : position + call.cost], low)
                 position += call.cost
@@ -308,6 +355,7 @@ class Shard:
         short = bool(waits) and (not isinstance(replies[-1], int) or replies[-1] < waits)
         again: list[Call] = []
         outcomes: list[tuple[Call, Any]] = []
+        committed: list[Committed] = []
         for command, reply in zip(commands, replies[skip:], strict=False):
             if isinstance(reply, hiredis.ReplyError):
                 self._refused(command, str(reply), again)
@@ -316,11 +364,13 @@ class Shard:
                     call.fail(StoreUnavailable("too few replicas"))
             else:
                 outcomes += command.results(reply, self._around)
+                if command.script.name == "deposit":
+                    committed.append(_committed(command.bucket, command.calls, reply))
         if short:
             _log.warning("replicas did not confirm")
             self._around.trouble()
-        if deposits := [(call, result) for call, result in outcomes if isinstance(call, Part)]:
-            self._around.deposited(deposits, in_order=not again)
+        if committed:
+            self._around.deposited(committed, in_order=not again)
         for call, result in outcomes:
             call.succeed(result)
         if again:

@@ -6,6 +6,7 @@ if not s then return OTHER_EPOCH end
 local STEP = 64
 local answers, queues, changed, gone = {}, {}, false, {}
 local removal = new_removal(s)
+local positions = positions_memo()
 for i = 2, #ARGV, 2 do
   local m, order = load_mailbox(ARGV[i]), ARGV[i + 1]
   local q = m and (queues[m.number] or load_queue(m))
@@ -25,11 +26,11 @@ for i = 2, #ARGV, 2 do
     local head, position, done = nil, q.head, false
     while position < q.tail and not done do
       local fields = {}
-      for p = position, math.min(position + STEP, q.tail) - 1 do fields[#fields + 1] = q.number .. spack('>I4', p) end
+      for p = position, math.min(position + STEP, q.tail) - 1 do fields[#fields + 1] = q.number .. positions[p] end
       for f, record in ipairs(call('HMGET', ENTRY, unpack(fields))) do
         local field = fields[f]
         if record and not gone[field] then
-          local e_ms, e_n, payload, address, size, flags = sunpack(ENTRY_FORMAT, record)
+          local e_ms, e_n, payload, size, flags, address = sunpack(ENTRY_FORMAT, record)
           if e_ms > ms or (e_ms == ms and e_n > n) then
             done = true
             break

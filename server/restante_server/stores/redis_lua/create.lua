@@ -16,5 +16,5 @@ save_state(s)
 save_mailbox({id = ARGV[2], number = number, incarnation = ARGV[4], epoch = s.epoch, addresses = 0, key = ARGV[3],
   suites = ''})
 call('HSET', QUEUE, number, encode_queue({id = ARGV[2], node = NOBODY, token = NOBODY, last_ms = 0, last_n = 0,
-  acknowledged_ms = 0, acknowledged_n = 0, head = 0, tail = 0, entries = 0, size = 0, large = 0, invites = 0}))
+  acknowledged_ms = 0, acknowledged_n = 0, head = 0, tail = 0, entries = 0, size = 0, large = 0, invites = 0, counted = 0}))
 return ARGV[4]

@@ -14,7 +14,7 @@ local fields = {}
 for position = q.head, q.tail - 1 do fields[#fields + 1] = q.number .. spack('>I4', position) end
 for i, record in ipairs(hmget(ENTRY, fields)) do
   if record then
-    local _, _, payload, address, size, flags = sunpack(ENTRY_FORMAT, record)
+    local _, _, payload, size, flags, address = sunpack(ENTRY_FORMAT, record)
     remove_entry(removal, q, fields[i], payload, address, size, flags)
   end
 end

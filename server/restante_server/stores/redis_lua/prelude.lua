@@ -47,20 +47,21 @@ local function save_state(s)
 end
 
 -- Queues: the part of a mailbox that deposits and acknowledgements change. Entries stand at positions from head to
--- tail - 1, some of which may be empty.
+-- tail - 1, some of which may be empty. How many wait through each address is counted only in queues that are long
+-- (``counted``): in a short one no cap can be reached.
 
-local QUEUE_FORMAT = '>c24c8c8I6I2I6I2I4I4I4I6I6I4'
+local QUEUE_FORMAT = '>c24c8c8I6I2I6I2I4I4I4I6I6I4I1'
 
 local function decode_queue(number, record)
   local q = {number = number}
   q.id, q.node, q.token, q.last_ms, q.last_n, q.acknowledged_ms, q.acknowledged_n, q.head, q.tail, q.entries, q.size,
-    q.large, q.invites = sunpack(QUEUE_FORMAT, record)
+    q.large, q.invites, q.counted = sunpack(QUEUE_FORMAT, record)
   return q
 end
 
 local function encode_queue(q)
   return spack(QUEUE_FORMAT, q.id, q.node, q.token, q.last_ms, q.last_n, q.acknowledged_ms, q.acknowledged_n, q.head,
-    q.tail, q.entries, q.size, q.large, q.invites)
+    q.tail, q.entries, q.size, q.large, q.invites, q.entries > 0 and q.counted or 0)
 end
 
 local function write_queues(queues)
@@ -93,9 +94,18 @@ local function load_queue(m)
   return decode_queue(m.number, call('HGET', QUEUE, m.number))
 end
 
--- Entries: sequence, payload, address, bytes of the body, 1 for large + 2 for through an invite.
+-- Entries: sequence, payload, bytes of the body, 1 for large + 2 for through an invite, address. Their field: queue,
+-- position.
 
-local ENTRY_FORMAT = '>I6I2c6c5I4I1'
+local ENTRY_FORMAT = '>I6I2c6I4I1c5'
+
+local function positions_memo()
+  return setmetatable({}, {__index = function(memo, position)
+    local packed = spack('>I4', position)
+    rawset(memo, position, packed)
+    return packed
+  end})
+end
 
 -- What removals of entries add up to; ``finish`` writes it.
 local function new_removal(s)
@@ -105,7 +115,7 @@ end
 local function remove_entry(r, q, field, payload, address, size, flags)
   r.entries[#r.entries + 1] = field
   r.references[payload] = (r.references[payload] or 0) + 1
-  r.waiting[address] = (r.waiting[address] or 0) + 1
+  if q.counted == 1 then r.waiting[address] = (r.waiting[address] or 0) + 1 end
   q.entries = q.entries - 1
   q.size = q.size - size
   if flags % 2 == 1 then q.large = q.large - size end

@@ -20,7 +20,7 @@ while position < q.tail and room > 0 do
   local sequences, numbers, sizes = {}, {}, {}
   for _, record in ipairs(call('HMGET', ENTRY, unpack(fields))) do
     if record then
-      local ms, n, payload, _, bytes = sunpack(ENTRY_FORMAT, record)
+      local ms, n, payload, bytes = sunpack(ENTRY_FORMAT, record)
       if ms > after_ms or (ms == after_ms and n > after_n) then
         sequences[#sequences + 1] = sub(record, 1, 8)
         numbers[#numbers + 1] = payload
