@@ -50,8 +50,8 @@ class BlobFolder:
         return folder
 
     def _prepare(self) -> None:
-        self._new.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._root.chmod(0o700)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._new.mkdir(mode=0o700, exist_ok=True)
         sync_folder(self._root)
         sync_folder(self._root.parent)
 
@@ -168,7 +168,8 @@ def copy_blobs(source: Path, destination: Path) -> list[Path]:
     """
     copied = []
     new = destination / "new"
-    new.mkdir(mode=0o700, parents=True, exist_ok=True)
+    destination.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new.mkdir(mode=0o700, exist_ok=True)
     for path in sorted(source.glob("??/*")):
         target = destination / path.parent.name / path.name
         target.parent.mkdir(mode=0o700, exist_ok=True)

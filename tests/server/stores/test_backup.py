@@ -52,6 +52,7 @@ async def test_a_running_store_is_backed_up_and_restored(opener: Opener, tmp_pat
     assert folder.stat().st_mode & 0o777 == 0o700
     assert names(folder) == {"relay.db", "relay.key", "manifest.json", "blobs"}
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir() if path.is_file()} == {0o600}
+    assert (folder / "blobs").stat().st_mode & 0o777 == 0o700
     assert b"one-time package" not in (folder / "relay.db").read_bytes()
 
     elsewhere = Opener(tmp_path / "elsewhere" / "relay.db", opener.clock)
