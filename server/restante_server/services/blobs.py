@@ -137,7 +137,7 @@ class Blobs:
 
     async def is_there(self, put: Put) -> bool:
         """Say whether the blob is stored, for good. Raises Refused(CONFLICT) if it is another one."""
-        head = await self._head(put.blob)
+        head = await self._fresh(put.blob)
         if head is None:
             return False
         if head.digest != put.digest:
@@ -153,7 +153,7 @@ class Blobs:
         self._known[blob] = size, expires
         self.reserved.used += _charge(size)
 
-    async def _head(self, blob: bytes) -> BlobHead | None:
+    async def _fresh(self, blob: bytes) -> BlobHead | None:
         """Return the head of a blob that has not expired; one that has is deleted."""
         head = await self._store.head(blob)
         if head is not None and head.expires <= self._now():
@@ -163,8 +163,8 @@ class Blobs:
 
     async def size(self, blob: bytes) -> int:
         """Return the size of a blob. Raises Refused(NOT_FOUND)."""
-        head = await self._head(blob)
-        if head is None:
+        head = await self._store.head(blob)
+        if head is None or head.expires <= self._now():
             raise Refused(Code.NOT_FOUND)
         return head.size
 
@@ -201,7 +201,7 @@ class Blobs:
                 if head is not None and blob not in self._known:
                     self._remember(blob, size, head.expires)
         for blob in [blob for blob, (_, expires) in self._known.items() if expires <= self._now()]:
-            head = await self._head(blob)  # somebody may have stored it anew
+            head = await self._fresh(blob)  # somebody may have stored it anew
             self._forget(blob)
             if head is not None:
                 self._remember(blob, head.size, head.expires)
