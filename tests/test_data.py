@@ -86,7 +86,7 @@ async def test_every_redis_key_is_declared_and_every_declared_one_is_there(redis
         store = relay.store
         assert isinstance(store, RedisStore)
         await make_mailbox(store, 1, [1])
-        await store.deposit(deposit(2, [address(1)]))
+        await asyncio.gather(*(store.deposit(deposit(2 + number, [address(1)])) for number in range(300)))
         await store.add_codes([bytes(32)], DAY)
         await store.win_fence(deposit(1, [bytes(24)], fence=bytes(32)))
         found = observed.redis_keys(url, prefix)
