@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Final, Protocol, Self, TypeVar
 
+import structlog
+
 from restante_protocol import ids, limits
 from restante_server.stores.blobs import HEAD_BYTES, BlobHead
 from restante_server.stores.contract import StoreFull, StoreRefused, StoreUnavailable
@@ -24,6 +26,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ABANDONED: Final = 2 * (limits.BLOB_PATIENCE + limits.MAX_BLOB_BYTES // limits.BLOB_LEAST_RATE)
 """Seconds after which a file that no transfer may still be writing is removed."""
 T = TypeVar("T")
+_log = structlog.get_logger("blobs")
 
 
 class BlobFolder:
@@ -158,6 +161,7 @@ class BlobFolder:
             sync_folder(self._root)
         except OSError:
             self._unsure = True
+            _log.warning("a sync of the blobs failed: no more uploads")
             raise
 
 
