@@ -24,6 +24,7 @@ from restante.engine.conversations import View
 from restante.engine.engine import Engine
 from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused
 from restante.events import Announcement, Event
+from restante.invites import Invite, Manifest
 from restante.publications import Policy
 from restante.safety import SafetyNumber, safety_number
 from restante_crypto.mls import KeyPackage
@@ -196,13 +197,16 @@ class Client:
         await self._committed(conversation, intents)
         return Conversation(self, conversation)
 
-    async def _packages(self, invites: Sequence[str]) -> list[KeyPackage]:
+    async def _packages(self, invites: Sequence[str], conversation: str | None = None) -> list[KeyPackage]:
         if not invites:
             raise InviteError("no invite")
         await self._driver.sender()  # the relay's key is known from here on
-        return [package for text in invites for package in await self._claim(text)]
+        found = [await self._manifest(text) for text in invites]
+        manifests = [manifest for _, manifest in found]
+        suite = await self._driver.run(self._engine.choose_suite, manifests, conversation)
+        return [package for invite, manifest in found for package in await self._claim(invite, manifest, suite)]
 
-    async def _claim(self, text: str) -> list[KeyPackage]:
+    async def _manifest(self, text: str) -> tuple[Invite, Manifest]:
         engine, driver = self._engine, self._driver
         invite = engine.read_invite(text)
         try:
@@ -211,10 +215,13 @@ class Client:
             raise (InviteError(_GONE) if error.code == Code.NOT_FOUND else error) from None
         if not isinstance(slot, frames.Slot):
             raise InviteError(_GONE)
-        manifest = await driver.run(engine.read_manifest, invite, slot.body)
+        return invite, await driver.run(engine.read_manifest, invite, slot.body)
+
+    async def _claim(self, invite: Invite, manifest: Manifest, suite: int) -> list[KeyPackage]:
+        engine, driver = self._engine, self._driver
         packages = []
         for device in manifest.devices:
-            suite, address = engine.choose_pool(device)
+            address = dict(device.pools)[suite]
             claimed = await driver.ask(partial(_claim_frame, suite, address))
             if not isinstance(claimed, frames.Claimed) or len(claimed.prekeys) != 1:
                 raise InviteError(_GONE)
@@ -223,7 +230,7 @@ class Client:
                 raise InviteError("the account has no KeyPackage at the relay: it has to connect first")
             if prekey.code:
                 raise InviteError(_GONE)
-            packages.append(await driver.run(engine.read_prekey, invite, device, prekey.package))
+            packages.append(await driver.run(engine.read_prekey, invite, device, suite, prekey.package))
         return packages
 
     # What conversations do.
@@ -274,7 +281,7 @@ class Client:
             raise NotAMember("this account is no longer in the conversation")
 
     async def _add(self, conversation: str, invite: str) -> None:
-        packages = await self._packages([invite])
+        packages = await self._packages([invite], conversation)
         await self._committed(conversation, await self._driver.do(self._engine.add, conversation, packages))
         account = account_id(packages[0].leaf_node.credential.identity)
         if account not in self._view(conversation).members:

@@ -57,6 +57,14 @@ class Conversation:
         return self._view.epoch_authenticator
 
     @property
+    def suite(self) -> str:
+        """The cipher suite's name; one with MLKEM768X25519 in it keeps messages secret from later quantum computers.
+
+        Empty once this account is no longer in the conversation.
+        """
+        return self._view.suite
+
+    @property
     def active(self) -> bool:
         """Whether this account is in the conversation."""
         return self._view.active

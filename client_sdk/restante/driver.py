@@ -315,7 +315,7 @@ class Driver:
                         self._deposit_wake.set()
                         await self._look()
                     case frames.PrekeysLow():
-                        await self.do(self._engine.prekeys_low, push.left)
+                        await self.do(self._engine.prekeys_low, push.suite, push.left)
                     case frames.Error(code=Code.REPLACED):
                         self.replaced()
                         self._fail(Closed("another connection took this mailbox"))

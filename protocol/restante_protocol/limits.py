@@ -18,7 +18,9 @@ MAX_LISTS: Final = 64  # list handles per connection
 MAX_CLAIM_ADDRESSES: Final = 128  # devices added by one Commit; bounds one answer to 128 packages
 MAX_ADDRESS_BATCH: Final = 256  # addresses registered or revoked by one frame
 MAX_PREKEY_BATCH: Final = 128  # packages uploaded by one frame
-MAX_PREKEY_BYTES: Final = 4096  # one sealed KeyPackage; X-Wing needs about 3.2 KiB
+MAX_PREKEY_BYTES: Final = (
+    5120  # one sealed KeyPackage; X-Wing needs about 3.2 KiB, and its relay's URL is at most 1 KiB
+)
 MAX_REQUESTS_IN_FLIGHT: Final = 256  # per connection; the relay stops reading beyond
 MAX_ACK_EXCEPTIONS: Final = 256  # as many as a window holds
 

@@ -54,6 +54,7 @@ async def test_two_people_talk(tmp_path: Path) -> None:
         await alice.reads("hi 👋")
         assert a.members == b.members == [alice.client.account_id, bob.client.account_id]
         assert a.epoch_authenticator == b.epoch_authenticator
+        assert a.suite == b.suite == "MLS_128_MLKEM768X25519_AES128GCM_SHA256_Ed25519"
 
 
 async def test_contents_of_every_size_arrive_as_they_are(tmp_path: Path) -> None:

@@ -142,8 +142,8 @@ LIMIT = {
     "pools": [changed(SUBSCRIBE, pools=[frames.PoolState(3, 0, 0)] * 9)],
     "cap": [addresses(SPEC, cap=0), addresses(SPEC, cap=10_001)],
     "packages": [changed(PREKEYS, packages=[b"package"] * 129)],
-    "package": [changed(PREKEYS, packages=[b""]), changed(PREKEYS, packages=[bytes(4097)])],
-    "last resort": [changed(PREKEYS, last_resort=bytes(4097))],
+    "package": [changed(PREKEYS, packages=[b""]), changed(PREKEYS, packages=[bytes(limits.MAX_PREKEY_BYTES + 1)])],
+    "last resort": [changed(PREKEYS, last_resort=bytes(limits.MAX_PREKEY_BYTES + 1))],
 }
 
 
@@ -172,7 +172,12 @@ def test_what_breaks_a_rule_is_named(code: Code, detail: str, frame: frames.Clie
         frames.AddressPut(1, [changed(SPEC, cap=10_000, kind=1)] * 256),
         frames.AddressRevoke(1, [ID] * 256),
         changed(SLOT_PUT, body=bytes(65_536), lifetime=10_368_000, version=TOP),
-        changed(PREKEYS, packages=[bytes(4096)] * 128, last_resort=bytes(4096), first=TOP - 128),
+        changed(
+            PREKEYS,
+            packages=[bytes(limits.MAX_PREKEY_BYTES)] * 128,
+            last_resort=bytes(limits.MAX_PREKEY_BYTES),
+            first=TOP - 128,
+        ),
         changed(ACK, sequence=TOP, exceptions=[TOP] * 256),
         changed(SUBSCRIBE, incarnation=bytes(16), seen=TOP, pools=[frames.PoolState(0xFFFF, TOP, TOP)] * 8),
         frames.Create(1, bytes(256)),

@@ -69,8 +69,8 @@ class Member:
         self.clock = clock
         self.path = folder / f"{name}.db"
         self.waiting: list[Entry] = []
-        self.prekeys: list[bytes] = []
-        self.last_resort = b""
+        self.prekeys: dict[int, list[bytes]] = {}
+        self.last_resort: dict[int, bytes] = {}
         self.engine = self._open()
         if device_of is not None:
             self._become(device_of)
@@ -110,8 +110,9 @@ class Member:
         for chore in self.engine.chores():
             match chore:
                 case PutPrekeys():
-                    self.prekeys.extend(chore.packages)
-                    self.last_resort = chore.last_resort or self.last_resort
+                    self.prekeys.setdefault(chore.suite, []).extend(chore.packages)
+                    if chore.last_resort:
+                        self.last_resort[chore.suite] = chore.last_resort
                 case PutSlot(slot=slot):
                     self.post.slots[slot] = self.engine.slot_frame(slot, 0, 1).body
                 case _:
@@ -131,8 +132,10 @@ class Member:
         """Take a KeyPackage of the owner by an invite."""
         invite: Invite = self.engine.read_invite(text)
         manifest: Manifest = self.engine.read_manifest(invite, self.post.slots[invite.slot])
-        package = owner.last_resort if last_resort or not owner.prekeys else owner.prekeys.pop(0)
-        return self.engine.read_prekey(invite, manifest.devices[0], package)
+        suite = self.engine.choose_suite([manifest])
+        empty = last_resort or not owner.prekeys.get(suite)
+        package = owner.last_resort[suite] if empty else owner.prekeys[suite].pop(0)
+        return self.engine.read_prekey(invite, manifest.devices[0], suite, package)
 
     def commit(self, conversation: str) -> bool:
         """Deposit what is to be committed; False if another Commit won, or nothing is wanted any more."""

@@ -37,6 +37,7 @@ class View:
     members: tuple[str, ...]
     epoch: int
     epoch_authenticator: bytes
+    suite: str
     active: bool
     accepted: bool
 
@@ -100,6 +101,7 @@ class Conversation:
             members=tuple(dict.fromkeys(account_id(leaf_account(member.leaf)) for member in members)),
             epoch=self.group.epoch if self.group else 0,
             epoch_authenticator=self.group.epoch_authenticator if self.group else b"",
+            suite=self.group.keys.suite.name if self.group else "",
             active=self.state.active,
             accepted=self.state.accepted,
         )

@@ -28,7 +28,7 @@ from restante.engine.inbox import Entry, Inbox
 from restante.engine.mailroom import Chore, Mailroom
 from restante.engine.outbox import Answer, Job, Outbox
 from restante.engine.recovery import Recovery
-from restante.engine.state import SUITE, State
+from restante.engine.state import State
 from restante.errors import (
     MAX_CONTENT_BYTES,
     ConversationError,
@@ -174,43 +174,42 @@ class Engine:
 
     def subscribe_frame(self, request: int) -> frames.Subscribe:
         """Return the subscription to ask for."""
-        position, pool = self._state.position, self._mailroom.pool()
+        position = self._state.position
         return frames.Subscribe(
             request=request,
             incarnation=position.incarnation,
             seen=position.cursor,
-            pools=[frames.PoolState(SUITE, self._mailroom.uploaded(), pool.used)],
+            pools=self._mailroom.pools(),
         )
 
     def subscribed(self, answer: frames.Subscribed) -> None:
         """Compare what the relay says with the file: either of them may be older than it should."""
         with self._state.transaction():
             position = self._state.position
-            pool = next((pool for pool in answer.pools if pool.suite == SUITE), None)
-            self._mailroom.set_pool(left=pool.left if pool else 0)
+            self._mailroom.counted(answer.pools)
             if position.incarnation and position.incarnation != answer.incarnation:
                 self._state.set_position(records.Position(answer.incarnation, 0, self._state.now()))
                 self._recovery.new_incarnation()
-                self._mailroom.set_pool(left=pool.left if pool else 0)
+                self._mailroom.counted(answer.pools)
             elif not position.incarnation:
                 self._state.set_position(records.Position(answer.incarnation, 0))
                 if answer.acknowledged:
-                    self._roll_back(answer.acknowledged, pool)
+                    self._roll_back(answer)
             elif answer.acknowledged > position.cursor:
-                self._roll_back(answer.acknowledged, pool)
+                self._roll_back(answer)
 
-    def _roll_back(self, acknowledged: int, pool: frames.PoolCount | None) -> None:
-        self._state.set_position(msgspec.structs.replace(self._state.position, cursor=acknowledged))
-        self._recovery.rolled_back(pool.uploaded if pool else 0)
+    def _roll_back(self, answer: frames.Subscribed) -> None:
+        self._state.set_position(msgspec.structs.replace(self._state.position, cursor=answer.acknowledged))
+        self._recovery.rolled_back(answer.pools)
 
     def position(self) -> records.Position:
         """Return how far the mailbox is processed."""
         return self._state.position
 
-    def prekeys_low(self, left: int) -> None:
-        """The relay's pool runs low."""
+    def prekeys_low(self, suite: int, left: int) -> None:
+        """The relay's pool of a suite runs low."""
         with self._state.transaction():
-            self._mailroom.set_pool(left=left)
+            self._mailroom.set_pool(suite, left=left)
 
     def drained(self, sequence: int) -> None:
         """The backlog up to this sequence has been processed."""
@@ -322,18 +321,29 @@ class Engine:
             self._tables.contacts.put(b"manifest" + invite.slot, manifest.version.to_bytes(8, "big"))
         return manifest
 
-    def choose_pool(self, device: ManifestDevice) -> tuple[int, bytes]:
-        """Return (suite, claim address) of a device. Raises InviteError; no suite is taken for another."""
-        for suite, address in device.pools:
-            if suite == SUITE:
-                return suite, address
-        raise InviteError("the account offers no cipher suite that this version has")
+    def choose_suite(self, manifests: Sequence[Manifest], conversation_id: str | None = None) -> int:
+        """Return the suite to claim KeyPackages of: the conversation's, or the best that all devices offer.
 
-    def read_prekey(self, invite: Invite, device: ManifestDevice, package: bytes) -> KeyPackage:
+        What the manifests say is signed, so nobody between can make it a worse one; and what the relay has or has not
+        at hand does not count: an empty pool is no reason to take another.
+
+        Raises:
+            InviteError: there is none.
+        """
+        mine = self._state.suites if conversation_id is None else (self._member(conversation_id).current.suite,)
+        offers = [{suite for suite, _ in device.pools} for manifest in manifests for device in manifest.devices]
+        for suite in mine:
+            if all(suite in offered for offered in offers):
+                return suite
+        if conversation_id is not None:
+            raise InviteError("the account does not offer the cipher suite of this conversation")
+        raise InviteError("the accounts offer no cipher suite that all of them and this version have")
+
+    def read_prekey(self, invite: Invite, device: ManifestDevice, suite: int, package: bytes) -> KeyPackage:
         """Open and check a claimed package: the invited account's, this device's. Raises InviteError."""
         try:
             key_package = KeyPackage.parse(open_prekey(device.prekey_key, package))
-            validate_key_package(key_package, SUITE, now=self._state.now())
+            validate_key_package(key_package, suite, now=self._state.now())
             authenticate(key_package.leaf_node, None)
         except (MLSError, CredentialError) as error:
             raise InviteError("the relay handed out a KeyPackage that fails its checks") from error
@@ -362,11 +372,11 @@ class Engine:
                 created=state.now(),
             )
             group = Group.create(
-                SUITE,
+                packages[0].suite if packages else state.suites[0],
                 state.random(GROUP_ID_BYTES),
                 signer=state.signer,
                 credential=credential(state.me),
-                capabilities=capabilities((SUITE,)),
+                capabilities=capabilities(state.suites),
                 leaf_extensions=leaf_extensions(self._mailroom.leaf(address)),
                 extensions=(Extension(CONVERSATION_EXTENSION, data.encode()),),
                 random=state.random,

@@ -4,6 +4,7 @@ A chore is one request to the relay. The engine lists what is due, the shell sen
 cut at any point, it is listed again, and the relay takes every one of them twice without harm.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,13 +12,14 @@ import msgspec
 
 from restante.account import LeafData, capabilities, certify, credential, leaf_extensions
 from restante.engine import records
-from restante.engine.state import SUITE, State
+from restante.engine.state import State
 from restante.invites import Invite, Manifest, ManifestDevice, seal_prekey
 from restante_crypto import primitives, proofs, sealing
 from restante_crypto.mls import KeyPackageBundle, Lifetime, create_key_package
 from restante_protocol import frames, ids, limits
 
-PREKEYS_KEPT: Final = 50  # one-time packages at the relay
+PREKEYS_KEPT: Final = 50  # one-time packages of the preferred suite at the relay
+OTHER_PREKEYS_KEPT: Final = 25  # of each other suite: only for who offers nothing better
 PREKEYS_LOW: Final = limits.PREKEYS_LOW_MARK
 SPARE_ADDRESSES: Final = 2  # for leaves that rotate
 INVITE_CAP: Final = 1000  # entries through one manifest's address
@@ -27,6 +29,7 @@ MANIFEST_SECONDS: Final = 90 * 86_400
 MANIFEST_RENEWAL: Final = 30 * 86_400  # renewed when less than this is left
 REVOKE_AFTER: Final = 7 * 86_400  # late messages still reach a replaced address
 USED_SECONDS: Final = 120 * 86_400  # how long a used KeyPackage is remembered
+_FIRST_SUITE: Final = 0x0003  # the only one once: its pool has no number in its name
 _KEY_PACKAGE_SKEW: Final = 86_400  # clocks differ
 
 
@@ -122,30 +125,45 @@ class Mailroom:
 
     # Prekeys.
 
-    def pool(self) -> records.Pool:
-        """Return our side of the prekey pool."""
-        stored = self._tables.account.get(b"pool")
+    def pool(self, suite: int) -> records.Pool:
+        """Return our side of a suite's prekey pool."""
+        stored = self._tables.account.get(_pool_key(suite))
         return records.Pool.unpack(stored) if stored else records.Pool()
 
-    def uploaded(self) -> int:
-        """Return the highest number that the relay has confirmed."""
-        waiting = [row.sort for row in self._tables.prekeys.rows(_uploaded(uploaded=False))]
-        return min([number - 1 for number in waiting if number <= self.pool().made], default=self.pool().made)
+    def pools(self) -> list[frames.PoolState]:
+        """Return what the relay is told of our pools: highest numbers that it has confirmed, and seen used."""
+        return [frames.PoolState(suite, self._confirmed(suite), self.pool(suite).used) for suite in self._state.suites]
 
-    def set_pool(self, **changes: object) -> None:
-        """Change fields of the pool's record."""
+    def _confirmed(self, suite: int) -> int:
+        made = self.pool(suite).made
+        return min([record.number - 1 for _, record in self._waiting(suite) if record.number > 0], default=made)
+
+    def _waiting(self, suite: int) -> list[tuple[bytes, records.Prekey]]:
+        """Return (tag, package) of what the relay has not confirmed."""
+        waiting = self._tables.prekeys.rows(_uploaded(uploaded=False))
+        found = ((row.key, records.Prekey.unpack(row.value)) for row in waiting)
+        return [(tag, record) for tag, record in found if record.suite == suite]
+
+    def set_pool(self, suite: int, **changes: object) -> None:
+        """Change fields of a pool's record."""
         self.touched = True
-        self._tables.account.put(b"pool", msgspec.structs.replace(self.pool(), **changes).pack())
+        self._tables.account.put(_pool_key(suite), msgspec.structs.replace(self.pool(suite), **changes).pack())
 
-    def new_key_package(self, address: bytes) -> KeyPackageBundle:
+    def counted(self, pools: Sequence[frames.PoolCount]) -> None:
+        """The relay says how many packages are left."""
+        left = {pool.suite: pool.left for pool in pools}
+        for suite in self._state.suites:
+            self.set_pool(suite, left=left.get(suite, 0))
+
+    def new_key_package(self, address: bytes, suite: int) -> KeyPackageBundle:
         """Make a KeyPackage whose leaf carries this address."""
         state = self._state
         now = state.now()
         return create_key_package(
-            SUITE,
+            suite,
             signer=state.signer,
             credential=credential(state.me),
-            capabilities=capabilities((SUITE,)),
+            capabilities=capabilities(state.suites),
             lifetime=Lifetime(now - _KEY_PACKAGE_SKEW, now + KEY_PACKAGE_SECONDS),
             leaf_extensions=leaf_extensions(self.leaf(address)),
             random=state.random,
@@ -164,7 +182,8 @@ class Mailroom:
     def keep_bundle(self, bundle: KeyPackageBundle, number: int, address: bytes, *, upload: bool = True) -> bytes:
         """Store the private halves; return the tag by which a Welcome for them is known."""
         tag = sealing.welcome_tag(bundle.key_package.init_key)
-        record = records.Prekey(SUITE, number, bundle.to_bytes(), address, uploaded=not upload)
+        suite = bundle.key_package.suite
+        record = records.Prekey(suite, number, bundle.to_bytes(), address, uploaded=not upload)
         group = _uploaded(uploaded=not upload)
         self._tables.prekeys.put(tag, record.pack(), group=group, sort=number or self._state.clock())
         return tag
@@ -179,42 +198,41 @@ class Mailroom:
         record = self.bundle(tag)
         if record is None:
             return
-        pool = self.pool()
+        pool = self.pool(record.suite)
         self._tables.used_prekeys.put(tag, welcome_digest, sort=self._state.now())
         if record.number:
             self._tables.prekeys.delete(tag)
-            self.set_pool(used=max(pool.used, record.number))
+            self.set_pool(record.suite, used=max(pool.used, record.number))
 
     def used_by(self, tag: bytes) -> bytes | None:
         """Return the digest of the Welcome that used this KeyPackage, if one did."""
         return self._tables.used_prekeys.get(tag)
 
-    def _replenish(self) -> None:
-        pool = self.pool()
-        waiting = sum(
-            1 for row in self._tables.prekeys.rows(_uploaded(uploaded=False)) if records.Prekey.unpack(row.value).number
-        )
+    def _replenish(self, suite: int, kept: int) -> None:
+        pool = self.pool(suite)
+        waiting = sum(1 for _, record in self._waiting(suite) if record.number)
         if not pool.replace and pool.left + waiting >= PREKEYS_LOW and pool.made:
             missing = 0
         else:
-            missing = PREKEYS_KEPT - pool.left - waiting
+            missing = kept - pool.left - waiting
         for number in range(pool.made + 1, pool.made + 1 + max(0, missing)):
             address = self.new_address(records.PURPOSE_PREKEY)
-            self.keep_bundle(self.new_key_package(address), number, address)
+            self.keep_bundle(self.new_key_package(address, suite), number, address)
         if missing > 0:
-            self.set_pool(made=pool.made + missing)
+            self.set_pool(suite, made=pool.made + missing)
         now = self._state.now()
         if now - pool.last_resort_at >= LAST_RESORT_SECONDS:
             address = self.new_address(records.PURPOSE_PREKEY)
-            bundle = self.new_key_package(address)
-            for tag in self._last_resorts()[:-1]:  # the last one may still be in somebody's hand
+            bundle = self.new_key_package(address, suite)
+            for tag in self._last_resorts(suite)[:-1]:  # the last one may still be in somebody's hand
                 self._tables.prekeys.delete(tag)
             self.keep_bundle(bundle, 0, address)
-            self.set_pool(last_resort_at=now)
+            self.set_pool(suite, last_resort_at=now)
 
-    def _last_resorts(self) -> list[bytes]:
-        rows = [row for row in self._tables.prekeys.rows() if records.Prekey.unpack(row.value).number == 0]
-        return [row.key for row in sorted(rows, key=lambda row: row.sort)]
+    def _last_resorts(self, suite: int) -> list[bytes]:
+        rows = [(row, records.Prekey.unpack(row.value)) for row in self._tables.prekeys.rows()]
+        found = [row for row, record in rows if record.number == 0 and record.suite == suite]
+        return [row.key for row in sorted(found, key=lambda row: row.sort)]
 
     # What the relay lost.
 
@@ -225,20 +243,21 @@ class Mailroom:
         for row in self._tables.invites.rows():
             record = records.InviteSlot.unpack(row.value)
             self._tables.invites.put(row.key, msgspec.structs.replace(record, stored=False).pack())
-        for tag in self._last_resorts()[-1:]:
-            self._set_uploaded(tag, uploaded=False)
-        self.set_pool(left=0, used=self.pool().made)
+        for suite in self._state.suites:
+            for tag in self._last_resorts(suite)[-1:]:
+                self._set_uploaded(tag, uploaded=False)
+            self.set_pool(suite, left=0, used=self.pool(suite).made)
 
-    def discard_prekeys(self, at_relay: int) -> None:
-        """This file is older than the relay's pool: forget every private half and start above the relay's number."""
+    def discard_prekeys(self, at_relay: Sequence[frames.PoolCount]) -> None:
+        """This file is older than the relay's pools: forget every private half and start above the relay's numbers."""
         for row in self._tables.prekeys.rows():
             record = records.Prekey.unpack(row.value)
             self._tables.prekeys.delete(row.key)
             self._change_address(record.address, revoke_at=self._state.now())
-        pool = self.pool()
-        self.set_pool(
-            made=max(pool.made, at_relay), used=max(pool.made, at_relay), left=0, replace=True, last_resort_at=0
-        )
+        numbers = {pool.suite: pool.uploaded for pool in at_relay}
+        for suite in self._state.suites:
+            above = max(self.pool(suite).made, numbers.get(suite, 0))
+            self.set_pool(suite, made=above, used=above, left=0, replace=True, last_resort_at=0)
 
     # Invites.
 
@@ -275,7 +294,7 @@ class Mailroom:
                     signature_key=state.signer.public,
                     certificate=certify(state.identity, state.signer.public),
                     prekey_key=state.account.prekey_key,
-                    pools=((SUITE, record.claim_address),),
+                    pools=tuple((suite, record.claim_address) for suite in state.suites),
                 ),
             ),
         )
@@ -299,10 +318,12 @@ class Mailroom:
     def chores(self) -> list[Chore]:
         """Make what is missing and list what the relay does not know yet: addresses before what names them."""
         self.touched = False
-        self._replenish()
+        for suite in self._state.suites:
+            self._replenish(suite, PREKEYS_KEPT if suite == self._state.suites[0] else OTHER_PREKEYS_KEPT)
         for _ in range(self._tables.addresses.count(_purpose(records.PURPOSE_SPARE)), SPARE_ADDRESSES):
             self.new_address(records.PURPOSE_SPARE)
-        return [*self._address_chores(), *self._prekey_chores(), *self._invite_chores()]
+        prekeys = [chore for suite in self._state.suites for chore in self._prekey_chores(suite)]
+        return [*self._address_chores(), *prekeys, *self._invite_chores()]
 
     def _address_chores(self) -> list[Chore]:
         now = self._state.now()
@@ -319,12 +340,11 @@ class Mailroom:
         chores += [RevokeAddresses(revoke[i : i + size]) for i in range(0, len(revoke), size)]
         return chores
 
-    def _prekey_chores(self) -> list[Chore]:
-        pool = self.pool()
+    def _prekey_chores(self, suite: int) -> list[Chore]:
+        pool = self.pool(suite)
         last_resort = b""
         numbered: list[tuple[int, bytes]] = []
-        for row in self._tables.prekeys.rows(_uploaded(uploaded=False)):
-            record = records.Prekey.unpack(row.value)
+        for _, record in self._waiting(suite):
             package = KeyPackageBundle.from_bytes(record.bundle).key_package.encode()
             sealed = seal_prekey(self._state.account.prekey_key, package, self._state.random)
             if record.number:
@@ -337,7 +357,7 @@ class Mailroom:
         numbered = numbered[: limits.MAX_PREKEY_BATCH]
         return [
             PutPrekeys(
-                suite=SUITE,
+                suite=suite,
                 first=numbered[0][0] if numbered else pool.made + 1,
                 packages=[package for _, package in numbered],
                 last_resort=last_resort,
@@ -350,7 +370,8 @@ class Mailroom:
         due: list[Chore] = []
         for row in self._tables.invites.rows():
             record = records.InviteSlot.unpack(row.value)
-            if not record.stored or record.expires - now < MANIFEST_RENEWAL:
+            offered = record.suites == self._state.suites
+            if not record.stored or not offered or record.expires - now < MANIFEST_RENEWAL:
                 due.append(PutSlot(row.key))
         return due
 
@@ -372,19 +393,19 @@ class Mailroom:
                     stored=True,
                     manifest_version=record.manifest_version + 1,
                     expires=self._state.now() + MANIFEST_SECONDS,
+                    suites=self._state.suites,
                 )
                 self._tables.invites.put(chore.slot, changed.pack())
 
     def _prekeys_uploaded(self, chore: PutPrekeys) -> None:
         last = chore.first + len(chore.packages) - 1
-        for row in self._tables.prekeys.rows(_uploaded(uploaded=False)):
-            record = records.Prekey.unpack(row.value)
+        for tag, record in self._waiting(chore.suite):
             sent = record.number == 0 if chore.last_resort else False
             if sent or chore.first <= record.number <= last:
-                self._set_uploaded(row.key, uploaded=True)
-        pool = self.pool()
+                self._set_uploaded(tag, uploaded=True)
+        pool = self.pool(chore.suite)
         left = len(chore.packages) if chore.replace else pool.left + len(chore.packages)
-        self.set_pool(left=left, replace=False)
+        self.set_pool(chore.suite, left=left, replace=False)
 
     def _set_uploaded(self, tag: bytes, *, uploaded: bool) -> None:
         record = records.Prekey.unpack(self._tables.prekeys.get(tag) or b"")
@@ -395,6 +416,10 @@ class Mailroom:
     def prune(self) -> None:
         """Forget used KeyPackages after USED_SECONDS."""
         self._tables.used_prekeys.delete_below(self._state.now() - USED_SECONDS)
+
+
+def _pool_key(suite: int) -> bytes:
+    return b"pool" if suite == _FIRST_SUITE else b"pool" + suite.to_bytes(2, "big")
 
 
 def _purpose(purpose: int) -> bytes:

@@ -130,6 +130,7 @@ class InviteSlot(Record, frozen=True):
     manifest_version: int = 0
     expires: int = 0
     stored: bool = False
+    suites: tuple[int, ...] = ()
 
 
 class ConversationState(Record, frozen=True):

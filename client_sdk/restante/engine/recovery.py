@@ -15,6 +15,7 @@ what was accepted lately is deposited again; ids make that harmless.
 smaller digest is right; members on the other one resync.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -25,10 +26,10 @@ from restante.engine.commits import Commits
 from restante.engine.conversations import Conversation, Conversations, leaf_account, leaf_data
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Outbox
-from restante.engine.state import SUITE, State
+from restante.engine.state import State
 from restante_crypto import proofs
 from restante_crypto.mls import Group, KeyPackage, MLSError, key_package_message, validate_key_package
-from restante_protocol import ids
+from restante_protocol import frames, ids
 
 RESYNC_AGAIN: Final = 60  # seconds until an unanswered request is repeated with a fresh KeyPackage
 RESYNC_DELAY: Final = 300  # milliseconds by place: one member answers, the others see it
@@ -51,8 +52,8 @@ class Recovery:
 
     # This client.
 
-    def rolled_back(self, at_relay: int = 0) -> None:
-        """This file is older than what was done with it. ``at_relay``: highest prekey number that the relay has."""
+    def rolled_back(self, at_relay: Sequence[frames.PoolCount] = ()) -> None:
+        """This file is older than what was done with it. ``at_relay``: the prekey pools that the relay has."""
         self._state.emit(records.RolledBackEvent())
         self._mailroom.discard_prekeys(at_relay)
         self._tables.deposits.delete_group(b"")
@@ -87,7 +88,7 @@ class Recovery:
         address = self._mailroom.spare_address()
         if address is None:
             return
-        bundle = self._mailroom.new_key_package(address)
+        bundle = self._mailroom.new_key_package(address, conversation.current.suite)
         self._mailroom.use_address(address, conversation.id)
         tag = self._mailroom.keep_bundle(bundle, -1, address, upload=False)
         message = key_package_message(bundle.key_package)
@@ -145,7 +146,7 @@ class Recovery:
         state = self._state
         group = conversation.current
         try:
-            validate_key_package(package, SUITE, now=state.now())
+            validate_key_package(package, group.suite, now=state.now())
             authenticate(package.leaf_node, None)
             leaf_data(package.leaf_node)
         except (MLSError, ValueError):

@@ -12,12 +12,13 @@ from restante.engine import records
 from restante.file import ClientFile, Table
 from restante_crypto import primitives, proofs
 from restante_crypto.mls import SignatureKeyPair
+from restante_crypto.suites import XWING
 from restante_protocol import ids
 
 _ACCOUNT: Final = b"account"
 _POSITION: Final = b"position"
-SUITE: Final = 0x0003
-"""The suite of new conversations: X25519, ChaCha20-Poly1305, SHA-256, Ed25519."""
+_CLASSICAL: Final = 0x0003
+"""X25519, ChaCha20-Poly1305, SHA-256, Ed25519: for whoever offers nothing better."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -61,6 +62,7 @@ class State:
         identity: the account's identity key.
         signer: the device's signature key pair.
         mailbox: the mailbox's id.
+        suites: the cipher suites that we offer, the preferred one first.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class State:
             if self.account.relay_url != relay_url:
                 with self.transaction():
                     self.set_account(msgspec.structs.replace(self.account, relay_url=relay_url))
+        self.suites = (XWING, _CLASSICAL) if primitives.has_ml_kem_768() else (_CLASSICAL,)
         self.identity = Identity(self.account.identity_seed)
         self.signer = SignatureKeyPair(primitives.ed25519_public(self.account.device_seed), self.account.device_seed)
         self.receive_key = primitives.ed25519_public(self.account.receive_seed)
