@@ -24,7 +24,7 @@ from restante_server.stores.redis import RedisStore
 from support import observed
 from support.people import people, together
 from support.plain_client import Answer, BlobOwner, PlainBlobs
-from support.relay import Peer, relay_in_process
+from support.relay import Owner, Peer, relay_in_process
 from support.stores import DAY, MovedClock, address, deposit, make_mailbox
 
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"
@@ -38,12 +38,14 @@ class Used:
     folder: Path
     clock: MovedClock
     invites: set[bytes]
+    erased: Owner
 
 
 @pytest.fixture
 async def used(tmp_path: Path) -> AsyncIterator[Used]:
     """A scenario that touches every table: two people, a code, an undelivered message, an error."""
     folder, clock = tmp_path / "relay", MovedClock()
+    erased = Owner()
     async with relay_in_process(folder, clock=clock) as relay:
         invites: set[bytes] = set()
         async with people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
@@ -57,11 +59,13 @@ async def used(tmp_path: Path) -> AsyncIterator[Used]:
                 invites |= {row.key for row in await reader.client._driver.run(table.rows)}
         async with await Peer.connect(relay.url) as peer:
             await peer.ask(lambda n: frames.SlotGet(n, bytes(24)))
+            async with await Peer.own(relay.url, erased) as owner:
+                await owner.ask(frames.MailboxDelete)
             assert await PlainBlobs(relay.url, peer.welcome.relay_key).put(BlobOwner(), b"blob") == Answer(201)
         await relay.store.add_codes([bytes(32)], DAY)
         await Bulletin(relay.store, Identity.open(folder), clock).announce("service", {"en": "used"})
         await asyncio.to_thread(leave, folder / "relay.db", 1)
-        yield Used(relay, folder, clock, invites)
+        yield Used(relay, folder, clock, invites, erased)
 
 
 def missing(found: set[str], kind: Kind, items: tuple[Item, ...] = inventory.ITEMS) -> set[str]:
@@ -125,6 +129,7 @@ async def test_every_slot_is_of_a_declared_class_and_every_class_is_there(used: 
     key = primitives.ed25519_public((used.folder / "relay.key").read_bytes())
     names = ("policy", "policy 1", "announcements")
     published: dict[bytes, str] = {proofs.public_slot_id(key, name): name for name in names}
+    published[Identity.open(used.folder).tombstone(used.erased.mailbox)] = "tombstone"
     found = {
         "invite" if slot in used.invites else published.get(slot, slot.hex())
         for slot in observed.values(used.folder / "relay.db", "slot", "id")
@@ -138,12 +143,15 @@ async def test_nothing_outlives_its_lifetime(used: Used) -> None:
         for item in inventory.ITEMS
         if item.kind == Kind.COLUMN and item.lifetime is not None
     }
+    tombstone = Identity.open(used.folder).tombstone(used.erased.mailbox)
     before = 0
     for lifetime in sorted(set(bounds.values())):
         used.clock.advance(lifetime - before + 1)
         before = lifetime + 1
         await used.relay.store.sweep()
         await used.relay.blobs.sweep()
+        if limits.MAX_SLOT_LIFETIME <= lifetime < bounds["slot"]:
+            assert observed.values(used.folder / "relay.db", "slot", "id") == [tombstone]
         left = observed.counts(used.folder / "relay.db")
         assert {table for table, bound in bounds.items() if bound <= lifetime and left[table]} == set()
     assert bounds["slot"] > limits.MAX_BLOB_LIFETIME

@@ -36,6 +36,7 @@ from restante.events import (
 )
 from restante.publications import Policy
 from restante.safety import SafetyNumber
+from restante.yourdata import Erasure, Export
 
 __all__ = [
     "AlreadyOpen",
@@ -48,7 +49,9 @@ __all__ = [
     "ConversationError",
     "DecryptFailed",
     "DeviceAdded",
+    "Erasure",
     "Event",
+    "Export",
     "FileDamaged",
     "FileError",
     "InviteError",

@@ -27,6 +27,7 @@ from restante.events import Announcement, Event
 from restante.invites import Invite, Manifest
 from restante.publications import Policy
 from restante.safety import SafetyNumber, safety_number
+from restante.yourdata import Erasure, Export, export_of
 from restante_crypto.mls import KeyPackage
 from restante_protocol import frames
 from restante_protocol.errors import Code
@@ -176,6 +177,36 @@ class Client:
             RelayError: it is not signed by the relay's pinned key.
         """
         return [_announcement(each, id=f"announcement {each.number}") for each in await self._driver.announcements()]
+
+    # Your data.
+
+    async def export_data(self) -> Export:
+        """Return all that the relay holds of this account: its mailbox, addresses, prekeys, messages and slots.
+
+        Raises:
+            Closed: the account was erased.
+        """
+        held, slots = await self._driver.export()
+        engine = self._engine
+        return export_of(self._driver.url, engine.relay_key or b"", int(time.time()), held, slots)
+
+    async def erase(self) -> Erasure:
+        """Erase all that the relay holds of this account, for good, and end this client.
+
+        Returns once no file of the relay's store holds any of it, nor will any backup made later; the backups that
+        were made before lose it when they are restored. Messages that other people hold are theirs and stay. Nothing
+        is registered from this file again. After an interruption call it again.
+
+        Raises:
+            Refused: the relay cannot do it now.
+        """
+        answer = await self._driver.erase()
+        return Erasure(
+            mailbox=self._engine.mailbox,
+            erased_at=datetime.fromtimestamp(answer.erased_at, UTC),
+            relay_key=self._engine.relay_key or b"",
+            signature=answer.receipt,
+        )
 
     async def drained(self) -> None:
         """Return once all that the relay holds for this client now has been processed."""

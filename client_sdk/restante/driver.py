@@ -45,6 +45,7 @@ COMMIT_SPREAD: Final = 0.02  # seconds by place, after a lost fence
 RETRY_SECONDS: Final = 0.5  # after a relay that is full or unavailable
 SUSPICION_SECONDS: Final = 0.3  # held entries wait so long before their fences are asked for
 
+_ERASED: Final = "the account was erased at its relay"
 _RETRIED = frozenset({Code.UNAVAILABLE, Code.FULL, Code.STALE})
 T = TypeVar("T")
 Agree = Callable[[Policy | None], Awaitable[bool]]
@@ -107,15 +108,18 @@ class Driver:
     # Life.
 
     def start(self) -> None:
-        """Start the tasks."""
+        """Start the tasks, unless the account was erased."""
+        if self._engine.erased:
+            self._fail(Closed(_ERASED))
+            return
         for loop in (self._receive_forever, self._send_forever, self._deposit_forever, self._chores_forever):
             self._spawn(loop)
         self._spawn(self._upkeep_forever)
         self._spawn(self._announcements_forever)
 
-    async def stop(self) -> None:
+    async def stop(self, reason: str = "the client is closed") -> None:
         """End all tasks; what waits gets Closed."""
-        self._fail(Closed("the client is closed"))
+        self._fail(Closed(reason))
         if self._timer:
             self._timer.cancel()
         if self._suspicion:
@@ -464,6 +468,81 @@ class Driver:
                 _log.warning("announcements that are none: %s", error)
             await asyncio.sleep(ANNOUNCEMENT_SECONDS * (0.5 + self._jitter.random()))
 
+    # What the relay holds, and erasing it.
+
+    @property
+    def url(self) -> str:
+        """The relay's."""
+        return self._url
+
+    async def export(self) -> tuple[list[frames.Held], list[tuple[bytes, frames.Slot]]]:
+        """Return what the relay holds of the mailbox, and this account's slots."""
+        held: list[frames.Held] = []
+        after = b""
+        while True:
+            receiver = await self._ready_receiver()
+            try:
+                part = await receiver.request(partial(frames.Export, after=after))
+            except Disconnected:
+                await asyncio.sleep(0)
+                continue
+            if not isinstance(part, frames.Exported):
+                raise Disconnected
+            held += part.held
+            after = part.after
+            if not after:
+                break
+        slots: list[tuple[bytes, frames.Slot]] = []
+        for slot in await self.run(self._engine.slots):
+            try:
+                answer = await self.ask(partial(frames.SlotGet, slot=slot))
+            except Refused as error:
+                if error.code != Code.NOT_FOUND:
+                    raise
+                continue
+            if isinstance(answer, frames.Slot):
+                slots.append((slot, answer))
+        return held, slots
+
+    async def erase(self) -> frames.Erased:
+        """Stop everything, erase what the relay holds, and return its receipt. Raises Refused."""
+        await self.run(self._engine.begin_erasure)
+        await self.stop(_ERASED)
+        backoff = Backoff(self._jitter)
+        while True:
+            try:
+                return await self._erase()
+            except (Disconnected, aiohttp.ClientError, OSError, TimeoutError):
+                pass
+            except Refused as error:
+                if error.code not in _RETRIED:
+                    raise
+            await asyncio.sleep(backoff.next())
+
+    async def _erase(self) -> frames.Erased:
+        engine = self._engine
+        sender = await self._connect(frames.ROLE_SENDER)
+        try:
+            for deletion in await self.run(engine.slot_deletions):
+                await sender.request(partial(_numbered, deletion))
+        finally:
+            await sender.close()
+        receiver = await self._connect(frames.ROLE_RECEIVER)
+        try:
+            try:
+                await receiver.request(
+                    lambda request: engine.open_frame(request, receiver.client_nonce, receiver.relay_nonce)
+                )
+            except Refused as error:
+                if error.code != Code.NO_MAILBOX:
+                    raise
+            answer = await receiver.request(frames.MailboxDelete)
+        finally:
+            await receiver.close()
+        if not isinstance(answer, frames.Erased):
+            raise Disconnected
+        return answer
+
     # Depositing.
 
     async def _deposit_forever(self) -> None:
@@ -674,6 +753,10 @@ class Driver:
                     await self._upkeep_wake.wait()
             self._upkeep_wake.clear()
             await self.do(self._engine.upkeep)
+
+
+def _numbered(frame: frames.SlotDelete, request: int) -> frames.SlotDelete:
+    return msgspec.structs.replace(frame, request=request)
 
 
 def _forget(tasks: dict[bytes, asyncio.Task[None]], key: bytes, task: asyncio.Task[None]) -> None:

@@ -22,6 +22,7 @@ _SLOT_DELETE_LABEL: Final = b"restante 1 slot delete\x00"
 _BLOB_PUT_LABEL: Final = b"restante 1 blob put\x00"
 _BLOB_DELETE_LABEL: Final = b"restante 1 blob delete\x00"
 _ADMISSION_LABEL: Final = b"restante 1 admission\x00"
+_ERASED_LABEL: Final = b"restante 1 erased\x00"
 _PUBLIC_LABEL: Final = b"restante 1 public\x00"
 
 
@@ -105,6 +106,11 @@ def blob_delete_message(relay_key: bytes, blob: bytes) -> bytes:
 def admission_message(mailbox: bytes) -> bytes:
     """Return what the relay key signs in an admission receipt: this mailbox may be created again."""
     return _ADMISSION_LABEL + mailbox
+
+
+def erased_message(mailbox: bytes, erased_at: int) -> bytes:
+    """Return what the relay key signs of an erasure: this mailbox, at this time (Unix seconds, unsigned 64-bit)."""
+    return _ERASED_LABEL + mailbox + erased_at.to_bytes(8, "big")
 
 
 def public_message(slot: bytes, version: int, content: bytes) -> bytes:

@@ -99,7 +99,7 @@ def _prekeys_put(frame: frames.PrekeysPut) -> None:
     _limit(len(frame.last_resort), 0, limits.MAX_PREKEY_BYTES, "last resort")
 
 
-def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912 -- one arm per frame
+def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912, PLR0915 -- one arm per frame
     """Check a client's frame against every limit that needs no state.
 
     Raises:
@@ -146,6 +146,8 @@ def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912 -- one arm 
             _range(len(frame.admission), 0, limits.MAX_ADMISSION_BYTES, "admission")
         case frames.Subscribe():
             _subscribe(frame)
+        case frames.Export():
+            _range(len(frame.after), 0, limits.MAX_CURSOR_BYTES, "cursor")
         case frames.AddressPut():
             _address_put(frame)
         case frames.AddressRevoke():
@@ -157,7 +159,7 @@ def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912 -- one arm 
             pass
 
 
-def check_relay_frame(frame: frames.RelayFrame) -> None:
+def check_relay_frame(frame: frames.RelayFrame) -> None:  # noqa: C901, PLR0912 -- one arm per frame
     """Check the lengths and ranges of a relay's frame, so that a client need not.
 
     Raises:
@@ -185,6 +187,14 @@ def check_relay_frame(frame: frames.RelayFrame) -> None:
             _length(frame.incarnation, ids.INCARNATION_BYTES, "incarnation")
             _length(frame.owner_token, ids.OWNER_TOKEN_BYTES, "owner token")
             _range(frame.acknowledged, 0, limits.MAX_SEQUENCE, "sequence")
+        case frames.Erased():
+            _length(frame.receipt, ids.SIGNATURE_BYTES, "receipt")
+            _range(frame.erased_at, 0, limits.MAX_SEQUENCE, "time")
+        case frames.Exported():
+            _range(len(frame.after), 0, limits.MAX_CURSOR_BYTES, "cursor")
+            for held in frame.held:
+                if isinstance(held.value, int):
+                    _range(held.value, 0, limits.MAX_SEQUENCE, "value")
         case frames.Slot():
             _range(frame.version, 1, limits.MAX_SEQUENCE, "version")
         case frames.Drained() | frames.MailboxStatus():

@@ -58,6 +58,7 @@ _OWNER_REQUESTS: Final = frozenset(
         frames.PrekeysPut,
         frames.Status,
         frames.MailboxDelete,
+        frames.Export,
     }
 )
 
@@ -88,7 +89,8 @@ ANSWERS: Final[dict[type, type]] = {
     frames.AddressRevoke: frames.Done,
     frames.PrekeysPut: frames.Done,
     frames.Status: frames.MailboxStatus,
-    frames.MailboxDelete: frames.Done,
+    frames.MailboxDelete: frames.Erased,
+    frames.Export: frames.Exported,
 }
 """The answer to each request, unless it is an Error."""
 

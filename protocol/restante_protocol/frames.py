@@ -265,9 +265,21 @@ class Status(_Frame, frozen=True, tag=39):
 
 
 class MailboxDelete(_Frame, frozen=True, tag=40):
-    """Delete the mailbox, its addresses, entries and prekeys. Answered by Done; then the relay closes."""
+    """Erase the mailbox, its addresses, entries and prekeys. Answered by Erased; then the relay closes."""
 
     request: int
+
+
+class Export(_Frame, frozen=True, tag=41):
+    """Ask for the next part of all that the relay holds of the mailbox. Answered by Exported.
+
+    Attributes:
+        request: echoed.
+        after: empty for the first part, then what the last answer said.
+    """
+
+    request: int
+    after: bytes
 
 
 # From the relay.
@@ -419,6 +431,30 @@ class MailboxStatus(_Frame, frozen=True, tag=76):
     pools: list[PoolCount]
 
 
+class Held(_Frame, frozen=True):
+    """One value that the relay holds: the data inventory's name for it, in which row of its kind, and the value."""
+
+    name: str
+    key: bytes
+    value: bytes | int
+
+
+class Exported(_Frame, frozen=True, tag=78):
+    """Answer to Export: a part, and what to ask for next (empty: this was the last)."""
+
+    request: int
+    held: list[Held]
+    after: bytes
+
+
+class Erased(_Frame, frozen=True, tag=79):
+    """Answer to MailboxDelete: when (Unix seconds), and the relay's signature over ``proofs.erased_message``."""
+
+    request: int
+    erased_at: int
+    receipt: bytes
+
+
 class PrekeysLow(_Frame, frozen=True, tag=77):
     """The count of a pool crossed the low mark."""
 
@@ -445,6 +481,7 @@ ClientFrame = (
     | PrekeysPut
     | Status
     | MailboxDelete
+    | Export
 )
 RelayFrame = (
     Welcome
@@ -461,6 +498,8 @@ RelayFrame = (
     | Drained
     | MailboxStatus
     | PrekeysLow
+    | Exported
+    | Erased
 )
 
 

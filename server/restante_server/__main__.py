@@ -137,6 +137,31 @@ def demo() -> None:
     sys.exit(subprocess.run([sys.executable, "-m", "restante.demo"], check=False).returncode)
 
 
+def _manage(arguments: list[str]) -> None:
+    """Run the SDK's side of a command in a process of its own: the relay imports no client."""
+    command = [sys.executable, "-m", "restante.manage", *arguments]
+    sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 -- our own, without a shell
+
+
+@cli.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="A client's file.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    relay: str = typer.Option(..., help="The relay's URL."),
+) -> None:
+    """Bring home all that a relay holds of an account."""
+    _manage(["export", str(file), str(folder), "--relay", relay])
+
+
+@cli.command()
+def erase(
+    file: Annotated[Path, typer.Argument(help="A client's file.")],
+    relay: str = typer.Option(..., help="The relay's URL."),
+) -> None:
+    """Erase all that a relay holds of an account, for good, and print the relay's receipt."""
+    _manage(["erase", str(file), "--relay", relay])
+
+
 @cli.command()
 def backup(
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],

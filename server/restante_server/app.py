@@ -29,6 +29,7 @@ from restante_server.metrics import Metrics
 from restante_server.ops import ops_app
 from restante_server.services.blobs import Blobs
 from restante_server.services.bulletin import Bulletin
+from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
 from restante_server.services.relay import Relay as Shared
 from restante_server.stores.blob_folder import BlobFolder
@@ -133,6 +134,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             admission=settings.admission,
             wrap=binary_message,
             metrics=metrics,
+            eraser=Eraser(store, identity, clock),
             clock=clock,
         )
         ops_url = ""

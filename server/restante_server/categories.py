@@ -59,8 +59,8 @@ class About:
 
 
 _WITH_MAILBOX: Final = Text(
-    "with the mailbox",
-    "随邮箱一起删除",
+    "your app can export it and erase it at any time",
+    "您可随时在应用中导出或删除",
 )
 _BY_ITSELF: Final = Text("by itself, by the relay's clock", "到期后由中继自动删除")
 
@@ -143,6 +143,18 @@ class Category(Enum):
         SERVICE,
         NOBODY,
         Text("until your app deletes it, at most 45 days", "直到您的应用删除，最长 45 天"),
+        _BY_ITSELF,
+    )
+    TOMBSTONE = About(
+        Text("Marks of what was erased", "已删除内容的标记"),
+        Text(
+            "for each mailbox and slot that was erased a hash that says nothing without the relay's key, and when",
+            "每个已删除的邮箱和槽位对应一个哈希值（没有中继密钥则毫无意义）以及删除时间",
+        ),
+        Text("so that it stays erased when an older backup is restored", "使其在恢复旧备份后仍保持删除"),
+        SECURITY,
+        OPERATOR,
+        Text("one year and a day; older backups are not restored", "一年零一天；更早的备份不会被恢复"),
         _BY_ITSELF,
     )
     CODE = About(

@@ -35,6 +35,8 @@ SPARE_FILES: Final = 64  # of the process's open files: kept for the store and t
 SHUTDOWN_GRACE: Final = 5.0  # seconds to finish what was received before the relay stops
 SWEEP_INTERVAL: Final = 60.0  # seconds between removals of what has expired
 CODE_LIFETIME: Final = 30 * 86_400  # seconds until an unused invite code is void
+BACKUP_LIFETIME: Final = 365 * 86_400  # seconds; an older backup is not restored: what was erased since is unknown
+TOMBSTONE_LIFETIME: Final = BACKUP_LIFETIME + 86_400  # outlives every backup that may hold what was erased
 PUBLISH_INTERVAL: Final = 86_400.0  # seconds between refreshes of what the operator publishes
 CODES_INTERVAL: Final = 1.0  # seconds between looks for what ``restante admit`` and ``announce`` have left
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from restante_crypto import primitives, proofs
-from restante_server.stores.backup import KEY_NAME
+from restante_server.stores.backup import KEY_NAME, tombstone_id
 from restante_server.stores.contract import StoreRefused
 from restante_server.stores.sqlite_schema import write_durably
 
@@ -67,6 +67,14 @@ class Identity:
     def receipt(self, mailbox: bytes) -> bytes:
         """Sign an admission receipt: 64 bytes that admit this mailbox again after a loss."""
         return primitives.ed25519_sign(self._seed, proofs.admission_message(mailbox))
+
+    def tombstone(self, identifier: bytes) -> bytes:
+        """Return the id of the slot that keeps what is erased from coming back: see ``stores.backup``."""
+        return tombstone_id(self._seed, identifier)
+
+    def erased(self, mailbox: bytes, erased_at: int) -> bytes:
+        """Sign that a mailbox was erased: 64 bytes."""
+        return primitives.ed25519_sign(self._seed, proofs.erased_message(mailbox, erased_at))
 
     def publish(self, slot: bytes, version: int, content: bytes) -> bytes:
         """Sign what is published in a slot: 64 bytes."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from restante_protocol import limits
 from restante_server.categories import Category
-from restante_server.config import CODE_LIFETIME
+from restante_server.config import CODE_LIFETIME, TOMBSTONE_LIFETIME
 
 
 class Kind(StrEnum):
@@ -37,7 +37,7 @@ class Item:
         what: what it is.
         lifetime: seconds after which it is gone whatever happens, or None if its owner decides.
         enforced: what makes it go.
-        exported: the owner's export holds it.
+        exported: it is in the owner's export (PROTOCOL.md section 6.13).
     """
 
     kind: Kind
@@ -96,6 +96,7 @@ ITEMS: Final[tuple[Item, ...]] = (
             "addresses": "how many addresses it has",
         },
         _DELETE,
+        exported=True,
     ),
     *_columns(
         "address",
@@ -108,6 +109,7 @@ ITEMS: Final[tuple[Item, ...]] = (
             "kind": "whether strangers may know it",
         },
         _REVOKE,
+        exported=True,
     ),
     *_columns(
         "payload",
@@ -123,6 +125,7 @@ ITEMS: Final[tuple[Item, ...]] = (
         },
         "Ack, the sweep",
         limits.FENCE_LIFETIME,
+        exported=True,
     ),
     *_columns(
         "fence",
@@ -160,6 +163,7 @@ ITEMS: Final[tuple[Item, ...]] = (
             "last_resort": "a sealed KeyPackage for when the pool is empty",
         },
         _DELETE,
+        exported=True,
     ),
     *_columns(
         "prekey",
@@ -171,6 +175,7 @@ ITEMS: Final[tuple[Item, ...]] = (
             "package": "a sealed KeyPackage",
         },
         "Claim, MailboxDelete",
+        exported=True,
     ),
     *_columns(
         "slot",
@@ -182,7 +187,7 @@ ITEMS: Final[tuple[Item, ...]] = (
             "body": "the ciphertext",
         },
         "SlotDelete, the sweep",
-        limits.MAX_SLOT_LIFETIME,
+        TOMBSTONE_LIFETIME,  # of a tombstone; all others have 120 days
     ),
     *(
         Item(Kind.BLOB, f"blob.{name}", Category.BLOB, what, limits.MAX_BLOB_LIFETIME, _BLOB_ENDS)
@@ -208,6 +213,14 @@ ITEMS: Final[tuple[Item, ...]] = (
         "the sealed manifest behind an invite",
         limits.MAX_SLOT_LIFETIME,
         "SlotDelete, the sweep",
+    ),
+    Item(
+        Kind.SLOT,
+        "tombstone",
+        Category.TOMBSTONE,
+        "keyed hash of something erased, and when",
+        TOMBSTONE_LIFETIME,
+        _SWEEP,
     ),
     Item(
         Kind.SLOT,

@@ -69,6 +69,7 @@ def _in(language: str, operator: Operator) -> dict[str, Any]:
         _section(say(texts.HEADINGS["promises"]), [], [_promise(promise, language) for promise in texts.PROMISES]),
         _section(say(texts.HEADINGS["data"]), [], [_facts(category, language) for category in Category]),
         _section(say(texts.HEADINGS["network"]), [say(texts.NETWORK)]),
+        _section(say(texts.HEADINGS["rights"]), [say(texts.RIGHTS)]),
         _section(say(texts.HEADINGS["third"]), [say(texts.NO_THIRD)]),
         _section(say(texts.HEADINGS["limits"]), [say(texts.LIMITS)]),
         _section(say(texts.HEADINGS["changes"]), [say(texts.CHANGES)]),

@@ -73,6 +73,7 @@ HEADINGS: Final = {
     "promises": Text("What we promise", "我们的承诺"),
     "data": Text("What the relay handles", "中继处理哪些数据"),
     "network": Text("Your network address", "您的网络地址"),
+    "rights": Text("What you can do", "您可以做什么"),
     "third": Text("Who else receives data", "谁还会收到数据"),
     "limits": Text("What this cannot promise", "本政策无法承诺的事项"),
     "changes": Text("Changes", "变更"),
@@ -96,6 +97,13 @@ NETWORK: Final = Text(
     "While your device is connected, the relay's machine necessarily knows its network (IP) address. The relay neither "
     "stores nor logs it. Networks and hosts on the way see it too.",
     "设备连接期间，中继所在的机器必然知道其网络（IP）地址。中继既不保存也不记录该地址。途经的网络和主机也能看到它。",
+)
+RIGHTS: Final = Text(
+    "Your app can show you all that the relay holds of yours, give it to you as files, and erase it for good; you get "
+    "a signed receipt, and backups lose it too. No form and no proof of who you are is needed: your keys are the "
+    "proof. You may also complain to the authority for data protection where you live.",
+    "您的应用可以向您展示中继所保存的您的全部数据，以文件形式交给您，并将其彻底删除；您会得到签名的回执，备份中的数据也会被删除。"
+    "无需表格或身份证明：您的密钥就是证明。您也可以向所在地的数据保护机关投诉。",
 )
 NO_THIRD: Final = Text("Nobody.", "没有其他人。")
 LIMITS: Final = Text(

@@ -66,6 +66,11 @@ def test_ids_and_digests_are_those_of_the_document() -> None:
         ("signature of a blob deletion", OWNER_SEED, proofs.blob_delete_message(RELAY, BLOB)),
         ("admission receipt of the mailbox", RELAY_SEED, proofs.admission_message(MAILBOX)),
         (
+            "receipt of the mailbox's erasure at 1800000000",
+            RELAY_SEED,
+            proofs.erased_message(MAILBOX, 1_800_000_000),
+        ),
+        (
             "signature of its version 1 with the content `[]`",
             RELAY_SEED,
             proofs.public_message(proofs.public_slot_id(RELAY, "policy"), 1, b"[]"),
@@ -84,7 +89,7 @@ def test_frames_are_those_of_the_document() -> None:
 
 
 def test_every_vector_of_the_document_is_compared() -> None:
-    assert len(VECTORS) == 19
+    assert len(VECTORS) == 20
 
 
 @given(wire.keys, wire.nonces, st.integers(0, ids.BUCKETS - 1))
@@ -129,6 +134,7 @@ def test_no_signed_message_stands_for_another() -> None:
         "slot put": proofs.slot_put_message(RELAY, SLOT, 1, 60, BODY),
         "slot delete": proofs.slot_delete_message(RELAY, SLOT),
         "admission": proofs.admission_message(MAILBOX),
+        "erased": proofs.erased_message(MAILBOX, 1),
         "public": proofs.public_message(SLOT, 1, BODY),
     }
     for name, message in messages.items():

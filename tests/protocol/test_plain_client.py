@@ -194,13 +194,32 @@ async def test_a_mailbox_is_created_and_deleted_by_its_key(url: str) -> None:
         assert len(incarnation) == 16
         assert client.is_receipt(owner.mailbox, receipt)
         assert not client.is_receipt(Owner().mailbox, receipt)
-        await client.mailbox_delete()
+        await client.mailbox_delete(owner.mailbox)
         with pytest.raises(Closed) as closed:
             await client.push()
         assert (closed.value.code, closed.value.close_code) == (None, 1000)
     async with await PlainClient.connect(url, RECEIVER) as client:
         with pytest.raises(Refused, match=r"^22 "):
             await client.open(owner)
+
+
+async def test_what_is_held_is_told_and_gone_after_erasing(
+    url: str, owner: Owner, receiver: PlainClient, sender: PlainClient
+) -> None:
+    address = await receiver.add_address(owner, cap=77)
+    await receiver.prekeys_put(SUITE, 1, [b"package one", b"package two"], last_resort=b"last")
+    assert await sender.deposit([address], b"sealed") == []
+    held = await receiver.export()
+    assert held["mailbox.id", b""] == owner.mailbox
+    assert held["mailbox.receive_key", b""] == owner.public
+    assert held["address.cap", address] == 77
+    assert {b"package one", b"package two", b"last", b"sealed"} <= set(held.values())
+    assert await receiver.mailbox_delete(owner.mailbox) > 0
+    async with await PlainClient.connect(url, RECEIVER) as again:
+        with pytest.raises(Refused):
+            await again.open(owner)
+        assert await again.export() == {}
+        assert await again.mailbox_delete(owner.mailbox) > 0, "a retry has a receipt too"
 
 
 async def test_the_newest_connection_owns_the_mailbox(url: str, owner: Owner, receiver: PlainClient) -> None:
@@ -216,7 +235,7 @@ async def test_the_newest_connection_owns_the_mailbox(url: str, owner: Owner, re
         newer.owner_token = receiver.owner_token
         await newer.ack(0)
         with pytest.raises(Closed) as closed:
-            await newer.mailbox_delete()
+            await newer.mailbox_delete(owner.mailbox)
         assert (closed.value.code, closed.value.close_code) == (27, 1008)
 
 

@@ -25,13 +25,15 @@ SENDER, RECEIVER = 0, 1
 # Section 5: numbers of frames.
 HELLO = 1
 DEPOSIT, LIST_PUT, LIST_DROP, CLAIM, FENCE_GET, SLOT_GET, SLOT_PUT, SLOT_DELETE = range(16, 24)
-OPEN, CREATE, SUBSCRIBE, ACK, ADDRESS_PUT, ADDRESS_REVOKE, PREKEYS_PUT, STATUS, MAILBOX_DELETE = range(32, 41)
+OPEN, CREATE, SUBSCRIBE, ACK, ADDRESS_PUT, ADDRESS_REVOKE, PREKEYS_PUT, STATUS, MAILBOX_DELETE, EXPORT = range(32, 42)
 WELCOME, ERROR, DONE, DEPOSITED, CLAIMED, FENCE, SLOT, CREATED, SUBSCRIBED = range(64, 73)
-RUN, ENTRY, DRAINED, MAILBOX_STATUS, PREKEYS_LOW = range(73, 78)
+RUN, ENTRY, DRAINED, MAILBOX_STATUS, PREKEYS_LOW, EXPORTED, ERASED = range(73, 80)
 
 ANSWERS = {
     **dict.fromkeys((LIST_PUT, LIST_DROP, SLOT_PUT, SLOT_DELETE, OPEN), DONE),
-    **dict.fromkeys((ADDRESS_PUT, ADDRESS_REVOKE, PREKEYS_PUT, MAILBOX_DELETE), DONE),
+    **dict.fromkeys((ADDRESS_PUT, ADDRESS_REVOKE, PREKEYS_PUT), DONE),
+    MAILBOX_DELETE: ERASED,
+    EXPORT: EXPORTED,
     DEPOSIT: DEPOSITED,
     CLAIM: CLAIMED,
     FENCE_GET: FENCE,
@@ -469,5 +471,18 @@ class PlainClient:
         sequence, entries, size, pools = await self.request(STATUS)
         return sequence, entries, size, pools
 
-    async def mailbox_delete(self) -> None:
-        await self.request(MAILBOX_DELETE)
+    async def mailbox_delete(self, mailbox: bytes) -> int:
+        """Erase the mailbox; return when, after verifying the receipt."""
+        erased_at, receipt = await self.request(MAILBOX_DELETE)
+        VerifyKey(self.relay_key).verify(label("erased") + mailbox + erased_at.to_bytes(8, "big"), receipt)
+        return int(erased_at)
+
+    async def export(self) -> dict[tuple[str, bytes], bytes | int]:
+        """Return all values that the relay holds of the mailbox, by name and key."""
+        found: dict[tuple[str, bytes], bytes | int] = {}
+        after = b""
+        while True:
+            held, after = await self.request(EXPORT, after)
+            found |= {(name, key): value for name, key, value in held}
+            if not after:
+                return found

@@ -112,6 +112,14 @@ FRAMES: Final[dict[type, st.SearchStrategy[Any]]] = {
     ),
     frames.Status: st.builds(frames.Status, requests),
     frames.MailboxDelete: st.builds(frames.MailboxDelete, requests),
+    frames.Export: st.builds(frames.Export, requests, st.binary(max_size=limits.MAX_CURSOR_BYTES)),
+    frames.Exported: st.builds(
+        frames.Exported,
+        requests,
+        st.lists(st.builds(frames.Held, st.text(max_size=20), st.binary(max_size=12), bodies | sequences), max_size=3),
+        st.binary(max_size=limits.MAX_CURSOR_BYTES),
+    ),
+    frames.Erased: st.builds(frames.Erased, requests, sequences, signatures),
     frames.Welcome: st.builds(
         frames.Welcome,
         st.just(frames.VERSION),

@@ -52,6 +52,7 @@ from restante_crypto.mls import (
 )
 from restante_protocol import frames, ids
 
+_ERASED: Final = b"erased"  # in the same table
 _ANNOUNCED: Final = b"announced"  # when the newest announcement that was seen was made, in the account's table
 
 GROUP_ID_BYTES: Final = 16
@@ -281,6 +282,31 @@ class Engine:
                 if each.at > seen:
                     self._state.emit(each)
             self._tables.account.put(_ANNOUNCED, max(seen, newest).to_bytes(8, "big"))
+
+    # Erasing.
+
+    @property
+    def mailbox(self) -> bytes:
+        """The mailbox's id."""
+        return self._state.mailbox
+
+    @property
+    def erased(self) -> bool:
+        """This account was erased at its relay, or is being: it is not registered again."""
+        return self._tables.account.get(_ERASED) is not None
+
+    def begin_erasure(self) -> None:
+        """From now on nothing is registered."""
+        with self._state.transaction():
+            self._tables.account.put(_ERASED, b"\x01")
+
+    def slots(self) -> list[bytes]:
+        """Return the slots that this account writes."""
+        return self._mailroom.slots()
+
+    def slot_deletions(self) -> list[frames.SlotDelete]:
+        """Return requests, numbered 0, that delete all slots of this account."""
+        return [self._mailroom.slot_deletion(slot) for slot in self._mailroom.slots()]
 
     # Invites.
 

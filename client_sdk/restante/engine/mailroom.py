@@ -313,6 +313,22 @@ class Mailroom:
             signature=primitives.ed25519_sign(record.write_seed, signed),
         )
 
+    def slots(self) -> list[bytes]:
+        """Return the slots of all invites."""
+        return [row.key for row in self._tables.invites.rows()]
+
+    def slot_deletion(self, slot: bytes) -> frames.SlotDelete:
+        """Return the request, numbered 0, that deletes a slot."""
+        record = records.InviteSlot.unpack(self._tables.invites.get(slot) or b"")
+        signed = proofs.slot_delete_message(self._state.account.relay_key, slot)
+        return frames.SlotDelete(
+            request=0,
+            slot=slot,
+            write_key=primitives.ed25519_public(record.write_seed),
+            nonce=record.nonce,
+            signature=primitives.ed25519_sign(record.write_seed, signed),
+        )
+
     # Chores.
 
     def chores(self) -> list[Chore]:

@@ -129,9 +129,13 @@ class Receiver:
         return frames.MailboxStatus(frame.request, status.sequence, status.entries, status.size, _counts(status.pools))
 
     async def _delete(self, frame: frames.MailboxDelete) -> frames.RelayFrame:
-        await self._relay.store.delete_mailbox(self._mailbox)
+        erased_at = await self._relay.eraser.erase_mailbox(self._mailbox)
         self._relay.hub.announce_deleted(self._mailbox, self.subscription)
-        return frames.Done(frame.request)
+        return frames.Erased(frame.request, erased_at, self._relay.identity.erased(self._mailbox, erased_at))
+
+    async def _export(self, frame: frames.Export) -> frames.RelayFrame:
+        held, after = await self._relay.store.holdings(self._mailbox, frame.after)
+        return frames.Exported(frame.request, [frames.Held(each.name, each.key, each.value) for each in held], after)
 
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any], Answer]]] = {
         frames.Open: _begin_open,
@@ -142,6 +146,7 @@ class Receiver:
         frames.PrekeysPut: _put_prekeys,
         frames.Status: _status,
         frames.MailboxDelete: _delete,
+        frames.Export: _export,
     }
 
 

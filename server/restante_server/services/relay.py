@@ -9,6 +9,7 @@ from restante_server.config import PROCESS_LIST_ADDRESSES, SLOT_CREATIONS, SLOT_
 from restante_server.identity import Identity
 from restante_server.metrics import Metrics
 from restante_server.services.allowance import Allowance, Rate
+from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
 from restante_server.services.subscription import Wrap
 from restante_server.stores.contract import Store
@@ -28,6 +29,7 @@ class Relay:
         admission: who may create mailboxes: a key of ADMISSIONS.
         wrap: makes a frame a message of the transport.
         metrics: counters.
+        eraser: what erases for good.
         list_addresses: addresses behind the list handles of all connections.
         slot_creations: new slots, which need no credential.
         clock: Unix milliseconds.
@@ -39,6 +41,7 @@ class Relay:
     admission: str
     wrap: Wrap
     metrics: Metrics
+    eraser: Eraser
     list_addresses: Allowance = field(default_factory=lambda: Allowance(PROCESS_LIST_ADDRESSES))
     slot_creations: Rate = field(default_factory=lambda: Rate(SLOT_CREATIONS, SLOT_CREATIONS_PER_SECOND))
     clock: Clock = system_clock

@@ -40,5 +40,5 @@ async def put(relay: Relay, frame: frames.SlotPut) -> frames.Done:
 async def delete(relay: Relay, frame: frames.SlotDelete) -> frames.Done:
     """Answer SlotDelete. Raises Refused(UNAUTHORIZED)."""
     _prove(frame, proofs.slot_delete_message(relay.identity.public, frame.slot))
-    await relay.store.delete_slot(frame.slot)
+    await relay.eraser.erase_slot(frame.slot)
     return frames.Done(frame.request)

@@ -15,7 +15,10 @@ from typing import Final
 
 import apsw
 
-from restante_server.stores import sqlite_schema
+from restante_crypto import primitives
+from restante_server.clock import Clock, system_clock
+from restante_server.config import BACKUP_LIFETIME
+from restante_server.stores import sqlite_schema, sqlite_tombstones
 from restante_server.stores.blob_folder import copy_blobs
 from restante_server.stores.blobs import default_blobs
 from restante_server.stores.contract import StoreRefused
@@ -26,6 +29,8 @@ DATABASE_NAME: Final = "relay.db"
 MANIFEST_NAME: Final = "manifest.json"
 BLOBS_NAME: Final = "blobs"
 
+_TOMBSTONE: Final = b"restante erased"
+
 _STRIP: Final = """
 DELETE FROM prekey;
 UPDATE pool SET left=0;
@@ -34,7 +39,13 @@ UPDATE meta SET value=x'' WHERE key='mark';
 """  # without a mark it takes a new epoch wherever it is opened
 
 
-def backup(store: Path, destination: Path, blobs: Path | None = None) -> None:
+def tombstone_id(seed: bytes, identifier: bytes) -> bytes:
+    """Return the id of the slot that says when a mailbox or slot was erased: a hash keyed by the relay's key."""
+    key = primitives.blake2b(seed, size=32, person=_TOMBSTONE)
+    return b"\x00" + primitives.blake2b(identifier, size=23, person=_TOMBSTONE, key=key)
+
+
+def backup(store: Path, destination: Path, blobs: Path | None = None, *, clock: Clock = system_clock) -> None:
     """Copy a store, which may be in use, into a new folder (mode 0700) that appears when it is complete.
 
     ``blobs`` is the folder of the blobs, by default the one beside the store.
@@ -49,6 +60,7 @@ def backup(store: Path, destination: Path, blobs: Path | None = None) -> None:
     folder = destination.with_name(destination.name + ".new")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
+    made = clock() // 1000  # before the copy: what is erased while it is made is erased from it when it is restored
     try:
         schema = _copy_database(store, folder / DATABASE_NAME)
     except apsw.Error as error:
@@ -61,6 +73,7 @@ def backup(store: Path, destination: Path, blobs: Path | None = None) -> None:
         sqlite_schema.write_durably(folder / KEY_NAME, key.read_bytes())
     manifest = {
         "format": FORMAT,
+        "made": made,
         "schema": schema,
         "files": {
             path.relative_to(folder).as_posix(): path.stat().st_size
@@ -73,32 +86,51 @@ def backup(store: Path, destination: Path, blobs: Path | None = None) -> None:
     sqlite_schema.sync_folder(destination.parent)
 
 
-def restore(source: Path, store: Path, *, blobs: Path | None = None, force: bool = False) -> None:
+def restore(
+    source: Path, store: Path, *, blobs: Path | None = None, force: bool = False, clock: Clock = system_clock
+) -> None:
     """Put a backup in the place of a store that is not in use. It takes a new epoch at its next start.
+
+    What was erased after the backup was made, as far as the store that it replaces knows, is erased from it.
 
     ``blobs`` as in ``backup``.
 
     Raises:
-        StoreRefused: not a complete backup, the store is in use, or it exists and ``force`` is not given.
+        StoreRefused: not a complete backup, or older than BACKUP_LIFETIME; the store is in use, or it exists and
+            ``force`` is not given.
     """
-    files = _read_manifest(source)
+    files, made = _read_manifest(source)
+    if clock() // 1000 - made > BACKUP_LIFETIME:
+        raise StoreRefused("the backup is older than a year: what was erased since is not known any more")
     store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with sqlite_schema.lock(store):
         if store.exists() and not force:
             raise StoreRefused("a store exists at this place; --force replaces it")
+        temporary = _prepare(source, files, store, made)
         for suffix in ("-wal", "-shm", ".epoch"):
             store.with_name(store.name + suffix).unlink(missing_ok=True)
         if KEY_NAME in files:
             sqlite_schema.write_durably(store.with_name(KEY_NAME), (source / KEY_NAME).read_bytes())
         copy_blobs(source / BLOBS_NAME, blobs or default_blobs(store))
-        temporary = store.with_name(store.name + ".restored")
-        temporary.unlink(missing_ok=True)
-        temporary.touch(0o600)
-        shutil.copyfile(source / DATABASE_NAME, temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
         temporary.replace(store)
         sqlite_schema.sync_folder(store.parent)
+
+
+def _prepare(source: Path, files: dict[str, int], store: Path, made: int) -> Path:
+    """Copy the backup's database beside the store, without what was erased since; return the copy."""
+    temporary = store.with_name(store.name + ".restored")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(0o600)
+    shutil.copyfile(source / DATABASE_NAME, temporary)
+    if store.exists() and KEY_NAME in files:
+        seed = (source / KEY_NAME).read_bytes()
+        try:
+            sqlite_tombstones.apply(temporary, store, lambda identifier: tombstone_id(seed, identifier), made)
+        except apsw.Error as error:
+            raise StoreRefused(f"the store that is replaced cannot be read: {type(error).__name__}") from None
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    return temporary
 
 
 def _copy_database(store: Path, destination: Path) -> int:
@@ -120,8 +152,8 @@ def _copy_database(store: Path, destination: Path) -> int:
     return version
 
 
-def _read_manifest(source: Path) -> dict[str, int]:
-    """Return the backup's files and their sizes, as they are."""
+def _read_manifest(source: Path) -> tuple[dict[str, int], int]:
+    """Return the backup's files and their sizes, and when it was made (Unix seconds)."""
     try:
         manifest = json.loads((source / MANIFEST_NAME).read_bytes())
         files: dict[str, int] = manifest["files"]
@@ -133,4 +165,7 @@ def _read_manifest(source: Path) -> dict[str, int]:
         raise StoreRefused("this folder is not a complete backup")
     if not known:
         raise StoreRefused("a newer version of the relay made this backup: upgrade the relay")
-    return files
+    try:
+        return files, int(manifest["made"])
+    except (KeyError, TypeError, ValueError):
+        raise StoreRefused("this folder is not a complete backup") from None

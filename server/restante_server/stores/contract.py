@@ -180,6 +180,15 @@ class StoredSlot:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Holding:
+    """One value that the store holds of a mailbox: the inventory's name for it, in which row, and the value."""
+
+    name: str
+    key: bytes
+    value: bytes | int
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What metrics show: counts and bytes of the whole store, nothing per mailbox."""
@@ -355,6 +364,18 @@ class Store(Protocol):
 
     async def add_codes(self, hashes: Sequence[bytes], lifetime: int) -> None:
         """Add hashes of invite codes, valid for ``lifetime`` seconds."""
+        ...
+
+    async def holdings(self, mailbox: bytes, after: bytes) -> tuple[Sequence[Holding], bytes]:
+        """Return the next part of all that is held of the mailbox, and the cursor to go on with: empty at the end.
+
+        ``after`` is empty, or the cursor of the part before (at most 32 bytes). A part has at most 1 MiB and may be
+        empty. What changes meanwhile may be in it or not.
+        """
+        ...
+
+    async def scrub(self) -> None:
+        """Leave no byte of what was deleted before this call in the store's files, nor in copies made after it."""
         ...
 
     async def sweep(self) -> None:

@@ -17,6 +17,7 @@ from restante_crypto import proofs
 from restante_protocol import ids, limits
 from restante_protocol.errors import Code
 from restante_server.clock import Clock, system_clock
+from restante_server.stores import redis_holdings, redis_scrub
 from restante_server.stores.contract import (
     Accepted,
     AddressSpec,
@@ -24,6 +25,7 @@ from restante_server.stores.contract import (
     Delivery,
     Deposit,
     FenceLost,
+    Holding,
     Level,
     Listener,
     Pool,
@@ -483,6 +485,21 @@ class RedisStore:
         for places in self._grouped(hashes).values():
             group = [hashes[place] for place in places]
             await self._call(group[0], "add_codes", expires, *group)
+
+    # What is held of a mailbox.
+
+    async def holdings(self, mailbox: bytes, after: bytes) -> tuple[Sequence[Holding], bytes]:
+        """See contract."""
+        masters, bucket = self._masters, self._bucket(mailbox)
+        found: tuple[Sequence[Holding], bytes] = await redis_holdings.part(
+            masters.command, self.read, masters.prefix, bucket, mailbox, after
+        )
+        return found
+
+    async def scrub(self) -> None:
+        """See contract. Addresses of deleted mailboxes go with the sweep; each master writes its log and dump anew."""
+        await self.sweep()
+        await asyncio.gather(*(redis_scrub.rewrite(link) for link in self._masters.links()))
 
     # Upkeep.
 

@@ -18,13 +18,21 @@ import apsw
 
 from restante_protocol.errors import Code
 from restante_server.clock import Clock, system_clock
-from restante_server.stores import sqlite_deposits, sqlite_mailboxes, sqlite_prekeys, sqlite_schema, sqlite_slots
+from restante_server.stores import (
+    sqlite_deposits,
+    sqlite_holdings,
+    sqlite_mailboxes,
+    sqlite_prekeys,
+    sqlite_schema,
+    sqlite_slots,
+)
 from restante_server.stores.contract import (
     Accepted,
     AddressSpec,
     Claimed,
     Deposit,
     FenceLost,
+    Holding,
     Level,
     Listener,
     PoolLow,
@@ -43,6 +51,8 @@ from restante_server.stores.quotas import Quotas
 from restante_server.stores.sqlite_index import Index
 from restante_server.stores.sqlite_writer import Writer
 
+PART_ENTRIES: Final = 64  # in one part of what is held of a mailbox,
+PART_BYTES: Final = 512 * 1024  # and bytes of their bodies
 SWEEP_BATCH: Final = 250  # rows of each kind per transaction, so that a sweep holds up nobody
 T = TypeVar("T")
 
@@ -308,6 +318,40 @@ class SqliteStore:
         """See contract."""
         expires = self._now() + lifetime
         await self._writer.submit(lambda batch: sqlite_slots.add_codes(batch.db, hashes, expires), grows=True)
+
+    # What is held of a mailbox.
+
+    async def holdings(self, mailbox: bytes, after: bytes) -> tuple[Sequence[Holding], bytes]:
+        """See contract."""
+
+        def run(db: apsw.Connection) -> tuple[Sequence[Holding], bytes]:
+            found = sqlite_holdings.mailbox(db, mailbox)
+            if found is None:
+                return [], b""
+            n, own = found
+            section, place = after[:1], after[1:]
+            if section == b"":
+                return own, b"\x01"
+            if section == b"\x01":
+                part, last = sqlite_holdings.addresses(db, n, place)
+                return part, b"\x01" + last if last else b"\x02"
+            if section == b"\x02":
+                return sqlite_holdings.pools(db, n), b"\x03"
+            if section == b"\x03":
+                part, last = sqlite_holdings.prekeys(db, n, place)
+                return part, b"\x03" + last if last else b"\x04"
+            with self._index_lock:
+                planned = self._index.read(mailbox, int.from_bytes(place, "big"), PART_ENTRIES, PART_BYTES)
+            last = planned[-1][0].to_bytes(8, "big") if planned else b""
+            return sqlite_holdings.entries(db, n, planned), b"\x04" + last if last else b""
+
+        return await self._read(run)
+
+    async def scrub(self) -> None:
+        """See contract. The whole database is written anew: the callers see to it that this is not too often."""
+        await self._writer.submit(lambda batch: self._index.save(batch.db, batch.undo))
+        await self._read(lambda _db: None)  # what the reader has begun is over
+        await self._writer.submit(lambda batch: sqlite_holdings.rewrite(batch.db), writes=False, alone=True)
 
     # Upkeep.
 

@@ -49,6 +49,7 @@ class _Operation:
     future: asyncio.Future[Any] | None
     writes: bool
     grows: bool
+    alone: bool = False
     ran: bool = False
     result: Any = None
     error: BaseException | None = None
@@ -82,12 +83,15 @@ class Writer:
         """Set who is told of deliveries."""
         self._listener = listener
 
-    async def submit(self, run: Callable[[Batch], T], *, writes: bool = True, grows: bool = False) -> T:
+    async def submit(
+        self, run: Callable[[Batch], T], *, writes: bool = True, grows: bool = False, alone: bool = False
+    ) -> T:
         """Run an operation; return its result after the commit.
 
         Args:
             run: the operation. It registers an undo for each change of memory, unless it does not write.
             writes: it changes the database. Otherwise it cannot be rolled back: it reads, or only changes memory.
+            alone: it runs between transactions, and locks nobody out of the index; it does not write.
             grows: it stores something: refused when the disk has only the room left that deleting needs.
 
         Raises:
@@ -97,7 +101,7 @@ class Writer:
         if self._closed or self._broken:
             raise StoreUnavailable
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Operation(run, future, writes, grows))
+        self._queue.put(_Operation(run, future, writes, grows, alone))
         return await future
 
     async def close(self) -> bool:
@@ -112,8 +116,11 @@ class Writer:
         while not ending:
             batch, ending = self._take()
             if batch:
-                deliveries = self._commit(self._refuse_if_full(batch))
-                self._loop.call_soon_threadsafe(self._finish, batch, deliveries)
+                apart = [operation for operation in batch if operation.alone]
+                deliveries = self._commit(self._refuse_if_full([each for each in batch if not each.alone]))
+                self._loop.call_soon_threadsafe(self._finish, [each for each in batch if not each.alone], deliveries)
+                for operation in apart:
+                    self._run_apart(operation)
             if ending or self._index.unsaved > SAVE_ROWS or time.monotonic() - self._saved > SAVE_SECONDS:
                 self._save()
 
@@ -192,6 +199,18 @@ class Writer:
             if _is_fatal(error):
                 self._broken = True
                 operation.error = StoreUnavailable()
+
+    def _run_apart(self, operation: _Operation) -> None:
+        if self._broken:
+            _fail([operation], StoreUnavailable())
+        else:
+            try:
+                operation.result = operation.run(Batch(self._db))
+            except (StoreFull, apsw.FullError):
+                operation.error = StoreFull()
+            except apsw.Error:  # nothing was changed: another try may go well
+                operation.error = StoreUnavailable()
+        self._loop.call_soon_threadsafe(self._finish, [operation], [])
 
     def _save(self) -> None:
         """Write the index's cursors, in a transaction of its own; if the disk is full they wait for the next time."""

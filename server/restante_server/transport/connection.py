@@ -54,7 +54,7 @@ def _cost(frame: frames.ClientFrame, size: int) -> int:
     match frame:
         case frames.Claim():
             return size + len(frame.addresses) * MAX_PREKEY_BYTES
-        case frames.FenceGet():
+        case frames.FenceGet() | frames.Export():
             return size + MAX_LARGE_BODY_BYTES
         case frames.SlotGet():
             return size + MAX_SLOT_BYTES
@@ -293,7 +293,7 @@ class Connection:
         if isinstance(session, Receiver) and session.proved and self._protocol.state is State.RECEIVER:
             self._protocol.proved()
         self._answer(answer)
-        if isinstance(frame, frames.MailboxDelete) and isinstance(answer, frames.Done):
+        if isinstance(frame, frames.MailboxDelete) and isinstance(answer, frames.Erased):
             self._close(1000)
 
     async def _finish(self, frame: frames.ClientFrame, answer: Answer, cost: int) -> None:

@@ -238,7 +238,7 @@ async def test_deleted_mailbox_ends_its_connections(relay: Relay) -> None:
     async with await Peer.own(relay.url, owner) as subscribed, await Peer.own(relay.url, owner) as deleting:
         await subscribed.subscribe()
         assert isinstance(await subscribed.next(), frames.Drained)
-        assert isinstance(await deleting.ask(frames.MailboxDelete), frames.Done)
+        assert isinstance(await deleting.ask(frames.MailboxDelete), frames.Erased)
         assert await deleting.next() == 1000
         error = await subscribed.next()
         assert (error.request, error.code) == (0, Code.STALE)

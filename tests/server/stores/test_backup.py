@@ -166,6 +166,7 @@ async def test_a_backup_is_not_restored_over_a_store(opener: Opener, tmp_path: P
         ('{"format": 1, "schema": 1, "files": {}}', "not a complete"),
         ('{"format": 1, "schema": 1, "files": {"relay.db": 1}}', "not a complete"),
         ('{"format": 1, "schema": 1, "files": {"relay.db": 5, "relay.key": 32}}', "not a complete"),
+        ('{"format": 1, "schema": 1, "files": {"relay.db": 5}}', "not a complete"),
         ('{"format": 2, "schema": 1, "files": {"relay.db": 5}}', "newer"),
         ('{"format": 1, "schema": 9, "files": {"relay.db": 5}}', "newer"),
     ],
@@ -181,10 +182,10 @@ def test_what_is_no_backup_is_refused(tmp_path: Path, manifest: str | None, matc
 
 async def test_the_manifest_says_what_is_there(opener: Opener, tmp_path: Path) -> None:
     await (await opener.open()).close()
-    backups.backup(opener.path, tmp_path / "backup")
+    backups.backup(opener.path, tmp_path / "backup", clock=opener.clock)
     manifest = json.loads((tmp_path / "backup" / "manifest.json").read_text())
     size = (tmp_path / "backup" / "relay.db").stat().st_size
-    assert manifest == {"format": 1, "schema": 1, "files": {"relay.db": size}}
+    assert manifest == {"format": 1, "schema": 1, "made": opener.clock() // 1000, "files": {"relay.db": size}}
     db = apsw.Connection(str(tmp_path / "backup" / "relay.db"), flags=apsw.SQLITE_OPEN_READONLY)
     assert db.execute("PRAGMA integrity_check").get == "ok"
     db.close()

@@ -1,0 +1,223 @@
+"""What is erased is in no file of the store any more, and older backups do not bring it back."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from restante_crypto import primitives, proofs
+from restante_protocol import frames
+from restante_protocol.errors import Code
+from restante_server.app import Relay
+from restante_server.config import BACKUP_LIFETIME
+from restante_server.identity import Identity
+from restante_server.services.erasure import Eraser
+from restante_server.stores import backup as backups
+from restante_server.stores.contract import StoreRefused, StoreUnavailable
+from restante_server.stores.sqlite import SqliteStore
+from support.relay import HOUR, Owner, Peer, relay_in_process
+from support.stores import DAY, MovedClock, address, deposit, identifier, mailbox, make_mailbox
+
+SUITE = 3
+
+
+class Person:
+    """Somebody with everything that a relay can hold, and the bytes of it."""
+
+    def __init__(self) -> None:
+        self.owner = Owner(bucket=int.from_bytes(os.urandom(1), "big") % 240)
+        self.addresses = [self.owner.address() for _ in range(30)]
+        self.packages = [os.urandom(800) for _ in range(60)]
+        self.last_resort = os.urandom(900)
+        self.bodies = [os.urandom(size) for size in (40, 500, 3000, 9000, 90_000)] * 2
+        self.slot_seed, self.slot_nonce, self.slot_body = os.urandom(32), os.urandom(16), os.urandom(2000)
+        self.slot = proofs.slot_id(9, primitives.ed25519_public(self.slot_seed), self.slot_nonce)
+
+    @property
+    def traces(self) -> list[bytes]:
+        """What must not be found: of long values their beginning, middle and end."""
+        own = [self.owner.mailbox, self.owner.key, self.slot, *(spec.address for spec in self.addresses)]
+        long = [*self.packages, self.last_resort, *self.bodies, self.slot_body]
+        return own + [part for each in long for part in (each[:24], each[len(each) // 2 :][:24], each[-24:])]
+
+    async def settle(self, url: str) -> None:
+        async with await Peer.own(url, self.owner) as peer, await Peer.connect(url) as sender:
+            await peer.ask(lambda n: frames.AddressPut(n, self.addresses))
+            await peer.ask(lambda n: frames.PrekeysPut(n, SUITE, 1, self.packages, self.last_resort, False))
+            for body in self.bodies:
+                assert (await sender.deposit([self.addresses[0].address], body)).failed == []
+            key = primitives.ed25519_public(self.slot_seed)
+            message = proofs.slot_put_message(sender.welcome.relay_key, self.slot, 1, HOUR, self.slot_body)
+            signature = primitives.ed25519_sign(self.slot_seed, message)
+            put = lambda n: frames.SlotPut(n, self.slot, key, self.slot_nonce, 1, HOUR, self.slot_body, signature)  # noqa: E731
+            assert isinstance(await sender.ask(put), frames.Done)
+            for _ in range(20):  # what was there once is to be found nowhere either
+                await sender.ask(lambda n: frames.Claim(n, SUITE, [self.addresses[1].address]))
+
+    async def erase(self, url: str) -> frames.Erased:
+        async with await Peer.connect(url) as sender:
+            key = primitives.ed25519_public(self.slot_seed)
+            message = proofs.slot_delete_message(sender.welcome.relay_key, self.slot)
+            signature = primitives.ed25519_sign(self.slot_seed, message)
+            build = lambda n: frames.SlotDelete(n, self.slot, key, self.slot_nonce, signature)  # noqa: E731
+            assert isinstance(await sender.ask(build), frames.Done)
+        async with await Peer.own(url, self.owner) as peer:
+            answer = await peer.ask(frames.MailboxDelete)
+        assert isinstance(answer, frames.Erased)
+        return answer
+
+
+def found(folder: Path, person: Person) -> set[str]:
+    """Return the names of the files in which anything of somebody is."""
+    files = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name for name, data in files.items() if any(trace in data for trace in person.traces)}
+
+
+async def test_no_byte_is_left_in_any_file_and_the_others_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "relay"
+    people = [Person() for _ in range(6)]
+    async with relay_in_process(folder) as relay:
+        await asyncio.gather(*(person.settle(relay.url) for person in people))
+        await asyncio.to_thread(backups.backup, folder / "relay.db", tmp_path / "before")
+        gone, kept = people[:3], people[3:]
+        answers = await asyncio.gather(*(person.erase(relay.url) for person in gone))
+        for person, answer in zip(gone, answers, strict=True):
+            assert await asyncio.to_thread(found, folder, person) == set()
+            signed = proofs.erased_message(person.owner.mailbox, answer.erased_at)
+            key = primitives.ed25519_public((folder / "relay.key").read_bytes())
+            assert primitives.ed25519_verify(key, signed, answer.receipt)
+        await asyncio.to_thread(backups.backup, folder / "relay.db", tmp_path / "after")
+        for person in gone:
+            assert await asyncio.to_thread(found, tmp_path / "before", person) == {"relay.db"}, "the search finds"
+            assert await asyncio.to_thread(found, tmp_path / "after", person) == set()
+        for person in kept:
+            async with await Peer.own(relay.url, person.owner, create=False) as peer:
+                assert (await peer.ask(frames.Status)).entries == len(person.bodies)
+
+
+async def test_an_older_backup_does_not_bring_it_back(tmp_path: Path) -> None:
+    folder = tmp_path / "relay"
+    gone, kept, shared = Person(), Person(), os.urandom(3000)
+    async with relay_in_process(folder) as relay:
+        await asyncio.gather(gone.settle(relay.url), kept.settle(relay.url))
+        async with await Peer.connect(relay.url) as sender:
+            await sender.deposit([gone.addresses[0].address, kept.addresses[0].address], shared)
+            await sender.deposit([gone.addresses[0].address], b"won", fence=bytes(32))
+        await asyncio.to_thread(backups.backup, folder / "relay.db", tmp_path / "older")
+        await gone.erase(relay.url)
+    backups.restore(tmp_path / "older", folder / "relay.db", force=True)
+    assert found(folder, gone) == set()
+    assert "relay.db" in found(folder, kept)
+    async with relay_in_process(folder) as relay:
+        async with await Peer.own(relay.url, kept.owner, create=False) as peer:
+            await peer.subscribe()
+            bodies = [each.entry.body for each in await peer.entries(len(kept.bodies) + 1)]
+            assert bodies[-1] == shared
+        async with await Peer.connect(relay.url, frames.ROLE_RECEIVER) as peer:
+            assert (await peer.prove(gone.owner)).code == Code.NO_MAILBOX
+        await asyncio.to_thread(backups.backup, folder / "relay.db", tmp_path / "newer")
+    backups.restore(tmp_path / "older", folder / "relay.db", force=True)
+    assert found(folder, gone) == set(), "a restored store knows it still"
+
+
+async def test_a_mailbox_that_came_again_stays_in_a_newer_backup(tmp_path: Path) -> None:
+    folder, person, clock = tmp_path / "relay", Person(), MovedClock()
+    async with relay_in_process(folder, clock=clock) as relay:
+        await person.settle(relay.url)
+        await person.erase(relay.url)
+        clock.advance(10)
+        await person.settle(relay.url)
+        await person.erase(relay.url)
+        clock.advance(10)
+        await person.settle(relay.url)
+        backups.backup(folder / "relay.db", tmp_path / "newer", clock=clock)
+    backups.restore(tmp_path / "newer", folder / "relay.db", force=True, clock=clock)
+    assert "relay.db" in found(folder, person)
+
+
+async def test_a_backup_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    clock = MovedClock()
+    async with relay_in_process(tmp_path / "relay", clock=clock):
+        backups.backup(tmp_path / "relay" / "relay.db", tmp_path / "backup", clock=clock)
+    clock.advance(BACKUP_LIFETIME)
+    backups.restore(tmp_path / "backup", tmp_path / "one" / "relay.db", clock=clock)
+    clock.advance(1)
+    with pytest.raises(StoreRefused, match="older than a year"):
+        backups.restore(tmp_path / "backup", tmp_path / "two" / "relay.db", clock=clock)
+
+
+async def test_a_store_that_cannot_be_read_stops_a_restore(tmp_path: Path) -> None:
+    async with relay_in_process(tmp_path / "relay"):
+        backups.backup(tmp_path / "relay" / "relay.db", tmp_path / "backup")
+    damaged = tmp_path / "relay" / "relay.db"
+    damaged.write_bytes(b"no database" * 1000)
+    with pytest.raises(StoreRefused, match="cannot be read"):
+        backups.restore(tmp_path / "backup", damaged, force=True)
+    assert damaged.read_bytes().startswith(b"no database")
+
+
+async def test_those_who_wait_share_a_scrub_and_late_ones_get_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await SqliteStore.open(tmp_path / "relay.db", clock=MovedClock())
+    eraser = Eraser(store, Identity.open(tmp_path), MovedClock())
+    for number in range(6):
+        await make_mailbox(store, number, [number])
+    scrubs = 0
+    scrub = store.scrub
+
+    async def counted() -> None:
+        nonlocal scrubs
+        scrubs += 1
+        assert not await store.has_mailbox(mailbox(0))
+        await scrub()
+
+    monkeypatch.setattr(store, "scrub", counted)
+    await asyncio.gather(*(eraser.erase_mailbox(mailbox(number)) for number in range(5)))
+    assert scrubs <= 2
+    before = scrubs
+    await eraser.erase_mailbox(mailbox(5))
+    assert scrubs == before + 1
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await eraser.erase_mailbox(mailbox(5))
+
+
+async def test_slots_that_are_not_there_leave_no_tombstone(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "relay.db", clock=MovedClock())
+    identity = Identity.open(tmp_path)
+    eraser = Eraser(store, identity, MovedClock())
+    slot = identifier("slot", 1)
+    await eraser.erase_slot(slot)
+    assert await store.get_slot(identity.tombstone(slot)) is None
+    await store.put_slot(slot, 1, DAY, b"slot")
+    await eraser.erase_slot(slot)
+    assert await store.get_slot(slot) is None
+    assert await store.get_slot(identity.tombstone(slot)) is not None
+    await store.close()
+
+
+async def test_a_relay_goes_on_while_it_scrubs(relay: Relay) -> None:
+    one, other = Owner(), Owner()
+    async with await Peer.own(relay.url, one) as peer, await Peer.own(relay.url, other) as receiver:
+        spec = await receiver.add_address(other.address())
+        async with await Peer.connect(relay.url) as sender:
+            asked = asyncio.ensure_future(peer.ask(frames.MailboxDelete))
+            outcomes = await asyncio.gather(*(sender.deposit([spec], b"%d" % n) for n in range(1)))
+            assert outcomes[0].failed == []
+            assert isinstance(await asked, frames.Erased)
+
+
+async def test_a_full_disk_refuses_and_keeps_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from restante_server.stores import sqlite_holdings  # noqa: PLC0415 -- to look inside
+    from restante_server.stores.contract import StoreFull  # noqa: PLC0415 -- the same
+
+    store = await SqliteStore.open(tmp_path / "relay.db", clock=MovedClock())
+    await make_mailbox(store, 1, [1])
+    await store.deposit(deposit(1, [address(1)]))
+    monkeypatch.setattr(sqlite_holdings, "VACUUM_FACTOR", 1 << 60)
+    with pytest.raises(StoreFull):
+        await store.scrub()
+    assert (await store.totals()).entries == 1
+    await store.close()
