@@ -146,7 +146,7 @@ async def _try(url: str) -> str:
                 raise _Failed("another message came than was deposited")
             fetched = time.perf_counter()
         finally:
-            await owner.ask(frames.MailboxDelete, frames.Done)
+            await owner.ask(frames.MailboxDelete, frames.Erased)
     return (
         f"accepted after {(deposited - before) * 1000:.1f} ms, delivered after {(fetched - before) * 1000:.1f} ms, "
         f"level={sender.welcome.level}"

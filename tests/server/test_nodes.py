@@ -142,7 +142,7 @@ async def test_a_mailbox_deleted_there_is_closed_here(tmp_path: Path, url: str) 
     ):
         await subscribed.subscribe()
         await drained(subscribed)
-        assert isinstance(await other.ask(frames.MailboxDelete), frames.Done)
+        assert isinstance(await other.ask(frames.MailboxDelete), frames.Erased)
         assert (await subscribed.next()).code == Code.STALE
 
 
