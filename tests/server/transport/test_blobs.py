@@ -400,3 +400,18 @@ async def test_no_request_is_answered_but_with_a_code(relay: Relay, pytestconfig
                 if answer.status >= 400 and method != "HEAD":
                     assert isinstance(frames.decode_relay_frame(data), frames.Error)
     assert relay.blobs.transfers.used == 0
+
+
+async def test_relays_over_one_redis_share_blobs(tmp_path: Path, redis_url: str) -> None:
+    url, folder = f"{redis_url}?prefix=test-{os.urandom(8).hex()}", tmp_path / "blobs"
+    async with (
+        relay_in_process(tmp_path / "first", redis=url, blobs=folder) as first,
+        relay_in_process(tmp_path / "second", redis=url, blobs=folder) as second,
+    ):
+        here, there, owner = await client(first), await client(second), BlobOwner()
+        assert here.relay_key == there.relay_key
+        assert await here.put(owner, b"sealed") == CREATED
+        assert await there.put(owner, b"sealed") == SAME
+        assert await there.get(owner.blob) == Answer(200, b"sealed")
+        assert await there.delete(owner) == Answer(204)
+        assert await here.get(owner.blob) == Answer(404, code=NOT_FOUND)
