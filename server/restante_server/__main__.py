@@ -233,7 +233,7 @@ def doctor(
 ) -> None:
     """Check this machine, and with --url a running relay."""
     healthy = True
-    for finding in checks.examine(_store(store, state), url):
+    for finding in checks.examine(_store(store, state), url, store if is_redis(store) else ""):
         print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.text}")  # noqa: T201 -- the command's result
         healthy &= finding.ok
     sys.exit(0 if healthy else 1)

@@ -17,6 +17,9 @@ from restante_crypto import primitives, proofs
 from restante_protocol import frames, ids, limits
 from restante_protocol.connection import ClientConnection, NumberedEntry
 from restante_protocol.errors import Code, ProtocolError
+from restante_server.stores.contract import StoreError
+from restante_server.stores.redis import RedisStore
+from restante_server.stores.redis_address import parse_redis
 from restante_server.transport.websocket import PATH
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ _NETWORK: Final = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "lustre", "nfs", "nfs4", "ocfs2", "smb3", "smbfs"}
 )
 _MOUNTS: Final = Path("/proc/mounts")
+_PATIENCE: Final = 10  # seconds for each of what is asked over the network
 _AHEAD: Final = 60  # seconds that a file may be newer than now: clocks are set in small steps
 
 
@@ -43,15 +47,18 @@ class Finding:
     text: str
 
 
-def examine(store: Path, url: str) -> Iterator[Finding]:
-    """Yield the findings, slow ones last."""
+def examine(store: Path, url: str, redis: str = "") -> Iterator[Finding]:
+    """Yield the findings, slow ones last; with the URL of a Redis store, those about it instead of the disk's."""
     yield _files()
     yield _clock(store)
-    folder = store.parent
-    while not folder.exists():
-        folder = folder.parent
-    yield _file_system(folder)
-    yield _sync(folder)
+    if redis:
+        yield asyncio.run(_redis(redis))
+    else:
+        folder = store.parent
+        while not folder.exists():
+            folder = folder.parent
+        yield _file_system(folder)
+        yield _sync(folder)
     if url:
         yield _round_trip(url)
 
@@ -107,6 +114,21 @@ def _sync(folder: Path) -> Finding:
     return Finding("disk sync", median < SLOW_SYNC, f"{median * 1000:.2f} ms (a deposit waits for one)")
 
 
+async def _redis(url: str) -> Finding:
+    """Open the store as one relay more, which looks at its servers' settings, and leave it."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            store = await RedisStore.open(parse_redis(url), accept_loss=True)
+            await store.close()
+    except StoreError as error:
+        return Finding("redis", ok=False, text=str(error) or "it does not answer")
+    except (OSError, TimeoutError):
+        return Finding("redis", ok=False, text="it does not answer")
+    if store.level == "process":
+        return Finding("redis", ok=True, text="level=process: a loss of power loses what was accepted last")
+    return Finding("redis", ok=True, text=f"level={store.level}")
+
+
 def _round_trip(url: str) -> Finding:
     try:
         text = asyncio.run(_try(url))
@@ -119,7 +141,7 @@ def _round_trip(url: str) -> Finding:
 
 async def _try(url: str) -> str:
     """Deposit into a mailbox made for it, fetch, and delete it. Raises _Failed."""
-    async with asyncio.timeout(10), aiohttp.ClientSession() as session, contextlib.AsyncExitStack() as stack:
+    async with asyncio.timeout(_PATIENCE), aiohttp.ClientSession() as session, contextlib.AsyncExitStack() as stack:
         sender = await _Link.open(session, stack, url, frames.ROLE_SENDER)
         if sender.welcome.admission != frames.ADMISSION_OPEN:
             return f"it answers, level={sender.welcome.level} (by invitation: nothing was deposited)"

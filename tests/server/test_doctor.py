@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from redis import Redis
 
 from restante_server import doctor
 from support.relay import relay_in_process
@@ -79,6 +80,29 @@ async def test_a_message_goes_through_the_relay_and_leaves_nothing(tmp_path: Pat
         assert re.fullmatch(r"accepted after [\d.]+ ms, delivered after [\d.]+ ms, level=power", found.text)
         totals = await relay.store.totals()
         assert (totals.mailboxes, totals.entries) == (0, 0)
+
+
+async def test_a_redis_store_is_looked_at(tmp_path: Path, redis_url: str) -> None:
+    def redis(url: str) -> doctor.Finding:
+        return _finding(list(doctor.examine(tmp_path / "relay.db", "", url)), "redis")
+
+    url = f"{redis_url}?prefix=test-{os.urandom(8).hex()}"
+    found = await asyncio.to_thread(redis, url)
+    assert (found.ok, found.text) == (True, "level=power")
+    found = await asyncio.to_thread(redis, "redis://127.0.0.1:1")
+    assert not found.ok
+    with Redis.from_url(redis_url) as client:
+        try:
+            await asyncio.to_thread(client.config_set, "maxmemory-policy", "allkeys-lru")
+            found = await asyncio.to_thread(redis, url)
+            assert (found.ok, "maxmemory-policy" in found.text) == (False, True)
+            await asyncio.to_thread(client.config_set, "maxmemory-policy", "noeviction")
+            await asyncio.to_thread(client.config_set, "appendfsync", "everysec")
+            found = await asyncio.to_thread(redis, url)
+            assert (found.ok, "level=process" in found.text) == (True, True)
+        finally:
+            for name, value in (("maxmemory-policy", "noeviction"), ("appendfsync", "always")):
+                await asyncio.to_thread(client.config_set, name, value)
 
 
 async def test_a_relay_by_invitation_only_answers(tmp_path: Path) -> None:
