@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import redis
 
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
@@ -221,3 +222,19 @@ async def test_a_full_disk_refuses_and_keeps_everything(tmp_path: Path, monkeypa
         await store.scrub()
     assert (await store.totals()).entries == 1
     await store.close()
+
+
+async def test_redis_keeps_nothing_in_log_and_dump(redis_url: str, tmp_path: Path) -> None:
+    port = int(redis_url.rpartition(":")[2].partition("/")[0])
+    client = redis.Redis(port=port)
+    data = Path(client.config_get("dir")["dir"])
+    gone, kept = Person(), Person()
+    url = f"{redis_url}?prefix=test-{os.urandom(8).hex()}"
+    async with relay_in_process(tmp_path / "relay", redis=url) as relay:
+        await asyncio.gather(gone.settle(relay.url), kept.settle(relay.url))
+        assert await asyncio.to_thread(found, data, gone), "the search finds"
+        await gone.erase(relay.url)
+        assert await asyncio.to_thread(found, data, gone) == set()
+        assert await asyncio.to_thread(found, tmp_path, gone) == set()
+        async with await Peer.own(relay.url, kept.owner, create=False) as peer:
+            assert (await peer.ask(frames.Status)).entries == len(kept.bodies)
