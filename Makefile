@@ -64,7 +64,10 @@ interop: $(STAMP) peers ## 1,000 random schedules with each other implementation
 chaos: $(STAMP) ## kill -9 of the relay and of a client under load, 50 times each
 	$(BIN)/python -m pytest tests/client_sdk/test_crash.py -q --kills 50 --seed $(SEED) --timeout 900
 
-fuzz: $(STAMP) ## 100,000 random and mutated frames against a relay
+fuzz: $(STAMP) ## mutated inputs to every decoder and to groups, and 100,000 mutated frames to a relay
+	$(BIN)/python -m pytest tests/fuzz -q --inputs 500000 --seed $(SEED) --timeout 1800
+	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then $(BIN)/python tests/fuzz/with_atheris.py; \
+		else echo "atheris is not installed: the seeded mutator alone has run"; fi
 	$(BIN)/python -m pytest tests/server/transport/test_connection.py -q -k mutated --frames 100000 --seed $(SEED) --timeout 900
 
 bench-mls: $(STAMP) peers ## MLS beside ts-mls and rine-mls, into benchmarks/results/mls.*
