@@ -142,7 +142,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             ops_url = await _listen(stack, ops_app(store, metrics), settings.ops_listen)
         acceptor = Acceptor(shared, settings, _max_connections())
         blobs = Blobs(await _open_blobs(settings), identity.public, metrics, clock, settings.max_blobs_bytes)
-        await blobs.sweep()
+        await blobs.count()
         app = web.Application()
         published = Bulletin(store, identity, clock)
         app.add_routes(

@@ -6,6 +6,7 @@ time, and how much all of them are together.
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 from restante_crypto import primitives, proofs
 from restante_protocol import ids, limits
@@ -16,6 +17,7 @@ from restante_server.config import (
     BLOB_CREATIONS_BYTES,
     BLOB_CREATIONS_BYTES_PER_SECOND,
     BLOB_CREATIONS_PER_SECOND,
+    BLOB_HEADS,
     BLOB_LEAST_CHARGE,
     BLOB_TRANSFERS,
 )
@@ -23,6 +25,8 @@ from restante_server.errors import Refused
 from restante_server.metrics import Metrics
 from restante_server.services.allowance import Allowance, Rate
 from restante_server.stores.blobs import BlobHead, BlobStore, Upload
+
+_UNKNOWN: Final = 2**64  # an expiry that was not looked up yet
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -89,12 +93,12 @@ class Blobs:
     """
 
     def __init__(self, store: BlobStore, relay_key: bytes, metrics: Metrics, clock: Clock, cap: int) -> None:
-        """Take what ``sweep`` finds to be there; together blobs may be ``cap`` bytes."""
+        """Take what ``count`` finds to be there; together blobs may be ``cap`` bytes."""
         self._store = store
         self._relay_key = relay_key
         self._metrics = metrics
         self._clock = clock
-        self._known: dict[bytes, tuple[int, int]] = {}  # id: size, expiry
+        self._known: dict[bytes, tuple[int, int]] = {}  # id: size, expiry or _UNKNOWN
         self._creations = Rate(BLOB_CREATIONS, BLOB_CREATIONS_PER_SECOND)
         self._creation_bytes = Rate(BLOB_CREATIONS_BYTES, BLOB_CREATIONS_BYTES_PER_SECOND)
         self.transfers = Allowance(BLOB_TRANSFERS)
@@ -150,6 +154,7 @@ class Blobs:
         self._remember(put.blob, put.size, self._now() + put.lifetime)
 
     def _remember(self, blob: bytes, size: int, expires: int) -> None:
+        self._forget(blob)  # a count may have been first
         self._known[blob] = size, expires
         self.reserved.used += _charge(size)
 
@@ -189,24 +194,34 @@ class Blobs:
         if known is not None:
             self.reserved.give_back(_charge(known[0]))
 
-    async def sweep(self) -> None:
-        """Drop what has expired, and count what is there: other relays may store and delete as well."""
+    async def count(self) -> None:
+        """Count what is there: other relays may store and delete as well."""
         before = set(self._known)
         listed = await self._store.list()
         for blob in before - listed.keys():
             self._forget(blob)
-        for blob, size in listed.items():
-            if blob not in self._known:
-                head = await self._store.head(blob)
-                if head is not None and blob not in self._known:
-                    self._remember(blob, size, head.expires)
-        for blob in [blob for blob, (_, expires) in self._known.items() if expires <= self._now()]:
-            head = await self._fresh(blob)  # somebody may have stored it anew
-            self._forget(blob)
-            if head is not None:
-                self._remember(blob, head.size, head.expires)
+        for blob in listed.keys() - self._known.keys():
+            self._remember(blob, listed[blob], _UNKNOWN)
         self._metrics.blobs.set(len(self._known))
         self._metrics.blob_size.set(sum(size for size, _ in self._known.values()))
+
+    async def sweep(self) -> None:
+        """Drop what has expired."""
+        await self.count()
+        unknown = [blob for blob, (_, expires) in self._known.items() if expires == _UNKNOWN]
+        for start in range(0, len(unknown), BLOB_HEADS):
+            some = unknown[start : start + BLOB_HEADS]
+            for blob, head in zip(some, await self._store.heads(some), strict=True):
+                self._relearn(blob, head)
+        for blob in [blob for blob, (_, expires) in self._known.items() if expires <= self._now()]:
+            self._relearn(blob, await self._fresh(blob))  # somebody may have stored it anew
+        await self.count()
+
+    def _relearn(self, blob: bytes, head: BlobHead | None) -> None:
+        if head is None:
+            self._forget(blob)
+        else:
+            self._remember(blob, head.size, head.expires)
 
 
 def _charge(size: int) -> int:

@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Protocol, Self, TypeVar
 
@@ -69,15 +69,18 @@ class BlobFolder:
 
     async def head(self, blob: bytes) -> BlobHead | None:
         """See contract."""
+        return await self._run(lambda: self._head(blob))
 
-        def run() -> BlobHead | None:
-            try:
-                with self._path(blob).open("rb") as file:
-                    return BlobHead.decode(file.read(HEAD_BYTES), os.fstat(file.fileno()).st_size)
-            except FileNotFoundError:
-                return None
+    async def heads(self, blobs: Sequence[bytes]) -> Sequence[BlobHead | None]:
+        """See contract."""
+        return await self._run(lambda: [self._head(blob) for blob in blobs])
 
-        return await self._run(run)
+    def _head(self, blob: bytes) -> BlobHead | None:
+        try:
+            with self._path(blob).open("rb") as file:
+                return BlobHead.decode(file.read(HEAD_BYTES), os.fstat(file.fileno()).st_size)
+        except FileNotFoundError:
+            return None
 
     async def settle(self, blob: bytes) -> None:
         """See contract: its contents were synced before it got its name."""

@@ -8,7 +8,7 @@ write key can make that happen.
 
 import asyncio
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Final, Self
 
 import obstore
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _ONE_REQUEST: Final = 8 * 1024 * 1024  # bytes that are held in memory and stored only if there is no object yet
 _PART_BYTES: Final = 8 * 1024 * 1024
+_HEADS: Final = 16  # requests at a time
 _PARTS: Final = 2  # of one upload on their way at a time
 _RETRIES: "Final[RetryConfig]" = {"max_retries": 3}
 
@@ -58,6 +59,16 @@ class BlobObjects:
         except BaseError:
             raise StoreUnavailable from None
         return BlobHead.decode(bytes(data), found["size"])
+
+    async def heads(self, blobs: Sequence[bytes]) -> Sequence[BlobHead | None]:
+        """See contract."""
+        places = asyncio.Semaphore(_HEADS)
+
+        async def one(blob: bytes) -> BlobHead | None:
+            async with places:
+                return await self.head(blob)
+
+        return await asyncio.gather(*(one(blob) for blob in blobs))
 
     async def settle(self, blob: bytes) -> None:
         """See contract: what can be read is kept."""

@@ -8,7 +8,7 @@ So an object says all that is known of it, and any number of relays may share a 
 those of bodies. Every method raises StoreUnavailable, and those that store something StoreFull.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, Self
@@ -67,6 +67,10 @@ class BlobStore(Protocol):
 
     async def head(self, blob: bytes) -> BlobHead | None:
         """Return a blob's head; None if there is none."""
+        ...
+
+    async def heads(self, blobs: Sequence[bytes]) -> Sequence[BlobHead | None]:
+        """Return the heads of some blobs, in order."""
         ...
 
     async def settle(self, blob: bytes) -> None:

@@ -117,6 +117,7 @@ async def test_a_deleted_blob_is_gone_and_may_be_stored_again(store: BlobStore) 
     await store.delete(BLOB)
     assert await store.head(BLOB) is None
     assert await store.list() == {OTHER: 6}
+    assert await store.heads([OTHER, BLOB]) == [HEAD, None]
     assert await put(store, BLOB)
 
 
