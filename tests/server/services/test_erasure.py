@@ -227,7 +227,7 @@ async def test_a_full_disk_refuses_and_keeps_everything(tmp_path: Path, monkeypa
 async def test_redis_keeps_nothing_in_log_and_dump(redis_url: str, tmp_path: Path) -> None:
     port = int(redis_url.rpartition(":")[2].partition("/")[0])
     client = redis.Redis(port=port)
-    data = Path(client.config_get("dir")["dir"])
+    data = Path(str(client.config_get("dir")["dir"]))
     gone, kept = Person(), Person()
     url = f"{redis_url}?prefix=test-{os.urandom(8).hex()}"
     async with relay_in_process(tmp_path / "relay", redis=url) as relay:
