@@ -20,7 +20,7 @@ class MortalRelay:
         self.port = 0
         self.url = ""
         self.log = folder.with_name(folder.name + ".log")
-        self._options = options
+        self.options = options
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, *options: str) -> str:
@@ -34,7 +34,7 @@ class MortalRelay:
                 f"127.0.0.1:{self.port}",
                 "--store",
                 f"sqlite:{self.store}",
-                *self._options,
+                *self.options,
                 *options,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -46,6 +46,10 @@ class MortalRelay:
         self.url = line[1]
         self.port = int(self.url.rpartition(":")[2])
         return line[2]
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     async def kill(self) -> None:
         """SIGKILL: no goodbye."""

@@ -42,10 +42,10 @@ def server_program() -> str:
     pytest.skip(text)
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports whose cluster bus ports are free as well."""
+def free_ports(count: int, after: int = 0) -> list[int]:
+    """Return ports, above another, whose cluster bus ports are free as well."""
     ports: list[int] = []
-    candidate = 20_000 + os.getpid() % 20_000
+    candidate = after or 20_000 + os.getpid() % 20_000
     while len(ports) < count:
         candidate += 1
         with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:

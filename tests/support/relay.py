@@ -126,24 +126,36 @@ class Peer:
     async def dial(cls, url: str, role: int, *, autoping: bool = True) -> Self:
         """Open the socket and say nothing."""
         session = aiohttp.ClientSession()
-        socket = await session.ws_connect(url + PATH, compress=0, max_msg_size=0, autoping=autoping)
+        try:
+            socket = await session.ws_connect(url + PATH, compress=0, max_msg_size=0, autoping=autoping)
+        except BaseException:
+            await session.close()
+            raise
         return cls(session, socket, role)
 
     @classmethod
     async def connect(cls, url: str, role: int = frames.ROLE_SENDER, *, autoping: bool = True) -> Self:
         """Open the socket and shake hands."""
         peer = await cls.dial(url, role, autoping=autoping)
-        await peer.socket.send_bytes(peer.connection.hello(peer.nonce))
-        assert isinstance(await peer.receive(), frames.Welcome)
+        try:
+            await peer.socket.send_bytes(peer.connection.hello(peer.nonce))
+            assert isinstance(await peer.receive(), frames.Welcome)
+        except BaseException:
+            await peer.close()
+            raise
         return peer
 
     @classmethod
     async def own(cls, url: str, owner: Owner, *, create: bool = True) -> Self:
         """Connect, prove the mailbox, and create it unless told not to."""
         peer = await cls.connect(url, frames.ROLE_RECEIVER)
-        answer = await peer.prove(owner)
-        if create and isinstance(answer, frames.Error):
-            assert isinstance(await peer.ask(lambda n: frames.Create(n, b"")), frames.Created)
+        try:
+            answer = await peer.prove(owner)
+            if create and isinstance(answer, frames.Error):
+                assert isinstance(await peer.ask(lambda n: frames.Create(n, b"")), frames.Created)
+        except BaseException:
+            await peer.close()
+            raise
         return peer
 
     async def __aenter__(self) -> Self:
