@@ -10,7 +10,7 @@ try:
     import typer
 
     from restante_protocol.limits import BLOBS_BYTES
-    from restante_server import announcements, codes, logs
+    from restante_server import announcements, codes, logs, migrate
     from restante_server import doctor as checks
     from restante_server.app import Relay, serve
     from restante_server.config import (
@@ -185,6 +185,21 @@ def restore(
     """Put a backup in the place of a store."""
     try:
         backups.restore(source, _store(store), blobs=Path(blobs) if blobs else None, force=force)
+    except StoreRefused as error:
+        sys.exit(f"restante: {error}")
+
+
+@cli.command("migrate")
+def migrate_command(
+    source: str = typer.Option(..., "--from", help=_STORE_HELP),
+    target: str = typer.Option(..., "--to", help="The same; an empty store."),
+    accept_loss: bool = typer.Option(False, "--accept-loss-on-power-failure", help="As for serve."),
+) -> None:
+    """Move everything from one store into another while no relay runs; compare both by counts and digests."""
+    for name in (source, target):
+        _store(name, DEFAULT_STATE)
+    try:
+        print(migrate.describe(asyncio.run(migrate.run(source, target, accept_loss=accept_loss))))  # noqa: T201 -- result
     except StoreRefused as error:
         sys.exit(f"restante: {error}")
 

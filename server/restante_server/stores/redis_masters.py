@@ -124,6 +124,7 @@ class Masters:
                 call.fail(StoreUnavailable())
         for call in self._parked:
             call.fail(StoreUnavailable())
+        await asyncio.sleep(0)  # the transports end in the next turn of the loop
 
     async def _open_record(self) -> None:
         """Read or make the store's own record: version, number of buckets."""
