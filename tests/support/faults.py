@@ -247,7 +247,8 @@ class Stage:
         self._tasks = [asyncio.create_task(recipient.run()) for recipient in self.recipients]
         for recipient in self.recipients:
             await asyncio.wait_for(recipient.registered.wait(), 30)
-        self._tasks += [asyncio.create_task(each.run()) for each in (*self.depositors, self.claimer)]
+        self._tasks += [asyncio.create_task(each.run()) for each in self.depositors]
+        self._tasks.append(asyncio.create_task(self.claimer.run()))
         await self.served()
 
     async def stop(self) -> None:
