@@ -330,7 +330,9 @@ class Masters:
 
     async def _begin(self, shard: Shard, facts: redis_durability.Facts) -> None:
         """Look at the buckets of this master that have not been looked at over this connection."""
-        buckets = [b for b in range(self.buckets) if self._hosts[b] == shard.host and b not in shard.begun]
+        here = {bucket for bucket in range(self.buckets) if self._hosts[bucket] == shard.host}
+        shard.begun &= here  # what has moved away may come back changed
+        buckets = sorted(here - shard.begun)
         if not buckets or shard.link is None:
             return
         commands: list[tuple[Any, ...]] = []
@@ -359,17 +361,29 @@ class Masters:
     async def _listen(self, shard: Shard) -> None:
         """Subscribe to what other nodes say about this master's buckets."""
         if shard.notices is None or shard.notices.lost:
+            shard.subscribed.clear()
             shard.notices = await Link.open(
-                self._address, shard.host, on_push=self._pushed, on_lost=lambda: self._lost(shard)
+                self._address,
+                shard.host,
+                on_push=lambda reply: self._pushed(shard, reply),
+                on_lost=lambda: self._lost(shard),
             )
-        for bucket in shard.begun:
-            shard.notices.send(("SSUBSCRIBE", channel(self.prefix, bucket, self._node)))
+        wanted = {channel(self.prefix, bucket, self._node) for bucket in shard.begun}
+        for name in wanted - shard.subscribed:
+            shard.notices.send(("SSUBSCRIBE", name))
+        while not wanted <= shard.subscribed:
+            shard.heard.clear()
+            await shard.heard.wait()
 
-    def _pushed(self, reply: list[Any]) -> None:
+    def _pushed(self, shard: Shard, reply: list[Any]) -> None:
         if reply[0] == b"smessage":
             self._store.heard(reply[2])
-        elif reply[0] == b"sunsubscribe":
+        elif reply[0] == b"ssubscribe":
+            shard.subscribed.add(reply[1])
+        elif reply[0] == b"sunsubscribe":  # the slot is another master's now
+            shard.subscribed.discard(reply[1])
             self.trouble()
+        shard.heard.set()
 
     async def _count_replicas(self) -> None:
         """Learn who replicates: all of these have to confirm."""

@@ -71,7 +71,7 @@ class RedisPortable:
         for bucket in range(portable._masters.buckets):
             pattern = f"{address.prefix}:{{{bucket}}}:node:*"
             channels = await portable._command(bucket, "PUBSUB", "SHARDCHANNELS", pattern)
-            if len(channels) > 1:  # its own
+            if len(channels) > 1:  # one is its own
                 await store.close()
                 raise StoreRefused("a relay uses this store: stop it first")
         await portable._finish_fences()

@@ -218,6 +218,8 @@ class Shard:
         link: the connection, once there is one.
         notices: the connection on which this node hears from others.
         begun: the buckets that have been looked at over this connection.
+        subscribed: the channels on which it hears.
+        heard: set whenever something comes there.
         replicas: how many have to confirm what is written.
         ready: calls go out.
         since: loop time since when a pipeline is under way; 0 if none is.
@@ -229,6 +231,8 @@ class Shard:
         self.link: Link | None = None
         self.notices: Link | None = None
         self.begun: set[int] = set()
+        self.subscribed: set[bytes] = set()
+        self.heard = asyncio.Event()
         self.replicas = 0
         self.ready = False
         self.since = 0.0
