@@ -11,10 +11,12 @@ from random import Random
 from typing import Any
 
 from restante.account import LeafData
+from restante.blobs import BlobKeys, BlobReference
 from restante.content import Content
 from restante.errors import InviteError
 from restante.invites import Invite, Manifest
 from restante_crypto import hpke, padding, primitives, sealing
+from restante_crypto.blobs import BlobError, BlobSecret, Decoder, Encoder
 from restante_crypto.mls import (
     Add,
     Application,
@@ -49,6 +51,7 @@ from restante_crypto.mls.welcome import GroupInfo, GroupSecrets, Welcome
 from restante_crypto.suites import SUITES, XWING
 from restante_protocol import frames
 from restante_protocol.errors import RemoteError
+from restante_server.stores.blobs import BlobHead
 from support.mls import Party, key_package, nobody, signature_key_pair
 
 Run = Callable[[bytes], None]
@@ -410,6 +413,36 @@ STRUCTS: tuple[Any, ...] = (
     Welcome,
 )
 
+
+@cache
+def blob() -> tuple[bytes, BlobSecret]:
+    """Return a sealed blob of two chunks and what opens it."""
+    encoder = Encoder(bytes(32))
+    first = encoder.update(bytes(range(200)) * 400)
+    rest, secret = encoder.finish()
+    return first + rest, secret
+
+
+def open_blob(data: bytes) -> None:
+    """Give a decoder what is not the blob, in pieces: it opens nothing else than the content."""
+    sealed_blob, secret = blob()
+    content = bytes(range(200)) * 400
+    for decoder, expected, right in (
+        (Decoder(secret), content, sealed_blob),
+        (Decoder(secret, 70_000, 70_100), content[70_000:70_100], sealed_blob[65_552:]),
+    ):
+        found = b""
+        try:
+            for start in range(0, max(1, len(data)), 1000):
+                found += decoder.update(data[start : start + 1000])
+            decoder.finish()
+        except BlobError:
+            assert expected.startswith(found)
+        else:
+            assert data == right
+            assert found == expected
+
+
 TARGETS: dict[str, Target] = {
     **{f"mls {each.__name__}": Target(struct(each), encodings) for each in STRUCTS},
     "mls proposal": Target(proposal, lambda: [Remove(1).encode(), Add(joining()[2].key_package).encode()]),
@@ -431,6 +464,11 @@ TARGETS: dict[str, Target] = {
         lambda: [sealing.seal_body(bytes(8), bytes(32), b"message", _random())],
     ),
     "padding": Target(refused(padding.PaddingError, padding.unpad), lambda: [padding.pad(b"text")]),
+    "blob": Target(open_blob, lambda: [blob()[0], blob()[0][65_552:], blob()[0][:65_552]], cost=20),
+    "blob head": Target(
+        refused((), lambda data: BlobHead.decode(data, len(data))),
+        lambda: [BlobHead(1_900_000_000, bytes(32), 5).encode() + b"body"],
+    ),
     "client frame": Target(
         refused(RemoteError, frames.decode_client_frame),
         lambda: [frames.encode(frames.Subscribe(1, b"i" * 16, 0, [frames.PoolState(3, 1, 0)]))],
@@ -438,6 +476,13 @@ TARGETS: dict[str, Target] = {
     "relay frame": Target(
         refused(RemoteError, frames.decode_relay_frame),
         lambda: [frames.encode(frames.Subscribed(1, b"i" * 16, b"t" * 8, 0, [frames.PoolCount(3, 1, 0, 1, True)]))],
+    ),
+    "sdk BlobReference": Target(
+        refused(ValueError, BlobReference.decode),
+        lambda: [BlobReference(bytes(24), bytes(32), bytes(32), 5).encode()],
+    ),
+    "sdk BlobKeys": Target(
+        refused(ValueError, BlobKeys.decode), lambda: [BlobKeys(bytes(32), bytes(16), 7, bytes(32)).encode()]
     ),
     "sdk Content": Target(refused(ValueError, Content.decode), lambda: [b"\x93\x01\xc0\xc0"]),
     "sdk LeafData": Target(refused(ValueError, LeafData.decode), lambda: [b"\x93\x01\xc0\xc0"]),
