@@ -87,6 +87,13 @@ def serve_command(
         "", envvar="RESTANTE_OPERATOR_NAME", help="Who is responsible, for the privacy policy."
     ),
     operator_contact: str = typer.Option("", envvar="RESTANTE_OPERATOR_CONTACT", help="How to reach them."),
+    processor: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="RESTANTE_PROCESSOR",
+            help="Who else receives data: 'hosting=NAME;COUNTRY;AGREEMENT', 'object-storage=...'. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Run a relay until SIGTERM."""
     if admission not in ADMISSION_MODES:
@@ -105,6 +112,7 @@ def serve_command(
             ops_listen=parse_listen(ops_listen) if ops_listen else None,
             operator_name=operator_name,
             operator_contact=operator_contact,
+            processors=tuple(processor or ()),
         )
     except SettingError as error:
         raise typer.BadParameter(str(error)) from None

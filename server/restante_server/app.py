@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from restante_server import announcements, codes, policy, policy_texts
+from restante_server import announcements, codes, policy, policy_texts, processors
 from restante_server.categories import LANGUAGES
 from restante_server.clock import Clock, system_clock
 from restante_server.config import (
@@ -33,6 +33,7 @@ from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
 from restante_server.services.relay import Relay as Shared
 from restante_server.stores.blob_folder import BlobFolder
+from restante_server.stores.blobs import FIELDS as BLOB_FIELDS
 from restante_server.stores.blobs import BlobStore, default_blobs
 from restante_server.stores.contract import Store, StoreError, StoreRefused
 from restante_server.stores.redis import RedisStore
@@ -122,6 +123,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         OSError: an address cannot be bound.
     """
     async with contextlib.AsyncExitStack() as stack:
+        declared = [processors.parse(text) for text in settings.processors]
         store, identity = await _open_store(settings, clock, stack)
         metrics = Metrics()
         hub = Hub(binary_message, metrics)
@@ -141,7 +143,8 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         if settings.ops_listen is not None:
             ops_url = await _listen(stack, ops_app(store, metrics), settings.ops_listen)
         acceptor = Acceptor(shared, settings, _max_connections())
-        blobs = Blobs(await _open_blobs(settings), identity.public, metrics, clock, settings.max_blobs_bytes)
+        kept = await _open_blobs(settings, processors.Gateway(declared))
+        blobs = Blobs(kept, identity.public, metrics, clock, settings.max_blobs_bytes)
         await blobs.count()
         app = web.Application()
         published = Bulletin(store, identity, clock)
@@ -166,12 +169,16 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         yield Relay(url, ops_url, store, blobs, metrics)
 
 
-async def _open_blobs(settings: Settings) -> BlobStore:
+async def _open_blobs(settings: Settings, gateway: processors.Gateway) -> BlobStore:
     if isinstance(settings.blobs, str):
         try:
             from restante_server.stores.blob_objects import BlobObjects  # noqa: PLC0415 -- needs the extra s3
         except ModuleNotFoundError:
             raise StoreRefused("blobs in S3 need one package more: pip install 'restante[server,s3]'") from None
+        try:
+            gateway.pass_out(processors.Role.OBJECT_STORAGE, (f"blob.{name}" for name in BLOB_FIELDS))
+        except processors.Undeclared as error:
+            raise StoreRefused(f"blobs in S3 are in others' hands: {error}") from None
         return await BlobObjects.open(settings.blobs)
     return await BlobFolder.open(settings.blobs or default_blobs(settings.store))
 
@@ -210,7 +217,8 @@ async def _attempt(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 async def _publish(settings: Settings, published: Bulletin) -> None:
     operator = policy.Operator(settings.operator_name, settings.operator_contact)
-    number = await published.publish_policy(policy.document(operator))
+    declared = [processors.parse(text) for text in settings.processors]
+    number = await published.publish_policy(policy.document(operator, declared))
     if number > 1:
         texts = {language: policy_texts.CHANGED[language].format(number=number) for language in LANGUAGES}
         await published.announce(announcements.Kind.POLICY, texts, number=number)

@@ -63,6 +63,7 @@ class Settings:
         ops_listen: host and port for health and metrics, or None.
         operator_name: who is responsible, for the privacy policy.
         operator_contact: how to reach them.
+        processors: who else receives data, for ``processors.parse``.
         handshake_timeout: seconds until Hello has come and a receiver has proved its mailbox.
         ping_interval: seconds of silence after which a ping is sent.
         ping_timeout: seconds of silence after which the connection is closed.
@@ -81,6 +82,7 @@ class Settings:
     ops_listen: tuple[str, int] | None = None
     operator_name: str = ""
     operator_contact: str = ""
+    processors: tuple[str, ...] = ()
     handshake_timeout: float = limits.HANDSHAKE_TIMEOUT
     ping_interval: float = limits.PING_INTERVAL
     ping_timeout: float = limits.PING_TIMEOUT

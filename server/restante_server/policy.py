@@ -6,13 +6,14 @@ and the same as plain text. It is published in the relay's own slots (``services
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from restante_crypto import primitives
 from restante_server import policy_texts as texts
 from restante_server.categories import LANGUAGES, Category, Text
+from restante_server.processors import ROLES, Processor
 
 FORMAT: Final = 1
 _VERSION_BYTES: Final = 8  # of a hash: names a version, and is short enough to read out
@@ -27,12 +28,12 @@ class Operator:
     contact: str = ""
 
 
-def document(operator: Operator) -> dict[str, Any]:
+def document(operator: Operator, processors: Sequence[Processor] = ()) -> dict[str, Any]:
     """Return the policy of a relay: JSON data, without time and number."""
     return {
         "format": FORMAT,
         "operator": {"name": operator.name, "contact": operator.contact},
-        "languages": {language: _in(language, operator) for language in LANGUAGES},
+        "languages": {language: _in(language, operator, processors) for language in LANGUAGES},
     }
 
 
@@ -56,7 +57,7 @@ def _paragraphs(text: str) -> list[str]:
     return [line for line in text.splitlines() if line]
 
 
-def _in(language: str, operator: Operator) -> dict[str, Any]:
+def _in(language: str, operator: Operator, processors: Sequence[Processor]) -> dict[str, Any]:
     def say(text: Text, **values: str) -> str:
         return text[language].format(**values) if values else text[language]
 
@@ -70,7 +71,9 @@ def _in(language: str, operator: Operator) -> dict[str, Any]:
         _section(say(texts.HEADINGS["data"]), [], [_facts(category, language) for category in Category]),
         _section(say(texts.HEADINGS["network"]), [say(texts.NETWORK)]),
         _section(say(texts.HEADINGS["rights"]), [say(texts.RIGHTS)]),
-        _section(say(texts.HEADINGS["third"]), [say(texts.NO_THIRD)]),
+        _section(
+            say(texts.HEADINGS["third"]), [] if processors else [say(texts.NO_THIRD)], _processors(processors, language)
+        ),
         _section(say(texts.HEADINGS["limits"]), [say(texts.LIMITS)]),
         _section(say(texts.HEADINGS["changes"]), [say(texts.CHANGES)]),
     ]
@@ -95,6 +98,21 @@ def _facts(category: Category, language: str) -> dict[str, Any]:
     about = category.value
     facts = [[texts.HEADINGS[name][language], getattr(about, name)[language]] for name in _FACTS]
     return {"title": about.title[language], "paragraphs": [], "facts": facts}
+
+
+def _processors(processors: Sequence[Processor], language: str) -> list[dict[str, Any]]:
+    def entry(processor: Processor) -> dict[str, Any]:
+        about = ROLES[processor.role]
+        facts = {
+            "purpose": about.purpose[language],
+            "data": about.data[language],
+            "country": processor.country,
+            "agreement": processor.agreement,
+        }
+        named = [[texts.PROCESSOR[name][language], value] for name, value in facts.items()]
+        return {"title": processor.name, "paragraphs": [], "facts": named}
+
+    return [entry(processor) for processor in sorted(processors, key=lambda each: each.role)]
 
 
 def _plain(title: str, responsible: str, sections: list[dict[str, Any]]) -> Iterator[str]:

@@ -84,6 +84,12 @@ HEADINGS: Final = {
     "kept": Text("How long", "保存多久"),
     "erased": Text("How it goes", "如何删除"),
 }
+PROCESSOR: Final = {
+    "purpose": Text("What for", "用途"),
+    "data": Text("What they receive", "收到的数据"),
+    "country": Text("Country", "国家或地区"),
+    "agreement": Text("Agreement", "协议"),
+}
 OPERATOR: Final = Text(
     "{name} runs this relay and is responsible for the data on it. Contact: {contact}.",
     "{name}运营本中继，并对其中的数据负责。联系方式：{contact}。",

@@ -24,6 +24,8 @@ from support.stores import identifier
 BLOB, OTHER = identifier("blob", 1), identifier("blob", 2)
 HEAD = BlobHead(1_900_000_000, bytes(range(32)), 6)
 
+DECLARED = ("object-storage=Example Storage;Iceland;agreement of 2026-01-01",)
+
 
 def ask(method: str, url: str) -> None:
     with urlopen(Request(url, method=method)) as answer:  # noqa: S310 -- our own server
@@ -156,6 +158,12 @@ async def test_a_stray_object_is_no_blob(bucket: str) -> None:
     assert await store.list() == {BLOB: 5 - HEAD_BYTES}
 
 
+async def test_storage_of_others_has_to_be_declared(bucket: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused, match="object-storage"):
+        async with relay_in_process(tmp_path, blobs=bucket):
+            pass
+
+
 async def test_relays_share_a_bucket(bucket: str, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -163,8 +171,8 @@ async def test_relays_share_a_bucket(bucket: str, tmp_path: Path) -> None:
         (tmp_path / name / "relay.key").write_bytes(bytes(32))
     key = primitives.ed25519_public(bytes(32))
     async with (
-        relay_in_process(tmp_path / "one", blobs=bucket) as one,
-        relay_in_process(tmp_path / "two", blobs=bucket) as two,
+        relay_in_process(tmp_path / "one", blobs=bucket, processors=DECLARED) as one,
+        relay_in_process(tmp_path / "two", blobs=bucket, processors=DECLARED) as two,
     ):
         here, there, owner = PlainBlobs(one.url, key), PlainBlobs(two.url, key), BlobOwner()
         body = os.urandom(600_000)
