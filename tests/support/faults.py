@@ -303,7 +303,7 @@ class Stage:
         if not self.cluster.healthy():
             return False
         masters = self.cluster.masters()
-        counts = [int(master.client.info("replication")["connected_slaves"]) for master in masters]
+        counts = [int(master.command("INFO", "replication")["connected_slaves"]) for master in masters]
         return len(masters) == MASTERS and sum(counts) == MASTERS * REPLICAS and min(counts) > 0
 
     async def kill_master(self) -> float:

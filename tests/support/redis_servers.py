@@ -65,14 +65,10 @@ class RedisServer:
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def client(self) -> redis.Redis:
-        """A plain client."""
-        return redis.Redis(port=self.port, socket_timeout=5)
-
     def command(self, *words: str | int | bytes) -> Any:  # noqa: ANN401 -- a reply
         """Run one command."""
-        return self.client.execute_command(*words)  # type: ignore[no-untyped-call]
+        with contextlib.closing(redis.Redis(port=self.port, socket_timeout=5)) as client:
+            return client.execute_command(*words)  # type: ignore[no-untyped-call]
 
     def start(self, *options: str) -> None:
         arguments = {
@@ -95,7 +91,7 @@ class RedisServer:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                self.client.ping()
+                self.command("PING")
             except redis.RedisError:
                 assert self.process is not None
                 assert self.process.poll() is None, (self.folder / "log").read_text()
@@ -149,15 +145,15 @@ class RedisCluster:
         self.until(self.healthy)
 
     def _known(self, server: RedisServer) -> int:
-        return int(server.client.cluster("info")["cluster_known_nodes"])
+        return int(server.command("CLUSTER INFO")["cluster_known_nodes"])
 
     def healthy(self) -> bool:
         """Every server sees the whole cluster, and every replica is in step."""
         for server in self.servers:
             try:
-                if server.client.cluster("info")["cluster_state"] != "ok":
+                if server.command("CLUSTER INFO")["cluster_state"] != "ok":
                     return False
-                found = server.client.info("replication")
+                found = server.command("INFO", "replication")
             except redis.RedisError:
                 return False
             if found["role"] == "slave" and found["master_link_status"] != "up":
@@ -169,7 +165,7 @@ class RedisCluster:
         found = []
         for server in self.servers:
             with contextlib.suppress(redis.RedisError):
-                if server.client.info("replication")["role"] == "master":
+                if server.command("INFO", "replication")["role"] == "master":
                     found.append(server)
         return found
 

@@ -388,9 +388,9 @@ class Masters:
     async def _count_replicas(self) -> None:
         """Learn who replicates: all of these have to confirm."""
         for shard in list(self._shards.values()):
-            if shard.ready and shard.link is not None and not shard.since:
+            if shard.ready and shard.link is not None:
                 try:
-                    async with asyncio.timeout(_STALLED):
+                    async with asyncio.timeout(_STALLED + WAIT_MILLISECONDS / 1000):
                         (reply,) = await shard.link.call([("INFO", "replication")])
                 except (LinkLost, TimeoutError):
                     continue

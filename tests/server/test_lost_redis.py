@@ -1,0 +1,161 @@
+"""Redis forgets everything, or comes back with what it once was: clients notice, lose nothing unread, and go on."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from restante_protocol import frames
+from restante_protocol.errors import Code
+from support.people import people, together
+from support.redis_servers import MASTERS, RedisCluster, RedisServer, free_ports
+from support.relay import Owner, Peer, relay_in_process
+
+SUITE = 3
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of its own, to be maltreated."""
+    server = RedisServer(tmp_path / "redis", free_ports(1)[0])
+    server.start()
+    yield server
+    server.stop()
+
+
+def url(server: RedisServer) -> str:
+    return f"redis://127.0.0.1:{server.port}"
+
+
+async def test_people_go_on_after_everything_was_flushed(tmp_path: Path, server: RedisServer) -> None:
+    async with (
+        relay_in_process(tmp_path / "first", redis=url(server)) as first,
+        relay_in_process(tmp_path / "second", redis=url(server)) as second,
+        people(tmp_path, first.url, "alice") as (alice,),
+        people(tmp_path, second.url, "bob") as (bob,),
+    ):
+        a, b = await together(alice, bob)
+        await a.send("before")
+        await bob.reads("before")
+        server.command("FLUSHALL")
+        await a.send("after")
+        await bob.reads("before", "after")
+        await b.send("back")
+        await alice.reads("back")
+        assert alice.alarms == bob.alarms == []
+
+
+async def test_people_go_on_after_an_older_copy_was_put_back(tmp_path: Path, server: RedisServer) -> None:
+    async with (
+        relay_in_process(tmp_path / "relay", redis=url(server)) as relay,
+        people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
+    ):
+        a, b = await together(alice, bob)
+        await a.send("one")
+        await bob.reads("one")
+        await asyncio.to_thread(shutil.copytree, server.folder / "appendonlydir", tmp_path / "copy")
+        await a.send("two")
+        await bob.reads("one", "two")
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(shutil.rmtree, server.folder / "appendonlydir")
+        await asyncio.to_thread(shutil.copytree, tmp_path / "copy", server.folder / "appendonlydir")
+        await asyncio.to_thread(server.start)
+        await a.send("three")
+        await bob.reads("one", "two", "three")
+        await b.send("back")
+        await alice.reads("back")
+        assert alice.alarms == bob.alarms == []
+
+
+async def test_an_older_copy_gives_new_incarnations_and_issues_nothing_again(
+    tmp_path: Path, server: RedisServer
+) -> None:
+    owner = Owner()
+    async with relay_in_process(tmp_path / "relay", redis=url(server)) as relay:
+        async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+            address = await receiver.add_address(owner.address())
+            packages = [b"%d" % number for number in range(30)]
+            await receiver.ask(lambda n: frames.PrekeysPut(n, SUITE, 1, packages, b"last", replace=False))
+            await sender.deposit([address], b"unread")
+            first = await receiver.subscribe()
+            await asyncio.to_thread(shutil.copytree, server.folder / "appendonlydir", tmp_path / "copy")
+            claimed = await sender.ask(lambda n: frames.Claim(n, SUITE, [address]))
+            assert claimed.prekeys[0].package == b"0"
+            (unread,) = await receiver.entries(1)
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(shutil.rmtree, server.folder / "appendonlydir")
+            await asyncio.to_thread(shutil.copytree, tmp_path / "copy", server.folder / "appendonlydir")
+            await asyncio.to_thread(server.start)
+            assert isinstance(await receiver.next(), frames.Drained)
+            assert (await receiver.next()).code == Code.GOING_AWAY
+        async with await Peer.connect(relay.url) as sender:
+            claimed = await sender.ask(lambda n: frames.Claim(n, SUITE, [address]))
+            assert (claimed.prekeys[0].number, claimed.prekeys[0].package) == (0, b"last")
+        async with await Peer.own(relay.url, owner, create=False) as receiver:
+            again = await receiver.subscribe(first.incarnation, unread.sequence)
+            assert again.incarnation != first.incarnation
+            assert again.pools[0].left == 0
+            (entry,) = await receiver.entries(1)
+            assert entry.entry.body == b"unread"
+
+
+async def test_a_stale_replica_that_is_promoted_gives_new_incarnations(tmp_path: Path) -> None:
+    cluster = RedisCluster(tmp_path / "cluster", replicas=2)
+    try:
+        await asyncio.to_thread(cluster.start)
+        await go_stale(tmp_path, cluster)
+    finally:
+        await asyncio.to_thread(cluster.stop)
+
+
+async def go_stale(tmp_path: Path, cluster: RedisCluster) -> None:
+    owner = Owner(bucket_of_first_master())
+    master, stale, fresh = cluster.servers[0], cluster.servers[MASTERS], cluster.servers[2 * MASTERS]
+    async with (
+        relay_in_process(tmp_path / "relay", redis=cluster.url) as relay,
+        await Peer.own(relay.url, owner) as receiver,
+        await Peer.connect(relay.url) as sender,
+    ):
+        assert relay.store.level == "failover"
+        address = await receiver.add_address(owner.address())
+        await sender.deposit([address], b"everywhere")
+        await asyncio.to_thread(stale.kill)
+        async with asyncio.timeout(20):  # as long as it counts as a replica, nothing is accepted without it
+            while not isinstance(
+                await sender.deposit([address], b"not on one", message_id=bytes(16)), frames.Deposited
+            ):
+                await asyncio.sleep(0.1)
+        first = await receiver.subscribe()
+        highest = 0
+        bodies: list[bytes] = []
+        while len(bodies) < 2:
+            if not isinstance(each := await receiver.next(), frames.Drained):
+                bodies.append(each.entry.body)
+                highest = each.sequence
+        assert bodies == [b"everywhere", b"not on one"]
+        for server in (fresh, master):
+            await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(stale.start)
+        await asyncio.to_thread(stale.command, "CLUSTER", "FAILOVER", "TAKEOVER")
+        await asyncio.to_thread(fresh.start)
+        assert (await receiver.next()).code == Code.GOING_AWAY
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    async with await Peer.own(relay.url, owner, create=False) as again:
+                        answer = await again.subscribe(first.incarnation, highest)
+                        assert answer.incarnation != first.incarnation
+                        (entry,) = await again.entries(1)
+                        assert entry.entry.body == b"everywhere"
+                        break
+                except AssertionError:
+                    await asyncio.sleep(0.2)  # the cluster is not yet whole
+
+
+def bucket_of_first_master() -> int:
+    """Return a bucket whose slot is among the first master's."""
+    from redis.crc import key_slot  # noqa: PLC0415 -- for this alone
+
+    return next(bucket for bucket in range(48) if key_slot(str(bucket).encode()) < 16384 // MASTERS)
