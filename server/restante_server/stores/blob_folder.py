@@ -57,6 +57,14 @@ class BlobFolder:
         self._new.mkdir(mode=0o700, exist_ok=True)
         sync_folder(self._root)
         sync_folder(self._root.parent)
+        trial = self._new / os.urandom(16).hex()  # some file systems have no links, and no blob could be stored there
+        linked = trial.with_suffix(".link")
+        trial.touch(0o600)
+        try:
+            os.link(trial, linked)
+            linked.unlink()
+        finally:
+            trial.unlink()
 
     def _path(self, blob: bytes) -> Path:
         return self._root / blob[:1].hex() / blob.hex()

@@ -163,6 +163,16 @@ async def test_what_a_crash_left_is_removed_when_nobody_can_be_writing_it(folder
     assert [path.name for path in files(tmp_path)] == ["fresh"]
 
 
+async def test_a_file_system_without_links_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(_: Path, __: Path) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    with pytest.raises(StoreRefused, match="not supported"):
+        await BlobFolder.open(tmp_path / "blobs")
+    assert files(tmp_path) == []
+
+
 async def test_a_place_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     await asyncio.to_thread((tmp_path / "file").touch)
     with pytest.raises(StoreRefused, match="folder for blobs"):
