@@ -64,6 +64,13 @@ class Reader:
 
     def opaque(self) -> bytes:
         """Return an opaque vector."""
+        start = self.position
+        if start < self._end and (size := self._data[start]) < 0x40:  # noqa: PLR2004 -- most are short: one step
+            end = start + 1 + size
+            if end > self._end:
+                raise DecodeError("too short")
+            self.position = end
+            return self._data[start + 1 : end]
         return self.raw(self.length())
 
     def vector(self, parse: Callable[["Reader"], T]) -> tuple[T, ...]:

@@ -148,21 +148,30 @@ class RatchetTree:
 
     def resolution(self, index: NodeIndex) -> list[NodeIndex]:
         """Return the resolution of a node (section 4.1.1)."""
-        node = self._nodes[index]
-        if isinstance(node, ParentNode):
-            return [index, *(NodeIndex(2 * leaf) for leaf in node.unmerged_leaves)]
-        if node is not None:
-            return [index]
-        if tree_math.is_leaf(index):
-            return []
-        return [*self.resolution(tree_math.left(index)), *self.resolution(tree_math.right(index))]
+        nodes, found, waiting = self._nodes, [], [index]
+        while waiting:
+            at = waiting.pop()
+            node = nodes[at]
+            if node is not None:
+                found.append(at)
+                if isinstance(node, ParentNode):
+                    found += [NodeIndex(2 * leaf) for leaf in node.unmerged_leaves]
+            elif not tree_math.is_leaf(at):
+                left, right = tree_math.children(at)
+                waiting += (right, left)
+        return found
+
+    def _is_blank_below(self, index: NodeIndex) -> bool:
+        """Say whether the resolution of a node is empty: nothing in its subtree, whose nodes are neighbours."""
+        span = (1 << tree_math.level(index)) - 1
+        return not any(self._nodes[index - span : index + span + 1])
 
     def filtered_direct_path(self, leaf: LeafIndex) -> list[tuple[NodeIndex, NodeIndex]]:
         """Return (node, copath child) along the filtered direct path, from the bottom (section 4.1.2)."""
         node = tree_math.leaf_node_index(leaf)
         path = tree_math.direct_path(node, self.leaves)
         pairs = zip(path, tree_math.copath(node, self.leaves), strict=True)
-        return [(above, child) for above, child in pairs if self.resolution(child)]
+        return [(above, child) for above, child in pairs if not self._is_blank_below(child)]
 
     def tree_hash(self, index: NodeIndex | None = None) -> bytes:
         """Return the tree hash of a node, by default of the root (section 7.8)."""

@@ -62,6 +62,12 @@ def right(node: NodeIndex) -> NodeIndex:
     return NodeIndex(node ^ (3 << (depth - 1)))
 
 
+def children(node: NodeIndex) -> tuple[NodeIndex, NodeIndex]:
+    """Return the left and the right child of a node that is no leaf."""
+    half = (~node & (node + 1)) >> 1
+    return NodeIndex(node - half), NodeIndex(node + half)
+
+
 def parent(node: NodeIndex) -> NodeIndex:
     """Return the parent in an unbounded tree; the caller does not ask for the root's."""
     depth = level(node)

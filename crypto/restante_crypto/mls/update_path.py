@@ -1,6 +1,6 @@
 """UpdatePath (RFC 9420 section 7.6): a committer's new leaf, and path secrets encrypted along its direct path."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from restante_crypto.mls import codec
@@ -44,16 +44,19 @@ class UpdatePathNode:
 
 @dataclass(frozen=True, slots=True)
 class UpdatePath:
-    """The new leaf, and the nodes of its filtered direct path from the bottom."""
+    """The new leaf, and the nodes of its filtered direct path from the bottom; ``raw``: what it was read from."""
 
     leaf_node: LeafNode
     nodes: tuple[UpdatePathNode, ...]
+    raw: bytes = field(default=b"", repr=False, compare=False)
 
     def encode(self) -> bytes:
         """Encode."""
-        return self.leaf_node.encode() + codec.vector(node.encode() for node in self.nodes)
+        return self.raw or self.leaf_node.encode() + codec.vector(node.encode() for node in self.nodes)
 
     @classmethod
     def decode(cls, reader: Reader) -> Self:
         """Read one."""
-        return cls(LeafNode.decode(reader), reader.vector(UpdatePathNode.decode))
+        start = reader.position
+        leaf_node, nodes = LeafNode.decode(reader), reader.vector(UpdatePathNode.decode)
+        return cls(leaf_node, nodes, reader.since(start))
