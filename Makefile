@@ -48,7 +48,7 @@ SEED ?= 1
 # Other implementations of MLS, for tests and benchmarks only. Without node or a registry their tests say that they skip.
 PEERS := .peers
 
-.PHONY: peers interop bench-mls
+.PHONY: peers interop bench bench-full bench-mls
 peers: $(STAMP)
 	@mkdir -p $(PEERS)
 	@cmp -s tests/interop/peers/package.json $(PEERS)/package.json || { ! command -v npm >/dev/null \
@@ -70,6 +70,14 @@ fuzz: $(STAMP) ## mutated inputs to every decoder and to groups, and 100,000 mut
 	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then $(BIN)/python tests/fuzz/with_atheris.py; \
 		else echo "atheris is not installed: the seeded mutator alone has run"; fi
 	$(BIN)/python -m pytest tests/server/transport/test_connection.py -q -k mutated --frames 100000 --seed $(SEED) --timeout 900
+
+bench: $(STAMP) ## the relay alone on the first core, a short list of points, into benchmarks/results/bench.*
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.bench
+
+bench-full: $(STAMP) ## the whole matrix, into benchmarks/results/full.*; goes on where it was stopped
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.bench --full
 
 bench-mls: $(STAMP) peers ## MLS beside ts-mls and rine-mls, into benchmarks/results/mls.*
 	$(BIN)/python -m pip install --quiet --group bench
