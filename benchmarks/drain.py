@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from restante import Client, ContactRequest, Message
 
-PASSPHRASE: Final = "benchmark"
+PASSPHRASE: Final = "benchmark"  # noqa: S105 -- of files that live for a minute
 PATIENCE_SECONDS: Final = 600
 IN_FLIGHT: Final = 32
 
