@@ -12,6 +12,7 @@ from support.relay import relay_in_process
 
 @pytest.fixture
 async def relay(tmp_path: Path) -> AsyncIterator[Relay]:
-    with blockbuster_ctx("restante_server"):
+    with blockbuster_ctx("restante_server") as blocking:
+        blocking.functions["os.statvfs"].can_block_in("sqlite_writer.py", "_refuse_if_full")  # local: never waits
         async with relay_in_process(tmp_path, ops_listen=("127.0.0.1", 0)) as running:
             yield running

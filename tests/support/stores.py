@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from restante_crypto import proofs
-from restante_server.stores.contract import AddressSpec, Deposit, Store, StoredEntry, Subscription
+from restante_server.stores.contract import Accepted, AddressSpec, Deposit, FenceLost, Store, StoredEntry, Subscription
 from restante_server.stores.quotas import Quotas
 from restante_server.stores.redis import RedisStore
 from restante_server.stores.redis_address import parse_redis
@@ -122,7 +122,7 @@ class Opener:
     async def holds_entries(self, store: Store) -> bool:
         """Say whether anything is left that belongs to an entry."""
         assert isinstance(store, SqliteStore)
-        return bool(store._index.references or store._index.waiting)
+        return bool(store._index.groups or store._index.waiting)
 
 
 @dataclass
@@ -197,9 +197,15 @@ async def bodies(store: Store, number: int) -> list[bytes]:
     return [entry.body for entry in await read_all(store, number)]
 
 
+async def store_deposit(store: Store, item: Deposit) -> Accepted | FenceLost:
+    """Deposit when this is first run, as other calls take effect."""
+    return await store.deposit(item)
+
+
 async def acknowledge(
     store: Store, number: int, sequence: int, exceptions: Sequence[int] = (), owner: Subscription | None = None
 ) -> bool:
     """Acknowledge, as a new owner unless one is given."""
     owner = owner or await subscribe(store, number)
-    return await store.acknowledge(mailbox(number), owner.owner_token, owner.incarnation, sequence, exceptions)
+    current = store.acknowledge(mailbox(number), owner.owner_token, owner.incarnation, sequence, exceptions)
+    return current if isinstance(current, bool) else await current

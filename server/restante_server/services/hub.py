@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_server.metrics import Metrics
-from restante_server.services.subscription import Subscription, Wrap, entry_message
+from restante_server.services.subscription import Batch, Subscription, Wrap, entry_message
 from restante_server.stores.contract import Delivery, PoolLow
 
 
@@ -33,20 +33,20 @@ class Hub:
     def announce(self, deliveries: Sequence[Delivery]) -> None:
         """Send what has just been committed to those who are connected: the store's listener."""
         subscriptions = self._subscriptions
-        entries = live = 0
+        deposits = entries = live = 0
         for delivery in deliveries:
-            message = b""
-            size = len(delivery.body)
-            entries += len(delivery.recipients)
-            for mailbox, sequence in delivery.recipients:
+            deposits += len(delivery.entries)
+            batch: Batch | None = None
+            for mailbox, sequence, taken in delivery.recipients:
+                entries += taken
                 subscription = subscriptions.get(mailbox)
                 if subscription is None:
                     continue
-                if not message:
-                    message = entry_message(delivery.message_id, delivery.body, delivery.fence, self._wrap)
-                subscription.push(sequence, message, size)
-                live += subscription.live
-        self._metrics.deposits.inc(len(deliveries))
+                if batch is None or taken != batch.count:
+                    batch = Batch.of(delivery.entries[:taken], self._wrap)
+                if subscription.push(sequence, batch):
+                    live += taken
+        self._metrics.deposits.inc(deposits)
         self._metrics.deposited.inc(entries)
         self._metrics.live.inc(live)
 

@@ -8,8 +8,9 @@ order is always that of the sequences, without gap or duplicate.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import structlog
 
@@ -58,6 +59,39 @@ def entry_message(message_id: bytes, body: bytes, fence: bytes | None, wrap: Wra
     return wrap(frames.encode(frames.Entry(message_id, body, fence)))
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Batch:
+    """Entries that go together to each of their recipients, made complete once for all.
+
+    Attributes:
+        messages: the complete messages, one after another.
+        sizes: bytes of each body.
+        size: of all.
+        count: how many.
+    """
+
+    messages: bytes
+    sizes: tuple[int, ...]
+    size: int
+    count: int
+
+    @classmethod
+    def of(cls, entries: Sequence[tuple[bytes, bytes, bytes | None]], wrap: Wrap) -> Self:
+        """Encode entries (message id, body, fence)."""
+        sizes = tuple(len(entry[1]) for entry in entries)
+        messages = b"".join([entry_message(*entry, wrap) for entry in entries])
+        return cls(messages, sizes, sum(sizes), len(sizes))
+
+
+@dataclass(slots=True, repr=False)
+class _Flight:
+    """Entries that were sent together and are not acknowledged: the first one's sequence, and the bodies' sizes."""
+
+    first: int
+    sizes: tuple[int, ...]
+    size: int
+
+
 class Subscription:
     """The owner's view of one mailbox, from Subscribe to the end of its connection.
 
@@ -72,11 +106,12 @@ class Subscription:
         "_acknowledged",
         "_acknowledging",
         "_announced",
+        "_bytes_in_flight",
         "_closed",
         "_cursor",
         "_drained",
+        "_entries_in_flight",
         "_in_flight",
-        "_in_flight_bytes",
         "_metrics",
         "_out",
         "_pending",
@@ -105,8 +140,9 @@ class Subscription:
         self._announced = 0
         self._drained = False
         self._closed = False
-        self._in_flight: deque[tuple[int, int]] = deque()
-        self._in_flight_bytes = 0
+        self._in_flight: deque[_Flight] = deque()
+        self._entries_in_flight = 0
+        self._bytes_in_flight = 0
         self._out: list[bytes] = []
         self._run_header = -1  # its place in _out; -1: no run is open
         self._run_first = 0
@@ -131,17 +167,24 @@ class Subscription:
         if self._reading is None and not self._closed:
             self._reading = asyncio.get_running_loop().create_task(self._read())
 
-    def push(self, sequence: int, message: bytes, size: int) -> None:
-        """Take an entry that has just been committed; ``message`` is complete, ``size`` its body's."""
+    def push(self, sequence: int, batch: Batch) -> bool:
+        """Take entries that have just been committed, the first with this sequence; say whether they leave now."""
         if not self.live:
             self._announced = sequence
         elif sequence <= self._cursor:
-            pass  # read from the store before it was announced
-        elif self._full(size):
+            if sequence + batch.count - 1 > self._cursor:  # some were read from the store before they were announced
+                self._announced = sequence
+                self.live = False
+                self.start()
+        elif self._full(batch.count, batch.size):
             self.live = False
             self._announced = sequence
+            if not self._entries_in_flight:
+                self.start()
         else:
-            self._send(sequence, message, size)
+            self._send(sequence, batch)
+            return True
+        return False
 
     def fall_behind(self) -> None:
         """The peer does not read: send nothing more until it does, then from the store."""
@@ -162,21 +205,32 @@ class Subscription:
         """
         sequence = min(sequence, max(self._cursor, self.owner.last_sequence))
         acknowledgement = Acknowledgement(sequence, frozenset(exceptions))
-        in_flight = self._in_flight
-        kept: list[tuple[int, int]] = []
-        while in_flight and in_flight[0][0] <= sequence:
-            entry = in_flight.popleft()
-            if exceptions and entry[0] in acknowledgement.exceptions:
-                kept.append(entry)
-            else:
-                self._in_flight_bytes -= entry[1]
-        in_flight.extendleft(reversed(kept))
+        self._land(acknowledgement)
         self._acknowledged = merge(self._acknowledged, acknowledgement)
         self._pending = merge(self._pending, acknowledgement)
         if self._acknowledging is None and not self._closed:
-            self._acknowledging = asyncio.get_running_loop().create_task(self._tell_store())
+            self._tell_store()
         if not self.live:
             self.start()
+
+    def _land(self, acknowledgement: Acknowledgement) -> None:
+        """Take what is acknowledged out of the window."""
+        in_flight, sequence = self._in_flight, acknowledgement.sequence
+        kept: list[_Flight] = []
+        while in_flight and in_flight[0].first <= sequence:
+            flight = in_flight.popleft()
+            count = len(flight.sizes)
+            if not acknowledgement.exceptions and flight.first + count - 1 <= sequence:
+                self._entries_in_flight -= count
+                self._bytes_in_flight -= flight.size
+                continue
+            for number, size in enumerate(flight.sizes, flight.first):
+                if acknowledgement.covers(number):
+                    self._entries_in_flight -= 1
+                    self._bytes_in_flight -= size
+                else:
+                    kept.append(_Flight(number, (size,), size))
+        in_flight.extendleft(reversed(kept))
 
     def push_ephemeral(self, message: bytes) -> None:
         """Send an entry that is not stored: in a run of its own whose sequence is 0. Dropped if the peer is slow."""
@@ -210,12 +264,12 @@ class Subscription:
             await asyncio.wait([self._reading])
         await self.settle()
 
-    def _full(self, size: int) -> bool:
-        return bool(self._in_flight) and (
-            len(self._in_flight) >= WINDOW_ENTRIES or self._in_flight_bytes + size > WINDOW_BYTES
-        )
+    def _full(self, count: int, size: int) -> bool:
+        if count == 1 and not self._entries_in_flight:
+            return False  # one is always allowed
+        return self._entries_in_flight + count > WINDOW_ENTRIES or self._bytes_in_flight + size > WINDOW_BYTES
 
-    def _send(self, sequence: int, message: bytes, size: int) -> None:
+    def _send(self, sequence: int, batch: Batch) -> None:
         out = self._out
         if self._run_header < 0 or sequence != self._run_next:
             self._end_run()
@@ -224,16 +278,17 @@ class Subscription:
             self._run_header = len(out)
             self._run_first = sequence
             out.append(b"")  # the header's place
-        out.append(message)
-        self._run_next = sequence + 1
-        self._cursor = sequence
-        self._in_flight.append((sequence, size))
-        self._in_flight_bytes += size
+        out.append(batch.messages)
+        self._run_next = sequence + batch.count
+        self._cursor = self._run_next - 1
+        self._in_flight.append(_Flight(sequence, batch.sizes, batch.size))
+        self._entries_in_flight += batch.count
+        self._bytes_in_flight += batch.size
 
     def _end_run(self) -> None:
         header = self._run_header
         if header >= 0:
-            count = len(self._out) - header - 1
+            count = self._run_next - self._run_first
             self._out[header] = self._wrap(frames.encode(frames.Run(self._run_first, count)))
             self._run_header = -1
 
@@ -253,8 +308,8 @@ class Subscription:
     async def _read_page(self) -> bool:
         """Send one page; say whether to go on."""
         await self.sink.writable()
-        room, size = WINDOW_ENTRIES - len(self._in_flight), WINDOW_BYTES - self._in_flight_bytes
-        if self._in_flight and (room <= 0 or size <= 0):
+        room, size = WINDOW_ENTRIES - self._entries_in_flight, WINDOW_BYTES - self._bytes_in_flight
+        if self._entries_in_flight and (room <= 0 or size <= 0):
             return False  # the next acknowledgement starts it again
         announced = self._announced
         entries = await self._store.read(self.mailbox, self._cursor, room, max(size, 1))
@@ -273,10 +328,9 @@ class Subscription:
         if self._acknowledged.covers(entry.sequence):
             self._cursor = entry.sequence  # acknowledged while it was read
             return True
-        size = len(entry.body)
-        if self._full(size):
+        if self._full(1, len(entry.body)):
             return False
-        self._send(entry.sequence, entry_message(entry.message_id, entry.body, entry.fence, self._wrap), size)
+        self._send(entry.sequence, Batch.of([(entry.message_id, entry.body, entry.fence)], self._wrap))
         self._metrics.read.inc()
         return True
 
@@ -285,22 +339,37 @@ class Subscription:
             self._drained = True
             self.sink.send(frames.Drained(self.owner.last_sequence))
 
-    async def _tell_store(self) -> None:
+    def _tell_store(self) -> None:
         """Hand acknowledgements to the store, one call at a time."""
-        try:
-            while (acknowledgement := self._pending) is not None:
-                self._pending = None
-                current = await self._store.acknowledge(
+        while (acknowledgement := self._pending) is not None:
+            self._pending = None
+            try:
+                current = self._store.acknowledge(
                     self.mailbox,
                     self.owner.owner_token,
                     self.owner.incarnation,
                     acknowledgement.sequence,
                     sorted(acknowledgement.exceptions),
                 )
-                if not current:
-                    self.sink.fail(Code.STALE, "owner")
-                    return
+            except StoreError:
+                self.sink.fail(Code.GOING_AWAY, "store")
+                return
+            if not isinstance(current, bool):
+                self._acknowledging = asyncio.get_running_loop().create_task(self._wait_for_store(current))
+                return
+            if not current:
+                self.sink.fail(Code.STALE, "owner")
+                return
+
+    async def _wait_for_store(self, answer: Awaitable[bool]) -> None:
+        try:
+            current = await answer
         except StoreError:
             self.sink.fail(Code.GOING_AWAY, "store")
+            return
         finally:
             self._acknowledging = None
+        if not current:
+            self.sink.fail(Code.STALE, "owner")
+        else:
+            self._tell_store()

@@ -1,13 +1,13 @@
 """What every store of the relay does: the contract that one conformance suite checks.
 
 A store knows ids, bytes and numbers. Every method that changes something returns only when the change survives what
-``level`` promises, and changes all or nothing. Calls take effect in the order in which they were made. Deliveries are
-announced to the listener in the order of their sequences, after the commit and before the deposit returns. Any method
-raises StoreUnavailable, and one that stores something StoreFull.
+``level`` promises, and changes all or nothing. Calls take effect in the order in which they were made, except that
+acknowledgements may overtake. Deliveries are announced to the listener in the order of their sequences, after the
+commit and before the deposit returns. Any method raises StoreUnavailable, and one that stores something StoreFull.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -87,12 +87,16 @@ class StoredEntry:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Delivery:
-    """A committed entry and where it went: pairs (mailbox id, sequence)."""
+    """Committed entries and where they went.
 
-    message_id: bytes
-    body: bytes
-    fence: bytes | None
-    recipients: Sequence[tuple[bytes, int]]
+    Attributes:
+        entries: triples (message id, body, fence or None).
+        recipients: triples (mailbox id, sequence of the first entry, how many of the entries the mailbox took); the
+            sequences of the others follow on one another.
+    """
+
+    entries: Sequence[tuple[bytes, bytes, bytes | None]]
+    recipients: Sequence[tuple[bytes, int, int]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -285,10 +289,12 @@ class Store(Protocol):
         """Forget the owner if it still is this one."""
         ...
 
-    async def acknowledge(
+    def acknowledge(
         self, mailbox: bytes, owner_token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]
-    ) -> bool:
+    ) -> bool | Awaitable[bool]:
         """Delete every entry up to ``sequence`` but the exceptions. False if token or incarnation is stale.
+
+        The answer is given at once where it is known at once.
 
         The one change that a crash may undo: entries acknowledged shortly before may come again.
         """
@@ -336,7 +342,7 @@ class Store(Protocol):
         """Resolve the addresses of an ephemeral deposit, and hand it to the other processes that have subscribers."""
         ...
 
-    async def deposit(self, deposit: Deposit) -> Accepted | FenceLost:
+    def deposit(self, deposit: Deposit) -> Awaitable[Accepted | FenceLost]:
         """Store a deposit for every address that can take it.
 
         A deposit that was stored for at least one address is known again by its digest, and answered as before.

@@ -206,17 +206,16 @@ class RedisStore:
     def deposited(self, done: list[Committed], *, in_order: bool) -> None:
         """Announce what is committed: all buckets of a deposit that came together as one."""
         deliveries: list[Delivery] = []
-        merged: dict[object, list[tuple[bytes, int]]] = {}
+        merged: dict[object, list[tuple[bytes, int, int]]] = {}
         latest: dict[bytes, int] = {}
         for batch in done:
             for part, entries in batch.parts:
-                pairs = merged.get(part.fan) if in_order else None
-                if pairs is None:
-                    merged[part.fan] = entries
+                recipients = merged.get(part.fan) if in_order else None
+                if recipients is None:
+                    recipients = merged[part.fan] = []
                     item: Deposit = part.fan.item
-                    deliveries.append(Delivery(item.message_id, item.body, item.fence, entries))
-                else:
-                    pairs += entries
+                    deliveries.append(Delivery([(item.message_id, item.body, item.fence)], recipients))
+                recipients += [(mailbox, sequence, 1) for mailbox, sequence in entries]
                 latest.update(entries)
         for batch in done:
             self._notices.committed(batch.before, latest)

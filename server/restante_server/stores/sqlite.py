@@ -8,9 +8,9 @@ import asyncio
 import contextlib
 import os
 import shutil
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import IO, Final, Self, TypeVar
 
@@ -48,8 +48,9 @@ from restante_server.stores.contract import (
     Winner,
 )
 from restante_server.stores.quotas import Quotas
+from restante_server.stores.sqlite_deposits import Deposits
 from restante_server.stores.sqlite_index import Index
-from restante_server.stores.sqlite_writer import Writer
+from restante_server.stores.sqlite_writer import Batch, Writer
 
 PART_ENTRIES: Final = 64  # in one part of what is held of a mailbox,
 PART_BYTES: Final = 512 * 1024  # and bytes of their bodies
@@ -74,8 +75,7 @@ class SqliteStore:
         self._quotas = quotas
         self._random = random
         self._index = files.index
-        self._index_lock = threading.Lock()
-        self._writer = Writer(files.write_db, self._index, self._index_lock, free_bytes)
+        self._writer = Writer(files.write_db, self._index, free_bytes, self._deposits)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._closed = False
 
@@ -140,12 +140,18 @@ class SqliteStore:
         await asyncio.to_thread(self._reader.shutdown)
         await asyncio.to_thread(self._files.close, self._random if in_order else None)
 
+    def _deposits(self, batch: Batch) -> Deposits:
+        return Deposits(batch, self._index, self._quotas, self._clock())
+
     def _now(self) -> int:
         return self._clock() // 1000
 
-    async def _read(self, function: Callable[[apsw.Connection], T]) -> T:
+    def _check_usable(self) -> None:
         if self._closed or self.failed.is_set():
             raise StoreUnavailable
+
+    async def _read(self, function: Callable[[apsw.Connection], T]) -> T:
+        self._check_usable()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._reader, function, self._files.read_db)
         except apsw.Error:
@@ -202,32 +208,38 @@ class SqliteStore:
 
         await self._writer.submit(run, writes=False)
 
-    async def acknowledge(
+    def acknowledge(
         self, mailbox: bytes, owner_token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]
-    ) -> bool:
-        """See contract."""
-        return await self._writer.submit(
-            lambda batch: sqlite_mailboxes.acknowledge(
-                batch, self._index, mailbox, owner_token, incarnation, sequence, exceptions
-            ),
-            writes=False,
-        )
+    ) -> bool | Awaitable[bool]:
+        """See contract. What is in memory is changed at once."""
+        self._check_usable()
+        if self._index.owners.get(mailbox) != owner_token:
+            return False
+        known = self._index.mailboxes.get(mailbox)
+        if known is None:
+            return self._writer.submit(
+                lambda batch: sqlite_mailboxes.acknowledge(
+                    batch, self._index, mailbox, owner_token, incarnation, sequence, exceptions
+                ),
+                writes=False,
+            )
+        if known.incarnation != incarnation:
+            return False
+        self._index.acknowledge(known, sequence, frozenset(exceptions))
+        self._writer.unsaved()
+        return True
 
     async def read(self, mailbox: bytes, after: int, entries: int, size: int) -> Sequence[StoredEntry]:
         """See contract."""
+        self._check_usable()
         now = self._now()
-
-        def run(db: apsw.Connection) -> list[StoredEntry]:
-            position = after
-            while True:
-                with self._index_lock:
-                    planned = self._index.read(mailbox, position, entries, size)
-                found = sqlite_deposits.fetch(db, planned, now)
-                if found or not planned:
-                    return found
-                position = planned[-1][0]  # all of these have expired, or were acknowledged just now
-
-        return await self._read(run)
+        position = after
+        while True:
+            planned = self._index.read(mailbox, position, entries, size)
+            found = await self._read(partial(sqlite_deposits.fetch, planned=planned, now=now)) if planned else []
+            if found or not planned:
+                return found
+            position = planned[-1][0]  # all of these have expired, or were acknowledged just now
 
     async def status(self, mailbox: bytes) -> Status | None:
         """See contract."""
@@ -287,11 +299,9 @@ class SqliteStore:
         del message_id, body
         return await self.resolve(addresses)
 
-    async def deposit(self, deposit: Deposit) -> Accepted | FenceLost:
+    def deposit(self, deposit: Deposit) -> Awaitable[Accepted | FenceLost]:
         """See contract."""
-        return await self._writer.submit(
-            lambda batch: sqlite_deposits.deposit(batch, self._index, deposit, self._quotas, self._clock()), grows=True
-        )
+        return self._writer.deposit(deposit)
 
     async def winner(self, fence: bytes) -> Winner | None:
         """See contract."""
@@ -323,35 +333,17 @@ class SqliteStore:
 
     async def holdings(self, mailbox: bytes, after: bytes) -> tuple[Sequence[Holding], bytes]:
         """See contract."""
-
-        def run(db: apsw.Connection) -> tuple[Sequence[Holding], bytes]:
-            found = sqlite_holdings.mailbox(db, mailbox)
-            if found is None:
-                return [], b""
-            n, own = found
-            section, place = after[:1], after[1:]
-            if section == b"":
-                return own, b"\x01"
-            if section == b"\x01":
-                part, last = sqlite_holdings.addresses(db, n, place)
-                return part, b"\x01" + last if last else b"\x02"
-            if section == b"\x02":
-                return sqlite_holdings.pools(db, n), b"\x03"
-            if section == b"\x03":
-                part, last = sqlite_holdings.prekeys(db, n, place)
-                return part, b"\x03" + last if last else b"\x04"
-            with self._index_lock:
-                planned = self._index.read(mailbox, int.from_bytes(place, "big"), PART_ENTRIES, PART_BYTES)
-            last = planned[-1][0].to_bytes(8, "big") if planned else b""
-            return sqlite_holdings.entries(db, n, planned), b"\x04" + last if last else b""
-
-        return await self._read(run)
+        section, place = after[:1], after[1:]
+        waiting: Sequence[tuple[int, int]] = ()
+        if section == b"\x04":
+            waiting = self._index.read(mailbox, int.from_bytes(place, "big"), PART_ENTRIES, PART_BYTES)
+        return await self._read(partial(sqlite_holdings.part, mailbox=mailbox, after=after, waiting=waiting))
 
     async def scrub(self) -> None:
         """See contract. The whole database is written anew: the callers see to it that this is not too often."""
         await self._writer.submit(lambda batch: self._index.save(batch.db, batch.undo))
         await self._read(lambda _db: None)  # what the reader has begun is over
-        await self._writer.submit(lambda batch: sqlite_holdings.rewrite(batch.db), writes=False, alone=True)
+        await self._writer.submit_apart(sqlite_holdings.rewrite)
 
     # Upkeep.
 

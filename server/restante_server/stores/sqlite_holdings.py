@@ -29,7 +29,7 @@ def _row(table: str, key: bytes, **values: bytes | int) -> list[Holding]:
     return [Holding(f"{table}.{name}", key, value) for name, value in values.items()]
 
 
-def mailbox(db: apsw.Connection, identifier: bytes) -> tuple[int, list[Holding]] | None:
+def own(db: apsw.Connection, identifier: bytes) -> tuple[int, list[Holding]] | None:
     """Return a mailbox's number and its own row, or None."""
     row: Any = db.execute(
         "SELECT n, id, receive_key, incarnation, epoch, last, acknowledged, cursor, kept, addresses"
@@ -90,10 +90,10 @@ def entries(db: apsw.Connection, n: int, planned: Sequence[tuple[int, int]]) -> 
     found: list[Holding] = []
     for sequence, payload in planned:
         row: Any = db.execute(
-            "SELECT message_id, fence, expires, large, body FROM payload WHERE n=?", (payload,)
+            "SELECT message_id, fence, expires, large, members, body FROM payload WHERE n=?", (payload,)
         ).fetchone()
         if row is not None:
-            message_id, fence, expires, large, body = row
+            message_id, fence, expires, large, members, body = row
             found += _row(
                 "payload",
                 sequence.to_bytes(8, "big"),
@@ -102,10 +102,33 @@ def entries(db: apsw.Connection, n: int, planned: Sequence[tuple[int, int]]) -> 
                 fence=fence or b"",
                 expires=expires,
                 large=large,
+                members=members,
                 recipients=n,
                 body=body,
             )
     return found
+
+
+def part(
+    db: apsw.Connection, mailbox: bytes, after: bytes, waiting: Sequence[tuple[int, int]]
+) -> tuple[Sequence[Holding], bytes]:
+    """Return the part after this cursor, and the next cursor; ``waiting``: the next entries, in their section."""
+    found = own(db, mailbox)
+    if found is None:
+        return [], b""
+    n, row = found
+    section, place = after[:1], after[1:]
+    if section == b"":
+        return row, b"\x01"
+    if section == b"\x01":
+        rows, last = addresses(db, n, place)
+        return rows, b"\x01" + last if last else b"\x02"
+    if section == b"\x02":
+        return pools(db, n), b"\x03"
+    if section == b"\x03":
+        rows, last = prekeys(db, n, place)
+        return rows, b"\x03" + last if last else b"\x04"
+    return entries(db, n, waiting), b"\x04" + waiting[-1][0].to_bytes(8, "big") if waiting else b""
 
 
 def rewrite(db: apsw.Connection) -> None:

@@ -1,25 +1,31 @@
 """What waits in the embedded store, in memory: the payloads' rows are a log, and this is its index.
 
-A deposit is one row: body and recipients. Nothing is written per recipient, and an acknowledgement moves a cursor that
-is saved later, for many at once. The index is rebuilt when the store is opened: 28 bytes per waiting entry and some 100
-per payload. Mailboxes without entries, and addresses, are caches of their rows.
+A deposit is one row, and deposits that one commit gives to the same recipients are a *group*: consecutive rows, whose
+first one names the recipients for all. Nothing is written per recipient, and an acknowledgement moves a cursor that is
+saved later, for many at once. The index is rebuilt when the store is opened. A mailbox holds a *part* per group, 40
+bytes: what of the group waits for it, under consecutive sequences. A group of one deposit to one mailbox has nothing
+else; any other has an object of some 200 bytes for all its recipients. Mailboxes without entries, and addresses, are
+caches of their rows.
 
-The row's ``recipients`` are three signed 64-bit integers each, little-endian: mailbox, address · 2 + (1 for an invite),
-sequence. An entry waits if its mailbox exists and its sequence is above the mailbox's ``cursor`` or among ``kept``.
-Cursors and the deletion of payloads that nobody waits for are saved in one transaction: so a power loss may bring back
-what was acknowledged shortly before, and never loses anything else.
+``sqlite_log`` has the rows. An entry waits if its mailbox exists and its sequence is above the mailbox's ``cursor`` or
+among ``kept``. Cursors and the deletion of groups that nobody waits for are saved in one transaction: so a power loss
+may bring back what was acknowledged shortly before, and never loses anything else.
 """
 
-import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import apsw
 
+from restante_server.stores.sqlite_log import pack, unpack, unpack_recipients
+
 CACHE: Final = 50_000  # idle mailboxes, and addresses, that are kept in memory
+GROUP_ENTRIES: Final = 512  # deposits of one group; a part's place in it has ten bits
+_COUNT_BITS: Final = 10
+_COUNT_MASK: Final = (1 << _COUNT_BITS) - 1
 
 Undo = list[Callable[[], object]]
 """What a rolled back transaction calls, last first."""
@@ -31,19 +37,25 @@ def _integers() -> "array[int]":
     return array("q")
 
 
-def _sizes() -> "array[int]":
+def _spans() -> "array[int]":
     return array("i")
 
 
 @dataclass(slots=True, repr=False, eq=False)
 class Mailbox:
-    """A mailbox's row, and its entries as columns: those from ``head`` on are waiting.
+    """A mailbox's row, and the parts that wait, as columns: those from ``head`` on.
 
     Attributes:
-        sequences: ascending.
-        payloads: numbers of payloads.
+        entries: how many wait.
+        size: bytes of their bodies.
+        large_size: of these, in large bodies.
+        invites: how many of them came through invites.
+        group: the lead of the newest group that is being made for this mailbox; see sqlite_deposits.
+        sequences: of each part's first entry, ascending.
+        leads: number of the first payload of the part's group.
+        spans: the part's place in its group · 1024 + how many entries it has.
         origins: address · 2 + (1 for an invite).
-        sizes: bytes of the body, negative if it is large.
+        sizes: bytes of the part's bodies, negative if they are large.
     """
 
     n: int
@@ -52,24 +64,35 @@ class Mailbox:
     last: int
     cursor: int
     acknowledged: int
+    entries: int = 0
     size: int = 0
     large_size: int = 0
     invites: int = 0
     head: int = 0
+    group: object = None
     sequences: "array[int]" = field(default_factory=_integers)
-    payloads: "array[int]" = field(default_factory=_integers)
+    leads: "array[int]" = field(default_factory=_integers)
+    spans: "array[int]" = field(default_factory=_spans)
     origins: "array[int]" = field(default_factory=_integers)
-    sizes: "array[int]" = field(default_factory=_sizes)
-
-    @property
-    def entries(self) -> int:
-        """How many wait."""
-        return len(self.sequences) - self.head
+    sizes: "array[int]" = field(default_factory=_integers)
 
     @property
     def columns(self) -> "tuple[array[int], ...]":
         """The columns."""
-        return self.sequences, self.payloads, self.origins, self.sizes
+        return self.sequences, self.leads, self.spans, self.origins, self.sizes
+
+
+@dataclass(slots=True, repr=False, eq=False)
+class Group:
+    """Payloads that share their recipients.
+
+    Attributes:
+        references: how many parts wait for it.
+        sizes: bytes of each body.
+    """
+
+    references: int
+    sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -82,29 +105,6 @@ class Address:
     kind: int
 
 
-def pack(numbers: Iterable[int]) -> bytes:
-    """Return signed 64-bit integers, little-endian."""
-    packed = array("q", numbers)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
-
-
-def unpack(data: bytes) -> "array[int]":
-    """Return what ``pack`` packed."""
-    numbers = array("q")
-    numbers.frombytes(data)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers
-
-
-def triples(recipients: bytes) -> Iterator[tuple[int, int, int]]:
-    """Return (mailbox, origin, sequence) of each recipient."""
-    numbers = iter(unpack(recipients))
-    return zip(numbers, numbers, numbers, strict=True)
-
-
 class Index:
     """The index. The writer changes it under the lock that the reader takes for looking into it.
 
@@ -112,8 +112,8 @@ class Index:
         mailboxes: by id: all that have entries or unsaved cursors, and a cache of others.
         addresses: by id, a cache.
         waiting: by number of an address, how many entries wait that came through it.
-        references: by number of a payload, how many entries wait for it.
-        fenced: of these payloads, those that a fence needs for longer.
+        groups: by number of their first payload, but for those of one payload with one recipient.
+        fenced: payloads that a fence needs for longer; each is a group of its own.
         owners: by mailbox id, the token of the newest subscription.
         entries: of all mailboxes together.
         size: bytes of the bodies of these.
@@ -123,14 +123,14 @@ class Index:
         self.mailboxes: dict[bytes, Mailbox] = {}
         self.addresses: dict[bytes, Address] = {}
         self.waiting: dict[int, int] = {}
-        self.references: dict[int, int] = {}
+        self.groups: dict[int, Group] = {}
         self.fenced: set[int] = set()
         self.owners: dict[bytes, bytes] = {}
         self.entries = 0
         self.size = 0
         self._by_number: dict[int, Mailbox] = {}
         self._dirty: set[Mailbox] = set()
-        self._spent: list[int] = []
+        self._spent: list[tuple[int, int]] = []  # leads, and how many payloads
         self._next_payload = 1
 
     # Rows.
@@ -141,25 +141,45 @@ class Index:
         kept: dict[int, frozenset[int]] = {
             n: frozenset(unpack(data)) for n, data in db.execute("SELECT n, kept FROM mailbox WHERE kept != x''")
         }
-        log = "SELECT n, recipients, length(body), large, fence IS NOT NULL FROM payload WHERE recipients != x''"
-        rows: Iterable[Any] = db.execute(log)
-        for payload, recipients, size, large, fenced in rows:
-            count = 0
-            for number, origin, sequence in triples(recipients):
-                mailbox = self._by_number.get(number) or self._load(db, "n", number)
-                if mailbox is None:
-                    continue
-                last = max(mailbox.last, sequence)
-                if sequence > mailbox.cursor or sequence in kept.get(number, ()):
-                    self.append(mailbox, sequence, payload, origin, -size if large else size)
-                    count += 1
-                mailbox.last = last  # a client may have seen more than the log holds
-            if fenced:
-                self.fenced.add(payload)
-            if count:
-                self.references[payload] = count
-            else:
-                self._spent.append(payload)
+        log = "SELECT n, recipients, length(body), large, fence IS NOT NULL, members FROM payload ORDER BY n"
+        lead: Any = None
+        sizes: list[int] = []
+        for row in db.execute(log):
+            if row[5]:
+                if lead is not None:
+                    self._restore(db, lead, tuple(sizes), kept)
+                lead, sizes = row, []
+            sizes.append(row[2])
+        if lead is not None:
+            self._restore(db, lead, tuple(sizes), kept)
+
+    def _restore(self, db: apsw.Connection, row: Any, sizes: tuple[int, ...], kept: dict[int, frozenset[int]]) -> None:  # noqa: ANN401 -- a row
+        lead, recipients, _, large, fenced, _ = row
+        if not recipients:
+            return  # only its fence needs it
+        parts: list[tuple[Mailbox, int, int, int, int]] = []
+        for number, origin, first, count in unpack_recipients(recipients, len(sizes)):
+            mailbox = self._by_number.get(number) or self._load(db, "n", number)
+            if mailbox is None:
+                continue
+            mailbox.last = max(mailbox.last, first + count - 1)
+            still = kept.get(number, frozenset())
+            parts += (
+                (mailbox, first + start, start, length, origin)
+                for start, length in _runs(
+                    offset for offset in range(count) if first + offset > mailbox.cursor or first + offset in still
+                )
+            )
+        if fenced:
+            self.fenced.add(lead)
+        if not parts:
+            self._spent.append((lead, len(sizes)))
+            return
+        if len(parts) > 1 or len(sizes) > 1:
+            self.groups[lead] = Group(len(parts), sizes)
+        for mailbox, sequence, start, length, origin in parts:
+            size = sum(sizes[start : start + length])
+            self.append(mailbox, sequence, lead, origin, -size if large else size, start, length)
 
     def mailbox(self, db: apsw.Connection, identifier: bytes, undo: Undo) -> Mailbox | None:
         """Return a mailbox, if it exists."""
@@ -199,6 +219,7 @@ class Index:
         def finish() -> None:
             for position in range(mailbox.head, len(mailbox.sequences)):
                 self._release(mailbox, position)
+            mailbox.head = len(mailbox.sequences)
 
         undo.append(restore)
         done.append(finish)
@@ -223,69 +244,134 @@ class Index:
 
     # Entries.
 
-    def new_payload(self) -> int:
-        """Return the number for the next payload: above all that wait."""
-        self._next_payload += 1
-        return self._next_payload - 1
+    def new_payloads(self, count: int) -> int:
+        """Take the numbers for so many payloads, above all that wait; return the first."""
+        self._next_payload += count
+        return self._next_payload - count
 
-    def append(self, mailbox: Mailbox, sequence: int, payload: int, origin: int, size: int) -> None:
-        """Put an entry at the end of a mailbox. ``size`` is negative for a large body."""
+    def append(
+        self, mailbox: Mailbox, sequence: int, lead: int, origin: int, size: int, start: int, count: int
+    ) -> None:
+        """Put a part at the end of a mailbox: ``count`` entries of the group, from ``start`` on.
+
+        ``size``: bytes of the bodies, negative if they are large.
+        """
         mailbox.sequences.append(sequence)
-        mailbox.payloads.append(payload)
+        mailbox.leads.append(lead)
+        mailbox.spans.append(start << _COUNT_BITS | count)
         mailbox.origins.append(origin)
         mailbox.sizes.append(size)
-        mailbox.last = sequence
+        mailbox.last = max(mailbox.last, sequence + count - 1)
+        self._count(mailbox, origin, count, size)
+
+    def _count(self, mailbox: Mailbox, origin: int, count: int, size: int) -> None:
+        """Add so many entries to all counts, or take them out if ``count`` is negative; large: ``size`` negative."""
         if size < 0:
             size = -size
-            mailbox.large_size += size
+            mailbox.large_size += size if count > 0 else -size
+        if count < 0:
+            size = -size
+        mailbox.entries += count
         mailbox.size += size
-        mailbox.invites += origin & 1
-        self.waiting[origin >> 1] = self.waiting.get(origin >> 1, 0) + 1
-        self.entries += 1
+        if origin & 1:
+            mailbox.invites += count
+        address = origin >> 1
+        waiting = self.waiting.get(address, 0) + count
+        if waiting:
+            self.waiting[address] = waiting
+        else:
+            del self.waiting[address]
+        self.entries += count
         self.size += size
 
-    def take_back(self, mailboxes: Iterable[Mailbox], payload: int) -> None:
-        """Undo a deposit: drop its entries, unless they were acknowledged in the meantime. Sequences stay used."""
+    def take_back(self, mailboxes: Iterable[Mailbox], lead: int) -> None:
+        """Undo a group: drop its entries, unless they were acknowledged in the meantime. Sequences stay used."""
+        spent = len(self._spent)
         for mailbox in mailboxes:
-            if mailbox.entries and mailbox.payloads[-1] == payload:
+            if mailbox.head < len(mailbox.leads) and mailbox.leads[-1] == lead:
                 self._release(mailbox, -1)
                 for column in mailbox.columns:
                     column.pop()
-        self.references.pop(payload, None)
-        self.fenced.discard(payload)
+        self.groups.pop(lead, None)
+        self.fenced.discard(lead)
+        del self._spent[spent:]
 
     def acknowledge(self, mailbox: Mailbox, sequence: int, exceptions: Collection[int]) -> None:
         """Drop the entries up to a sequence but the exceptions."""
         sequence = min(sequence, mailbox.last)
-        sequences, head = mailbox.sequences, mailbox.head
-        end = bisect_right(sequences, sequence, head)
-        kept: list[int] = []
-        for position in range(head, end):
-            if exceptions and sequences[position] in exceptions:
-                kept.append(position)
-            else:
-                self._release(mailbox, position)
-        new_head = end - len(kept)
-        if kept:
-            for column in mailbox.columns:
-                column[new_head:end] = array(column.typecode, [column[position] for position in kept])
-        mailbox.head = new_head
-        if new_head == len(sequences) or new_head > max(64, len(sequences) // 2):
-            for column in mailbox.columns:
-                del column[:new_head]
-            mailbox.head = 0
+        if exceptions:
+            self._split(mailbox, sequence, exceptions)
+        else:
+            sequences, spans = mailbox.sequences, mailbox.spans
+            head, end = mailbox.head, len(sequences)
+            while head < end and sequences[head] <= sequence:
+                count = spans[head] & _COUNT_MASK
+                taken = sequence + 1 - sequences[head]
+                if taken < count:
+                    self._shorten(mailbox, head, taken)
+                    break
+                self._release(mailbox, head)
+                head += 1
+            mailbox.head = head
+        self._drop_head(mailbox)
         mailbox.cursor = max(mailbox.cursor, sequence)
         mailbox.acknowledged = max(mailbox.acknowledged, sequence)
         self._dirty.add(mailbox)
 
-    def expire(self, payload: int, recipients: bytes) -> None:
-        """Drop a payload's entries, wherever they wait."""
-        for number, _, sequence in triples(recipients):
+    def _shorten(self, mailbox: Mailbox, position: int, taken: int) -> None:
+        """Take the first entries out of a part."""
+        span = mailbox.spans[position]
+        start = span >> _COUNT_BITS
+        size = sum(self.groups[mailbox.leads[position]].sizes[start : start + taken])
+        mailbox.sequences[position] += taken
+        mailbox.spans[position] = (start + taken) << _COUNT_BITS | ((span & _COUNT_MASK) - taken)
+        mailbox.sizes[position] -= size
+        self._count(mailbox, mailbox.origins[position], -taken, size)
+
+    def _split(self, mailbox: Mailbox, sequence: int, exceptions: Collection[int]) -> None:
+        """Drop the entries up to a sequence but the exceptions: what is left of a part may be several."""
+        end = bisect_right(mailbox.sequences, sequence, mailbox.head)
+        old = [tuple(column[position] for column in mailbox.columns) for position in range(mailbox.head, end)]
+        after = [column[end:] for column in mailbox.columns]
+        for column in mailbox.columns:
+            del column[mailbox.head :]
+        last = mailbox.last
+        for first, lead, span, origin, size in old:
+            start, count = span >> _COUNT_BITS, span & _COUNT_MASK
+            runs = _runs(offset for offset in range(count) if first + offset > sequence or first + offset in exceptions)
+            self._count(mailbox, origin, -count, size)
+            self._refer(lead, len(runs) - 1)
+            for at, length in runs:
+                left = self._size(lead, start + at, length, size)
+                self.append(mailbox, first + at, lead, origin, left, start + at, length)
+        for column, rest in zip(mailbox.columns, after, strict=True):
+            column.extend(rest)
+        mailbox.last = last
+
+    def _size(self, lead: int, start: int, count: int, whole: int) -> int:
+        """Return the bytes of a part's bodies; of a group of one, the whole."""
+        group = self.groups.get(lead)
+        return whole if group is None or len(group.sizes) == 1 else sum(group.sizes[start : start + count])
+
+    def _drop_head(self, mailbox: Mailbox) -> None:
+        """Give the room of what is gone back, now and then."""
+        head, length = mailbox.head, len(mailbox.sequences)
+        if head == length or head > max(64, length // 2):
+            for column in mailbox.columns:
+                del column[:head]
+            mailbox.head = 0
+
+    def expire(self, lead: int, recipients: bytes, members: int) -> None:
+        """Drop the entries of a group, wherever they wait."""
+        for number, _, first, _ in unpack_recipients(recipients, members):
             mailbox = self._by_number.get(number)
             if mailbox is None:
                 continue
-            position = bisect_left(mailbox.sequences, sequence, mailbox.head)
-            if position < len(mailbox.sequences) and mailbox.payloads[position] == payload:
+            position = bisect_left(mailbox.sequences, first, mailbox.head)
+            while position < len(mailbox.sequences) and mailbox.sequences[position] < first + members:
+                if mailbox.leads[position] != lead:
+                    position += 1
+                    continue
                 self._release(mailbox, position)
                 for column in mailbox.columns:
                     del column[position]
@@ -293,41 +379,39 @@ class Index:
 
     def read(self, mailbox: bytes, after: int, entries: int, size: int) -> list[tuple[int, int]]:
         """Return (sequence, payload) above ``after``: at most so many, and so many bytes, but at least one."""
-        found = self.mailboxes.get(mailbox)
-        if found is None:
+        box = self.mailboxes.get(mailbox)
+        if box is None:
             return []
-        start = bisect_right(found.sequences, after, found.head)
-        end = start
-        while end < len(found.sequences) and end < start + entries:
-            size -= abs(found.sizes[end])
-            if size < 0 and end > start:
-                break
-            end += 1
-        return list(zip(found.sequences[start:end], found.payloads[start:end], strict=True))
+        found: list[tuple[int, int]] = []
+        position = max(box.head, bisect_right(box.sequences, after, box.head) - 1)
+        while position < len(box.sequences):
+            first, lead, span = box.sequences[position], box.leads[position], box.spans[position]
+            start, count = span >> _COUNT_BITS, span & _COUNT_MASK
+            for offset in range(max(0, after + 1 - first), count):
+                size -= abs(self._size(lead, start + offset, 1, box.sizes[position]))
+                if len(found) == entries or (size < 0 and found):
+                    return found
+                found.append((first + offset, lead + start + offset))
+            position += 1
+        return found
 
     def _release(self, mailbox: Mailbox, position: int) -> None:
-        """Take one entry out of all counts; its place in the columns is the caller's."""
+        """Take one part out of all counts; its place in the columns is the caller's."""
         size = mailbox.sizes[position]
-        if size < 0:
-            size = -size
-            mailbox.large_size -= size
-        mailbox.size -= size
-        origin = mailbox.origins[position]
-        mailbox.invites -= origin & 1
-        left = self.waiting[origin >> 1] - 1
-        if left:
-            self.waiting[origin >> 1] = left
-        else:
-            del self.waiting[origin >> 1]
-        self.entries -= 1
-        self.size -= size
-        payload = mailbox.payloads[position]
-        left = self.references.get(payload, 0) - 1
-        if left > 0:
-            self.references[payload] = left
-        elif left == 0:
-            del self.references[payload]
-            self._spent.append(payload)
+        self._count(mailbox, mailbox.origins[position], -(mailbox.spans[position] & _COUNT_MASK), size)
+        self._refer(mailbox.leads[position], -1)
+
+    def _refer(self, lead: int, change: int) -> None:
+        """Change how many parts wait for a group."""
+        group = self.groups.get(lead)
+        if group is None:
+            if change < 0:
+                self._spent.append((lead, 1))
+            return
+        group.references += change
+        if group.references <= 0:
+            del self.groups[lead]
+            self._spent.append((lead, len(group.sizes)))
 
     # Saving.
 
@@ -341,18 +425,21 @@ class Index:
         dirty, self._dirty = self._dirty, set()
         spent, self._spent = self._spent, []
 
+        fenced = {lead for lead, _ in spent if lead in self.fenced}
+
         def restore() -> None:
             self._dirty |= dirty
             self._spent += spent
+            self.fenced.update(fenced)
 
         undo.append(restore)
-        free = [(payload,) for payload in spent if payload not in self.fenced]
-        db.executemany("DELETE FROM payload WHERE n=?", free)  # first: what follows may need the room
-        fenced = [(payload,) for payload in spent if payload in self.fenced]
+        free = _ranges((lead, members) for lead, members in spent if lead not in fenced)
+        db.executemany("DELETE FROM payload WHERE n BETWEEN ? AND ?", free)  # first: what follows may need the room
         db.executemany(
             "UPDATE payload SET recipients=x'', expires=(SELECT expires FROM fence WHERE tag=payload.fence) WHERE n=?",
-            fenced,
+            [(lead,) for lead in fenced],
         )
+        self.fenced -= fenced
         db.executemany(
             "UPDATE mailbox SET last=?, cursor=?, kept=?, acknowledged=? WHERE n=? AND id=?",
             [(m.last, m.cursor, _kept(m), m.acknowledged, m.n, m.id) for m in dirty],
@@ -360,7 +447,6 @@ class Index:
 
     def trim(self) -> None:
         """Forget what is only cached, if there is much of it."""
-        self.fenced.intersection_update(self.references)
         if len(self.addresses) > CACHE or len(self.mailboxes) > CACHE + self.entries:
             self.addresses.clear()
             for mailbox in [m for m in self.mailboxes.values() if not m.entries and m not in self._dirty]:
@@ -368,5 +454,34 @@ class Index:
 
 
 def _kept(mailbox: Mailbox) -> bytes:
-    end = bisect_right(mailbox.sequences, mailbox.cursor, mailbox.head)
-    return pack(mailbox.sequences[mailbox.head : end])
+    """Return the sequences up to the cursor that wait."""
+    kept: list[int] = []
+    for position in range(mailbox.head, len(mailbox.sequences)):
+        first = mailbox.sequences[position]
+        if first > mailbox.cursor:
+            break
+        count = mailbox.spans[position] & _COUNT_MASK
+        kept += range(first, min(first + count, mailbox.cursor + 1))
+    return pack(kept)
+
+
+def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return ascending numbers as pairs (first, count) of consecutive ones."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][0] + runs[-1][1] == number:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((number, 1))
+    return runs
+
+
+def _ranges(groups: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return groups (lead, members) as ranges (first, last) of payloads, those that touch joined."""
+    ranges: list[tuple[int, int]] = []
+    for lead, members in sorted(groups):
+        if ranges and ranges[-1][1] + 1 == lead:
+            ranges[-1] = (ranges[-1][0], lead + members - 1)
+        else:
+            ranges.append((lead, lead + members - 1))
+    return ranges

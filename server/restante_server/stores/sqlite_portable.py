@@ -22,7 +22,7 @@ from restante_server.stores.migration import (
     Record,
     SlotRecord,
 )
-from restante_server.stores.sqlite_index import pack, triples, unpack
+from restante_server.stores.sqlite_log import Recipient, pack_recipients, payloads, unpack
 
 
 class SqlitePortable:
@@ -126,12 +126,9 @@ class SqlitePortable:
         """Return the payloads that somebody waits for."""
         addresses = dict(self._rows("SELECT n, id FROM address"))
         found = []
-        sql = (
-            "SELECT message_id, fence, expires, large, body, recipients FROM payload WHERE recipients != x'' ORDER BY n"
-        )
-        for message_id, fence, expires, large, body, recipients in self._rows(sql):
+        for _, message_id, fence, expires, large, body, recipients in payloads(self._db):
             entries = []
-            for number, origin, sequence in triples(recipients):
+            for number, origin, sequence in recipients:
                 identifier, cursor, kept = cursors.get(number, (b"", 0, frozenset()))
                 if identifier and (sequence > cursor or sequence in kept):
                     entries.append(EntryRecord(identifier, sequence, addresses.get(origin >> 1, b""), bool(origin & 1)))
@@ -169,13 +166,21 @@ class SqlitePortable:
 
     def _write_payload(self, record: PayloadRecord) -> None:
         self._last += 1
-        numbers = []
+        recipients = []
         for entry in record.entries:
-            address = self._addresses.get(entry.address, 0)  # no row has 0: revoked
-            numbers += [self._mailboxes[entry.mailbox], address * 2 + entry.invite, entry.sequence]
+            origin = self._addresses.get(entry.address, 0) * 2 + entry.invite  # no address has 0: revoked
+            recipients.append(Recipient(self._mailboxes[entry.mailbox], origin, entry.sequence, 1))
         self._db.execute(
-            "INSERT INTO payload VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self._last, record.message_id, record.fence, record.expires, record.large, pack(numbers), record.body),
+            "INSERT INTO payload VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
+            (
+                self._last,
+                record.message_id,
+                record.fence,
+                record.expires,
+                record.large,
+                pack_recipients(recipients, 1),
+                record.body,
+            ),
         )
         if record.fence is not None:
             self._fences.setdefault(record.fence, self._last)
@@ -185,7 +190,7 @@ class SqlitePortable:
         if payload is None:
             payload = self._last = self._last + 1
             self._db.execute(
-                "INSERT INTO payload VALUES (?, ?, ?, ?, 0, x'', ?)",
+                "INSERT INTO payload VALUES (?, ?, ?, ?, 0, 1, x'', ?)",
                 (payload, record.message_id, record.tag, record.expires, record.body),
             )
         self._db.execute(

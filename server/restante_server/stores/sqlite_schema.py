@@ -50,10 +50,11 @@ CREATE TABLE payload (
     fence BLOB,
     expires INTEGER NOT NULL,  -- a fenced payload that nobody waits for any more: with its fence
     large INTEGER NOT NULL,
-    recipients BLOB NOT NULL,  -- see sqlite_index
+    members INTEGER NOT NULL,  -- of the group that begins here, or 0
+    recipients BLOB NOT NULL,  -- of the group that begins here: see sqlite_index
     body BLOB NOT NULL
 );
-CREATE INDEX payload_expires ON payload (expires);
+CREATE INDEX payload_expires ON payload (expires) WHERE members > 0;
 CREATE TABLE fence (
     tag BLOB PRIMARY KEY,
     message_id BLOB NOT NULL,

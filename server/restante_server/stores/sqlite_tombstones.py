@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 
 from restante_server.stores.sqlite_holdings import rewrite_file
-from restante_server.stores.sqlite_index import pack, triples
+from restante_server.stores.sqlite_log import pack_recipients, unpack_recipients
 from restante_server.stores.sqlite_schema import BUSY_MILLISECONDS, transaction
 
 
@@ -55,15 +55,15 @@ def _tombstones(store: Path, made: int) -> dict[bytes, tuple[bytes, int, int, by
 
 
 def _drop_entries(db: apsw.Connection, gone: set[int]) -> None:
-    payloads: list[Any] = db.execute(
-        "SELECT n, recipients, fence IS NULL FROM payload WHERE recipients!=x''"
+    groups: list[Any] = db.execute(
+        "SELECT n, members, recipients, fence IS NULL FROM payload WHERE members > 0 AND recipients!=x''"
     ).fetchall()
-    for n, recipients, unfenced in payloads:
-        waiting = list(triples(recipients))
-        left = [number for entry in waiting if entry[0] not in gone for number in entry]
-        if len(left) == 3 * len(waiting):
+    for lead, members, recipients, unfenced in groups:
+        waiting = list(unpack_recipients(recipients, members))
+        left = [each for each in waiting if each.mailbox not in gone]
+        if len(left) == len(waiting):
             continue
         if not left and unfenced:
-            db.execute("DELETE FROM payload WHERE n=?", (n,))
+            db.execute("DELETE FROM payload WHERE n BETWEEN ? AND ?", (lead, lead + members - 1))
         else:
-            db.execute("UPDATE payload SET recipients=? WHERE n=?", (pack(left), n))
+            db.execute("UPDATE payload SET recipients=? WHERE n=?", (pack_recipients(left, members), lead))

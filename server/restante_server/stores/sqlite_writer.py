@@ -1,26 +1,30 @@
-"""The one writing thread of the embedded store: it commits everything that waits in one transaction.
+"""The writer of the embedded store: it commits everything that waits in one transaction.
 
-Batches grow with the load: while one commit is being synced, the next operations queue. An operation is a function of
-the batch; those that write may be rolled back and run again, so their changes of memory register an undo. What an
-operation returns is handed out after the commit.
+Operations run in the event loop, in microseconds, and the commit, which waits for the disk, in a thread: nothing else
+is ever contended for between them. Batches grow with the load: while one commit is being synced, the next operations
+queue. An operation is a function of the batch; it may be rolled back and run again, so its changes of memory register
+an undo. What it returns is handed out after the commit.
 """
 
 import asyncio
 import queue
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import apsw
 
-from restante_server.stores.contract import Delivery, Listener, StoreFull, StoreUnavailable
+from restante_server.stores.contract import Delivery, Deposit, Listener, StoreFull, StoreUnavailable
 from restante_server.stores.sqlite_index import Index, Undo
 
 MAX_BATCH: Final = 512  # operations per commit: bounds what one waits for
 SAVE_SECONDS: Final = 0.2  # an acknowledged entry is deleted from the disk after so long
 SAVE_ROWS: Final = 20_000  # or when so many rows wait for it
+BUSY_SECONDS: Final = 5  # for another process's short write: a backup's, a tool's
+BUSY_RETRY_SECONDS: Final = 0.01
 LEAST_FREE_BYTES: Final = 32 * 1024 * 1024  # twice SQLite's log between checkpoints: deleting has to be logged too
 
 T = TypeVar("T")
@@ -44,203 +48,324 @@ class Batch:
 
 
 @dataclass(slots=True, eq=False)
-class _Operation:
-    run: Callable[[Batch], Any]
-    future: asyncio.Future[Any] | None
+class Operation:
+    """Something to be done in a transaction: ``run``, or else a deposit.
+
+    Attributes:
+        run: what to do.
+        item: the deposit, if there is no ``run``.
+        future: gets the result after the commit.
+        writes: it changes the database.
+        grows: it stores something.
+        apart: it runs in the thread, between transactions.
+        result: what it came to.
+    """
+
+    run: Callable[[Batch], Any] | None
+    item: Any
+    future: asyncio.Future[Any]
     writes: bool
     grows: bool
-    alone: bool = False
-    ran: bool = False
+    apart: bool = False
     result: Any = None
-    error: BaseException | None = None
+
+
+class Depositor(Protocol):
+    """The deposits of one transaction: see ``sqlite_deposits.Deposits``."""
+
+    def store(self, asked: Sequence[Operation]) -> None:
+        """Take deposits, in their order."""
+        ...
+
+    def seal(self) -> None:
+        """What happens next comes after them."""
+        ...
+
+    def finish(self) -> None:
+        """Write their rows and settle their results."""
+        ...
 
 
 class Writer:
-    """Runs operations in order, in its own thread.
+    """Runs operations in order, in the event loop, and commits them in a thread.
 
     Attributes:
-        failed: set in the event loop once the store can no longer be written: a failed sync leaves it unknown what
-            the disk holds, so nothing more is promised.
+        failed: set once the store can no longer be written: a failed sync leaves it unknown what the disk holds, so
+            nothing more is promised.
     """
 
-    def __init__(self, db: apsw.Connection, index: Index, lock: threading.Lock, free_bytes: Callable[[], int]) -> None:
-        """Start the thread; the running event loop is told of results. The lock guards the index."""
+    def __init__(
+        self,
+        db: apsw.Connection,
+        index: Index,
+        free_bytes: Callable[[], int],
+        depositor: Callable[[Batch], Depositor],
+    ) -> None:
+        """Start the thread."""
+        db.set_busy_timeout(0)  # the event loop does not wait
         self._db = db
         self._index = index
-        self._lock = lock
         self._free_bytes = free_bytes
+        self._depositor = depositor
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
         self._listener: Listener = lambda _deliveries: None
+        self._waiting: list[Operation] = []
+        self._alone: deque[Operation] = deque()  # of a transaction that failed: each in one of its own
+        self._running: tuple[list[Operation], Batch] | None = None  # being committed
+        self._begin_handle: asyncio.Handle | None = None
+        self._save_timer: asyncio.TimerHandle | None = None
+        self._saving = False
+        self._save_failed = False
+        self._blocked_since = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closed = False
         self._broken = False
-        self._saved = time.monotonic()
         self.failed = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work_forever, name="store-writer", daemon=True)
         self._thread.start()
 
     def listen(self, listener: Listener) -> None:
         """Set who is told of deliveries."""
         self._listener = listener
 
-    async def submit(
-        self, run: Callable[[Batch], T], *, writes: bool = True, grows: bool = False, alone: bool = False
-    ) -> T:
-        """Run an operation; return its result after the commit.
+    def submit(self, run: Callable[[Batch], T], *, writes: bool = True, grows: bool = False) -> asyncio.Future[T]:
+        """Queue an operation; the future has its result after the commit.
 
         Args:
             run: the operation. It registers an undo for each change of memory, unless it does not write.
-            writes: it changes the database. Otherwise it cannot be rolled back: it reads, or only changes memory.
-            alone: it runs between transactions, and locks nobody out of the index; it does not write.
+            writes: it changes the database. Otherwise it reads, or only changes memory.
             grows: it stores something: refused when the disk has only the room left that deleting needs.
 
         Raises:
-            StoreFull: no room; it did not happen.
-            StoreUnavailable: unknown whether it happened.
+            StoreFull: (the future does) no room; it did not happen.
+            StoreUnavailable: (the future does) unknown whether it happened.
         """
+        return self._queue(Operation(run, None, self._loop.create_future(), writes, grows))
+
+    def submit_apart(self, run: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
+        """Queue what takes long and changes nothing that operations see: it runs in the thread, in no transaction.
+
+        Raises what ``submit`` raises; StoreUnavailable here means that another try may go well.
+        """
+        operation = Operation(
+            lambda batch: run(batch.db), None, self._loop.create_future(), writes=False, grows=False, apart=True
+        )
+        return self._queue(operation)
+
+    def deposit(self, item: Deposit) -> asyncio.Future[Any]:
+        """Queue a deposit. Raises what ``submit`` raises."""
+        return self._queue(Operation(None, item, self._loop.create_future(), writes=True, grows=True))
+
+    def _queue(self, operation: Operation) -> asyncio.Future[Any]:
         if self._closed or self._broken:
-            raise StoreUnavailable
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Operation(run, future, writes, grows, alone))
-        return await future
+            _fail([operation], StoreUnavailable())
+            return operation.future
+        self._waiting.append(operation)
+        self._idle.clear()
+        if self._running is None and self._begin_handle is None:
+            self._begin_handle = self._loop.call_soon(self._begin)
+        return operation.future
+
+    def unsaved(self) -> None:
+        """The index has changed: save it soon."""
+        if self._closed or self._saving:
+            return
+        if self._save_timer is None:
+            self._save_timer = self._loop.call_later(SAVE_SECONDS, self._save)
+        elif self._index.unsaved > SAVE_ROWS and not self._save_failed:
+            self._save_timer.cancel()
+            self._save()
 
     async def close(self) -> bool:
         """Commit what waits, save the index, and end the thread. Say whether all went well."""
+        if self._save_timer is not None:
+            self._save_timer.cancel()
+        if not self._closed and not self._broken:
+            self._save()
         self._closed = True
-        self._queue.put(None)
+        await self._idle.wait()
+        self._work.put(None)
         await asyncio.to_thread(self._thread.join)
         return not self._broken
 
-    def _run(self) -> None:
-        ending = False
-        while not ending:
-            batch, ending = self._take()
-            if batch:
-                apart = [operation for operation in batch if operation.alone]
-                deliveries = self._commit(self._refuse_if_full([each for each in batch if not each.alone]))
-                self._loop.call_soon_threadsafe(self._finish, [each for each in batch if not each.alone], deliveries)
-                for operation in apart:
-                    self._run_apart(operation)
-            if ending or self._index.unsaved > SAVE_ROWS or time.monotonic() - self._saved > SAVE_SECONDS:
-                self._save()
+    def _work_forever(self) -> None:
+        """Do whatever waits for the disk: commits, mostly."""
+        while (work := self._work.get()) is not None:
+            error: Exception | None = None
+            try:
+                work()
+            except Exception as raised:  # noqa: BLE001 -- the loop decides what it means
+                error = raised
+            self._loop.call_soon_threadsafe(self._worked, error)
 
-    def _take(self) -> tuple[list[_Operation], bool]:
-        """Wait for an operation, or until it is time to save; return all that wait, and whether the store closes."""
-        batch: list[_Operation] = []
-        try:
-            operation = self._queue.get(timeout=SAVE_SECONDS if self._index.unsaved else None)
-            while operation is not None:
-                batch.append(operation)
-                if len(batch) == MAX_BATCH:
-                    return batch, False
-                operation = self._queue.get_nowait()
-        except queue.Empty:
-            return batch, False
-        return batch, True
+    def _commit(self) -> None:
+        self._db.execute("COMMIT")
 
-    def _refuse_if_full(self, operations: list[_Operation]) -> list[_Operation]:
+    def _begin(self) -> None:
+        """Run what waits, as one transaction, unless one is being committed."""
+        self._begin_handle = None
+        while self._running is None:
+            if self._alone:
+                operations = [self._alone.popleft()]
+            elif self._waiting:
+                operations = self._take()
+            else:
+                self._idle.set()
+                return
+            if not self._execute(operations):
+                return
+
+    def _take(self) -> list[Operation]:
+        """Take what can go into one transaction."""
+        apart = next((place for place, each in enumerate(self._waiting[:MAX_BATCH]) if each.apart), MAX_BATCH)
+        operations = self._waiting[: apart or 1]
+        del self._waiting[: apart or 1]
+        return operations
+
+    def _refuse_if_full(self, operations: list[Operation]) -> list[Operation]:
         """Fail what stores something if there is no room; return the others."""
         if not any(operation.grows for operation in operations) or self._free_bytes() >= LEAST_FREE_BYTES:
             return operations
         _fail((operation for operation in operations if operation.grows), StoreFull())
         return [operation for operation in operations if not operation.grows]
 
-    def _commit(self, operations: list[_Operation]) -> list[Delivery]:
+    def _execute(self, operations: list[Operation]) -> bool:
+        """Run operations and have them committed; False: another process writes, and they wait."""
         if self._broken:
             _fail(operations, StoreUnavailable())
-            return []
+            return True
+        batch = Batch(self._db)
+        if operations and operations[0].apart:
+            self._running = operations, batch
+            self._work.put(partial(_run_apart, operations[0], batch))
+            return True
         try:
-            return self._transaction(operations)
+            operations = self._refuse_if_full(operations)
+            writes = any(operation.writes for operation in operations)
+            if writes:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._run(operations, batch)
+        except apsw.BusyError:
+            return self._wait_for_others(operations)
         except Exception as error:  # noqa: BLE001 -- each error reaches the operation that it belongs to
-            rest = [operation for operation in operations if operation.writes or not operation.ran]
-            if _is_fatal(error):
-                self._broken = True
-                _fail(rest, StoreUnavailable())
-                return []
-            if len(rest) == 1:
-                _fail(rest, StoreFull() if isinstance(error, apsw.FullError) else error)
-                return []
-        return [delivery for operation in rest for delivery in self._commit([operation])]  # what fails, fails alone
-
-    def _transaction(self, operations: list[_Operation]) -> list[Delivery]:
-        db = self._db
-        batch = Batch(db)
-        writes = any(operation.writes for operation in operations)
-        try:
-            if writes:
-                db.execute("BEGIN IMMEDIATE")
-            for operation in operations:
-                with self._lock:
-                    if operation.writes:
-                        operation.result = operation.run(batch)
-                    else:
-                        self._run_alone(operation, batch)
-            if writes:
-                db.execute("COMMIT")
-        except BaseException:
-            with self._lock:
-                for undo in reversed(batch.undo):
-                    undo()
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-        with self._lock:
-            for done in batch.done:
-                done()
-        return batch.deliveries
-
-    def _run_alone(self, operation: _Operation, batch: Batch) -> None:
-        """Run what does not write: whatever happens to it is no reason to roll back the others."""
-        operation.ran = True
-        try:
-            operation.result = operation.run(batch)
-        except Exception as error:  # noqa: BLE001 -- it reaches the caller
-            operation.error = error
-            if _is_fatal(error):
-                self._broken = True
-                operation.error = StoreUnavailable()
-
-    def _run_apart(self, operation: _Operation) -> None:
-        if self._broken:
-            _fail([operation], StoreUnavailable())
+            self._roll_back(operations, batch, error)
+            return True
+        self._blocked_since = 0.0
+        if writes:
+            self._running = operations, batch
+            self._work.put(self._commit)
         else:
-            try:
-                operation.result = operation.run(Batch(self._db))
-            except (StoreFull, apsw.FullError):
-                operation.error = StoreFull()
-            except apsw.Error:  # nothing was changed: another try may go well
-                operation.error = StoreUnavailable()
-        self._loop.call_soon_threadsafe(self._finish, [operation], [])
+            self._finish(operations, batch)
+        return True
+
+    def _run(self, operations: list[Operation], batch: Batch) -> None:
+        deposits: Depositor | None = None
+        start = 0
+        for position, operation in enumerate(operations):
+            if operation.run is None:
+                continue
+            if start < position:
+                deposits = deposits or self._depositor(batch)
+                deposits.store(operations[start:position])
+            if deposits is not None:
+                deposits.seal()
+            operation.result = operation.run(batch)
+            start = position + 1
+        if start < len(operations):
+            deposits = deposits or self._depositor(batch)
+            deposits.store(operations[start:])
+        if deposits is not None:
+            deposits.finish()
+
+    def _wait_for_others(self, operations: list[Operation]) -> bool:
+        """Another process writes: try again soon, for so long."""
+        now = self._loop.time()
+        self._blocked_since = self._blocked_since or now
+        if now - self._blocked_since > BUSY_SECONDS:
+            self._blocked_since = 0.0
+            _fail(operations, StoreUnavailable())
+            return True
+        self._alone.extend(operations)
+        self._loop.call_later(BUSY_RETRY_SECONDS, self._begin)
+        return False
+
+    def _roll_back(self, operations: list[Operation], batch: Batch, error: Exception) -> None:
+        """Undo all; what fails, fails alone, unless nothing can be written any more."""
+        for undo in reversed(batch.undo):
+            undo()
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except apsw.Error as worse:
+            error = worse
+        if _is_fatal(error):
+            self._broken = True
+            self.failed.set()
+            _fail(operations, StoreUnavailable())
+        elif len(operations) == 1:
+            _fail(operations, StoreFull() if isinstance(error, apsw.FullError) else error)
+        else:
+            self._alone.extend(operations)
+
+    def _worked(self, error: Exception | None) -> None:
+        """The thread has done what it was given, or not."""
+        if self._running is None:
+            raise RuntimeError("nothing was being done")
+        operations, batch = self._running
+        self._running = None
+        if error is not None and operations[0].apart:
+            full = isinstance(error, StoreFull | apsw.FullError)
+            _fail(operations, StoreFull() if full else StoreUnavailable())
+            self._begin()
+            return
+        if error is not None:
+            self._roll_back(operations, batch, error)
+            self._begin()
+            return
+        for done in batch.done:
+            done()
+        self._begin()  # first: the disk syncs while what follows is sent
+        self._finish(operations, batch)
+
+    def _finish(self, operations: list[Operation], batch: Batch) -> None:
+        if batch.deliveries:
+            self._listener(batch.deliveries)
+        for operation in operations:
+            if not operation.future.done():
+                operation.future.set_result(operation.result)
+        if self._index.unsaved:
+            self.unsaved()
 
     def _save(self) -> None:
-        """Write the index's cursors, in a transaction of its own; if the disk is full they wait for the next time."""
-        self._saved = time.monotonic()
-        if self._broken or not self._index.unsaved:
+        """Write the index's cursors; if the disk is full they wait for the next time."""
+        self._save_timer = None
+        if self._closed or self._broken or not self._index.unsaved:
             return
-        save = _Operation(lambda batch: self._index.save(batch.db, batch.undo), None, writes=True, grows=False)
-        self._commit([save])
-        with self._lock:
-            self._index.trim()
-        self._loop.call_soon_threadsafe(self._finish, [save], [])
+        self._saving = True
+        saved = self.submit(lambda batch: self._index.save(batch.db, batch.undo))
+        saved.add_done_callback(self._saved)
 
-    def _finish(self, operations: list[_Operation], deliveries: list[Delivery]) -> None:
-        if self._broken:
-            self.failed.set()
-        if deliveries:
-            self._listener(deliveries)
-        for operation in operations:
-            if operation.future is None or operation.future.done():
-                continue
-            if operation.error is not None:
-                operation.future.set_exception(operation.error)
-            else:
-                operation.future.set_result(operation.result)
+    def _saved(self, saved: asyncio.Future[None]) -> None:
+        self._saving = False
+        self._save_failed = not saved.cancelled() and saved.exception() is not None
+        if not self._save_failed:
+            self._index.trim()
+        elif not self._broken:
+            self.unsaved()
+
+
+def _run_apart(operation: Operation, batch: Batch) -> None:
+    if operation.run is not None:
+        operation.result = operation.run(batch)
 
 
 def _is_fatal(error: Exception) -> bool:
     return isinstance(error, apsw.Error) and not isinstance(error, apsw.FullError)
 
 
-def _fail(operations: Iterable[_Operation], error: Exception) -> None:
+def _fail(operations: Iterable[Operation], error: Exception) -> None:
     for operation in operations:
-        operation.error = error
+        if not operation.future.done():
+            operation.future.set_exception(error)

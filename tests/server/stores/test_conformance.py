@@ -21,6 +21,7 @@ from restante_server.stores.contract import (
     Store,
     StoredSlot,
     StoreUnavailable,
+    Subscription,
     Totals,
 )
 from restante_server.stores.quotas import Quotas
@@ -40,6 +41,7 @@ from support.stores import (
     mailbox,
     make_mailbox,
     read_all,
+    store_deposit,
     subscribe,
 )
 
@@ -116,7 +118,7 @@ async def test_nothing_works_without_a_mailbox(store: Store) -> None:
     assert await store.status(mailbox(1)) is None
     assert await store.put_addresses(mailbox(1), [AddressSpec(address(1), 1, 0)]) == Code.NO_MAILBOX
     assert await store.put_prekeys(mailbox(1), SUITE, 1, [b"p"], b"", replace=False) == Code.NO_MAILBOX
-    assert not await store.acknowledge(mailbox(1), bytes(8), bytes(16), 1, [])
+    assert not await acknowledge(store, 1, 1, owner=Subscription(bytes(16), bytes(8), 0, 0, ()))
     assert await store.read(mailbox(1), 0, 1, 1) == []
     await store.revoke_addresses(mailbox(1), [address(1)])
     await store.release(mailbox(1), bytes(8))
@@ -454,9 +456,9 @@ async def test_deliveries_are_announced_before_the_deposit_returns(store: Store)
     store.listen(listener)
     await store.deposit(deposit(1, [address(1), address(9), address(2)], fence=fence(1)))
     (delivery,) = seen
-    assert (delivery.message_id, delivery.body, delivery.fence) == (bytes(15) + b"\x01", b"ciphertext", fence(1))
+    assert list(delivery.entries) == [(bytes(15) + b"\x01", b"ciphertext", fence(1))]
     sequences = [(await read_all(store, n))[0].sequence for n in (1, 2)]
-    assert list(delivery.recipients) == [(mailbox(1), sequences[0]), (mailbox(2), sequences[1])]
+    assert list(delivery.recipients) == [(mailbox(1), sequences[0], 1), (mailbox(2), sequences[1], 1)]
     await store.deposit(deposit(1, [address(1), address(9), address(2)], fence=fence(1)))
     await store.deposit(deposit(2, [address(9)]))
     await store.deposit(deposit(3, [address(1)], fence=fence(1)))
@@ -466,7 +468,14 @@ async def test_deliveries_are_announced_before_the_deposit_returns(store: Store)
 async def test_deliveries_are_announced_in_order(store: Store) -> None:
     await make_mailbox(store, 1, [1])
     sequences: list[int] = []
-    store.listen(lambda deliveries: sequences.extend(s for d in deliveries for _, s in d.recipients))
+    store.listen(
+        lambda deliveries: sequences.extend(
+            sequence
+            for delivery in deliveries
+            for _, first, taken in delivery.recipients
+            for sequence in range(first, first + taken)
+        )
+    )
     await asyncio.gather(*(store.deposit(deposit(n, [address(1)])) for n in range(200)))
     assert sequences == sorted(set(sequences))
     assert sequences == [entry.sequence for entry in await read_all(store, 1)]
@@ -476,12 +485,12 @@ async def test_calls_take_effect_in_their_order(store: Store) -> None:
     answers = await asyncio.gather(
         store.create_mailbox(mailbox(1), bytes(32), None),
         store.put_addresses(mailbox(1), [AddressSpec(address(1), 10, 0)]),
-        store.deposit(deposit(1, [address(1)])),
+        store_deposit(store, deposit(1, [address(1)])),
         store.delete_mailbox(mailbox(1)),
-        store.deposit(deposit(2, [address(1)])),
+        store_deposit(store, deposit(2, [address(1)])),
         store.create_mailbox(mailbox(1), bytes(32), None),
         store.put_addresses(mailbox(1), [AddressSpec(address(1), 10, 0)]),
-        store.deposit(deposit(3, [address(1)], body=b"last")),
+        store_deposit(store, deposit(3, [address(1)], body=b"last")),
         store.status(mailbox(1)),
     )
     assert answers[0] != answers[5]

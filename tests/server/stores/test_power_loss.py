@@ -15,7 +15,18 @@ from restante_server.stores import sqlite_writer
 from restante_server.stores.contract import Accepted, FenceLost, StoreRefused, StoreUnavailable, Subscription
 from restante_server.stores.sqlite import SqliteStore
 from support.power_loss import PowerLossVfs
-from support.stores import SUITE, MovedClock, Opener, address, deposit, fence, mailbox, make_mailbox, read_all
+from support.stores import (
+    SUITE,
+    MovedClock,
+    Opener,
+    acknowledge,
+    address,
+    deposit,
+    fence,
+    mailbox,
+    make_mailbox,
+    read_all,
+)
 
 CRASHES = 200
 RUNS = 8  # each is one store that loses power again and again
@@ -43,6 +54,7 @@ class Schedule:
     def __init__(self, store: SqliteStore, promised: Promised, random: Random) -> None:
         self._store = store
         self._promised = promised
+        self._lists: dict[tuple[int, ...], list[bytes]] = {}
         self._random = random
 
     async def run(self) -> None:
@@ -64,7 +76,8 @@ class Schedule:
 
     async def _deposit(self) -> None:
         body, targets = self._body(), self._targets()
-        item = deposit(self._promised.next_deposit, [address(n) for n in targets], body=body)
+        addresses = self._lists.setdefault(tuple(targets), [address(n) for n in targets])  # the same list: a group
+        item = deposit(self._promised.next_deposit, addresses, body=body)
         assert await self._store.deposit(item) == Accepted(())
         for number in targets:
             self._promised.accepted[number].add(body)
@@ -107,7 +120,7 @@ class Schedule:
         kept = [entry.sequence for entry in entries if self._random.random() < 0.2]
         self._promised.acknowledged[number] |= {entry.body for entry in entries if entry.sequence not in kept}
         owner = self._promised.owners[number]
-        assert await self._store.acknowledge(mailbox(number), owner.owner_token, owner.incarnation, last, kept)
+        assert await acknowledge(self._store, number, last, kept, owner)
 
 
 async def _start(store: SqliteStore, promised: Promised) -> None:
@@ -200,6 +213,6 @@ async def _final_check(folder: Path, promised: Promised, clock: MovedClock) -> N
     for number in range(MAILBOXES):
         owner = await store.subscribe(mailbox(number), b"", 0, [])
         assert owner is not None
-        await store.acknowledge(mailbox(number), owner.owner_token, owner.incarnation, limits.MAX_SEQUENCE, [])
+        await acknowledge(store, number, limits.MAX_SEQUENCE, owner=owner)
         assert await read_all(store, number) == []
     await store.close()

@@ -16,6 +16,7 @@ from restante_server.stores.contract import (
     Accepted,
     AddressSpec,
     Claimed,
+    Deposit,
     FenceLost,
     Pool,
     SeenPool,
@@ -28,6 +29,7 @@ from support.stores import (
     SUITE,
     AnyOpener,
     Opener,
+    acknowledge,
     address,
     deposit,
     every_store,
@@ -35,6 +37,7 @@ from support.stores import (
     give_addresses,
     mailbox,
     read_all,
+    store_deposit,
 )
 
 T = TypeVar("T")
@@ -178,38 +181,58 @@ class StoreMachine(RuleBasedStateMachine):
         tag=st.none() | st.integers(0, 3),
     )
     def deposit(self, addresses: list[int], size: int, lifetime: int, large: bool, tag: int | None) -> None:
-        number = next(self.numbers)
-        body = number.to_bytes(8, "big").ljust(size, b".")
-        fence_tag = None if tag is None else fence(tag)
-        item = deposit(
-            number, [address(n) for n in addresses], body=body, lifetime=lifetime, large=large, fence=fence_tag
-        )
-        answer = self.run(self.store.deposit(item))
+        self.deposit_all(addresses, [(size, large)], lifetime, tag)
+
+    @rule(
+        addresses=st.lists(ADDRESSES, min_size=1, max_size=6),
+        kinds=st.lists(st.tuples(st.integers(8, 20), st.sampled_from([False, False, True])), min_size=2, max_size=5),
+    )
+    def deposit_together(self, addresses: list[int], kinds: list[tuple[int, bool]]) -> None:
+        self.deposit_all(addresses, kinds, 1000, None)
+
+    def deposit_all(self, addresses: list[int], kinds: list[tuple[int, bool]], lifetime: int, tag: int | None) -> None:
+        targets = [address(n) for n in addresses]
+        items = [
+            deposit(
+                number := next(self.numbers),
+                targets,
+                body=number.to_bytes(8, "big").ljust(size, b"."),
+                lifetime=lifetime,
+                large=large,
+                fence=None if tag is None else fence(tag),
+            )
+            for size, large in kinds
+        ]
+        expected = [self.expect(addresses, item, tag) for item in items]
+        assert self.run(self.together(items)) == expected
+        known = [
+            (item, answer)
+            for item, answer in zip(items, expected, strict=True)
+            if isinstance(answer, Accepted) and (len(answer.failed) < len(addresses) or tag is not None)
+        ]
+        assert self.run(self.together([item for item, _ in known])) == [answer for _, answer in known]
+        self.learn_sequences()
+
+    async def together(self, items: list[Deposit]) -> list[Accepted | FenceLost]:
+        return await asyncio.gather(*(store_deposit(self.store, item) for item in items))
+
+    def expect(self, addresses: list[int], item: Deposit, tag: int | None) -> Accepted | FenceLost:
         if tag is not None and tag in self.fences:
-            assert answer == FenceLost()
-            return
+            return FenceLost()
         if tag is not None:
-            self.fences[tag] = body
+            self.fences[tag] = item.body
         failed: list[tuple[int, Code]] = []
         for index, target in enumerate(addresses):
             box = self.boxes.get(target % 3)
             alias = box.aliases.get(target) if box is not None else None
             if box is None or alias is None:
                 failed.append((index, Code.GONE))
-            elif box.takes(alias, size, large=large):
+            elif box.takes(alias, len(item.body), large=item.large):
                 invite = alias.kind == frames.KIND_INVITE
-                box.entries.append(Entry(body, self.now + lifetime, large, invite, alias.token))
+                box.entries.append(Entry(item.body, self.now + item.lifetime, item.large, invite, alias.token))
             else:
                 failed.append((index, Code.FULL))
-        assert answer == Accepted(tuple(failed))
-        if len(failed) < len(addresses) or tag is not None:
-            assert self.run(self.store.deposit(item)) == answer
-        self.learn_sequences()
-
-    @rule(addresses=st.lists(ADDRESSES, min_size=1, max_size=6), amount=st.integers(1, 3))
-    def deposit_more(self, addresses: list[int], amount: int) -> None:
-        for _ in range(amount):
-            self.deposit(addresses, 9, 1000, large=False, tag=None)
+        return Accepted(tuple(failed))
 
     def learn_sequences(self) -> None:
         for number, box in self.boxes.items():
@@ -239,7 +262,7 @@ class StoreMachine(RuleBasedStateMachine):
         kept = [box.entries[n].sequence for n in exceptions if n < len(box.entries)]
         owner = box.owner
         assert owner is not None
-        assert self.run(self.store.acknowledge(mailbox(number), owner.owner_token, owner.incarnation, sequence, kept))
+        assert self.run(acknowledge(self.store, number, sequence, kept, owner))
         box.entries = [entry for entry in box.entries if entry.sequence > sequence or entry.sequence in kept]
         box.acknowledged = max(box.acknowledged, sequence)
 
