@@ -48,7 +48,7 @@ SEED ?= 1
 # Other implementations of MLS, for tests and benchmarks only. Without node or a registry their tests say that they skip.
 PEERS := .peers
 
-.PHONY: peers interop bench bench-full bench-mls
+.PHONY: peers interop bench bench-full bench-peers bench-mls
 peers: $(STAMP)
 	@mkdir -p $(PEERS)
 	@cmp -s tests/interop/peers/package.json $(PEERS)/package.json || { ! command -v npm >/dev/null \
@@ -73,11 +73,15 @@ fuzz: $(STAMP) ## mutated inputs to every decoder and to groups, and 100,000 mut
 
 bench: $(STAMP) ## the relay alone on the first core, a short list of points, into benchmarks/results/bench.*
 	$(BIN)/python -m pip install --quiet --group bench
-	$(BIN)/python -m benchmarks.bench
+	$(BIN)/python -m benchmarks.bench bench
 
 bench-full: $(STAMP) ## the whole matrix, into benchmarks/results/full.*; goes on where it was stopped
 	$(BIN)/python -m pip install --quiet --group bench
-	$(BIN)/python -m benchmarks.bench --full
+	$(BIN)/python -m benchmarks.bench full
+
+bench-peers: $(STAMP) ## the relay beside others, which are installed without root; what cannot be is named
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.bench peers
 
 bench-mls: $(STAMP) peers ## MLS beside ts-mls and rine-mls, into benchmarks/results/mls.*
 	$(BIN)/python -m pip install --quiet --group bench

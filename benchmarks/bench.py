@@ -1,96 +1,85 @@
-"""``make bench`` and ``make bench-full``: the relay alone, point by point.
+"""``make bench``, ``make bench-full`` and ``make bench-peers``: the relay alone, point by point, or beside others.
 
-Finished points are kept in a state file; a run that was stopped goes on where it was. Writes benchmarks/results/bench.*
-or full.*.
+Finished points are kept in a state file; a run that was stopped goes on where it was. Writes bench.*, full.* or peers.*
+into benchmarks/results/.
 """
 
 import argparse
-import itertools
-import json
 import os
+import resource
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from benchmarks import load, machine, report, rows
-from benchmarks.points import FULL, SHORT, Point
-from benchmarks.processes import MissingError
+from benchmarks.peers.jetstream import jetstream
+from benchmarks.peers.mosquitto import mosquitto
+from benchmarks.peers.pubsub import redis_alone
+from benchmarks.points import COMPARED, FULL, JETSTREAM, JETSTREAM_SYNC, LPOP, MOSQUITTO, PUBSUB, SHORT, STORES
+from benchmarks.relays import relay_system
+from benchmarks.systems import System
+
+from benchmarks import load, report, turns
 
 WORK: Final = Path(".bench")
+LISTS: Final = {"bench": SHORT, "full": FULL, "peers": COMPARED}
+TITLES: Final = {
+    "bench": "The relay alone",
+    "full": "The relay alone, the whole matrix",
+    "peers": "The relay beside others",
+}
+PEERS: Final[dict[str, Callable[[Path], AbstractContextManager[System]]]] = {
+    JETSTREAM: partial(jetstream, sync=False),
+    JETSTREAM_SYNC: partial(jetstream, sync=True),
+    MOSQUITTO: mosquitto,
+    PUBSUB: partial(redis_alone, fsync="no"),
+    LPOP: partial(redis_alone, fsync="everysec"),
+}
 
 
-def _state(place: Path, header: dict[str, Any]) -> dict[str, Any]:
-    if place.exists():
-        kept: dict[str, Any] = json.loads(place.read_text())
-        if kept["settings"] == header["settings"]:
-            return kept
-    return header
+def many_files() -> None:
+    """Allow this process, and what it starts, all the open files that it may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _keep(place: Path, state: dict[str, Any]) -> None:
-    new = place.with_suffix(".new")
-    new.write_text(json.dumps(state))
-    new.replace(place)
+def start(folder: Path, name: str) -> AbstractContextManager[System]:
+    """Run a system by its name. Entering raises MissingError."""
+    return relay_system(folder, name) if name in STORES else PEERS[name](folder)
 
 
-def measure(points: Sequence[Point], work: Path, place: Path, *, window: float, windows: int) -> dict[str, Any]:
-    """Measure what the state file does not have yet; return everything."""
-    program = load.generator(work)
-    state = _state(
-        place,
-        {
-            "settings": {"window": window, "windows": windows},
-            "windows": windows,
-            "machine": machine.describe(work),
-            "rows": {},
-        },
-    )
-    started = time.monotonic()
-    missing = [point for point in points if point.name not in state["rows"]]
-    done = len(points) - len(missing)
-    for (store, _), group in itertools.groupby(missing, key=lambda point: point.place):
-        try:
-            with rows.place(work / "store", store) as here:
-                for point in group:
-                    done += 1
-                    print(f"{time.monotonic() - started:5.0f} s {rows.shown(points, done, point)}", flush=True)
-                    state["rows"][point.name] = rows.measure(program, here, point, window=window, windows=windows)
-                    _keep(place, state)
-        except MissingError as missed:
-            print(f"left out, {store}: {missed}")
-    order = [point.name for point in points]
-    state["rows"] = {name: state["rows"][name] for name in order if name in state["rows"]}
-    return state
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    """Measure a list of points and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="the whole matrix")
+    parser.add_argument("list", choices=LISTS)
     parser.add_argument("--only", default="", help="points whose name contains this; results are only printed")
     parser.add_argument("--window", type=float, default=1.0, help="seconds")
-    parser.add_argument("--windows", type=int, default=3)
     parser.add_argument("--again", action="store_true", help="forget finished points")
-    arguments = parser.parse_args()
-    if arguments.windows < 3:
-        parser.error("a median needs three windows")
-    WORK.mkdir(exist_ok=True)
-    rows.many_files()
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of state and stores: its disk is measured")
+    parser.add_argument("--results", type=Path, default=report.RESULTS)
+    chosen = parser.parse_args(arguments)
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    many_files()
     os.sched_setaffinity(0, {load.CLIENT_CORE})
-    name = "full" if arguments.full else "bench"
-    points = [point for point in (FULL if arguments.full else SHORT) if arguments.only in point.name]
-    place = WORK / f"{name}{'-only' if arguments.only else ''}.json"
-    if arguments.again or arguments.only:
+    points = [point for point in LISTS[chosen.list] if chosen.only in point.name]
+    place = chosen.work / f"{chosen.list}{'-only' if chosen.only else ''}.json"
+    if chosen.again or chosen.only:
         place.unlink(missing_ok=True)
     try:
-        result = measure(points, WORK, place, window=arguments.window, windows=arguments.windows)
+        program = load.generator(chosen.work)
     except load.NoCompilerError as error:
         sys.exit(str(error))
-    text = report.markdown("The relay alone", result)
+    # Peers and relay take turns, so that a disturbance meets both; alone, windows follow each other.
+    windows, count = (1, 3) if chosen.list == "peers" else (3, 1)
+    result = turns.measure(
+        points, start, program, chosen.work, place=place, window=chosen.window, windows=windows, turns=count
+    )
+    text = report.markdown(TITLES[chosen.list], result)
     print(text)
-    if not arguments.only:
-        report.write(name, text, result)
+    if not chosen.only:
+        report.write(chosen.list, text, result, chosen.results)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ class Window:
         server_share: of one core, by the measured processes.
         client_share: of one core, by the generator: above 0.95 it is what was measured.
         failures: publications that were refused, since the start.
+        dry: keys that were not one-time keys of their own, since the start.
         p50: microseconds from the intended publication to a delivery.
         p99: the same.
         p999: the same.
@@ -54,6 +55,7 @@ class Window:
     server_share: float
     client_share: float
     failures: int
+    dry: int
     p50: float
     p99: float
     p999: float
@@ -64,7 +66,7 @@ class Job:
     """What the generator does.
 
     Attributes:
-        peer: the protocol: restante, nats, mqtt or redis.
+        peer: the protocol: restante, nats, mqtt, redis, http or xmpp.
         senders: sockets that publish.
         receivers: sockets and what their acknowledgements begin with.
         targets: where to, in turn, as the protocol writes it.

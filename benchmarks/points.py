@@ -1,14 +1,24 @@
-"""What is measured: points, the short list of ``make bench`` and the matrix of ``make bench-full``."""
+"""What is measured: points, the short list of ``make bench``, the matrix of ``make bench-full``, and what peers do."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 Kind = Literal["fan-out", "spread", "one-to-one", "claims", "idle", "waiting", "storm", "drain"]
 
+# Systems: relays of this project by their stores, and others.
 SQLITE: Final = "sqlite"
-REDIS_EVERYSEC: Final = "redis-everysec"
-REDIS_ALWAYS: Final = "redis-always"
+REDIS_EVERYSEC: Final = "redis everysec"
+REDIS_ALWAYS: Final = "redis always"
 STORES: Final = (SQLITE, REDIS_EVERYSEC, REDIS_ALWAYS)
+JETSTREAM: Final = "JetStream"
+JETSTREAM_SYNC: Final = "JetStream, sync always"
+MOSQUITTO: Final = "Mosquitto"
+PUBSUB: Final = "Redis pub/sub"
+EJABBERD: Final = "ejabberd MUC"
+SYNAPSE: Final = "Synapse"
+LPOP: Final = "Redis LPOP"
+PEERS: Final = (JETSTREAM, JETSTREAM_SYNC, MOSQUITTO, PUBSUB, EJABBERD, SYNAPSE, LPOP)
 
 CROWD: Final = 1000  # connections of spread and one-to-one
 SMALL_PACKAGE: Final = 300  # bytes
@@ -16,6 +26,7 @@ LARGE_PACKAGE: Final = 2700  # bytes: a KeyPackage with X-Wing's keys
 ONE_BY_ONE: Final = 1  # an acknowledgement for each entry
 PER_READ: Final = 0  # one for all that a read brought
 EVERY_16: Final = 16
+HTTP: Final = "HTTP"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,30 +35,32 @@ class Point:
 
     Attributes:
         kind: what happens.
-        store: one of STORES.
+        system: what is measured, one of STORES or PEERS.
         recipients: of one deposit.
         inflight: deposits or claims at once.
         ack: entries per acknowledgement, 0: one per read.
         size: bytes of a body, or of a package.
         keys: addresses of one claim.
+        over: how claims travel: HTTP, or "" for the system's own way.
         count: connections, entries or messages, for the kinds that have neither windows nor recipients.
         load: share of the highest rate at which deposits come; 0: as fast as they are accepted.
     """
 
     kind: Kind
-    store: str = SQLITE
+    system: str = SQLITE
     recipients: int = 100
     inflight: int = 64
     ack: int = ONE_BY_ONE
     size: int = 256
     keys: int = 0
+    over: str = ""
     count: int = 0
     load: float = 0
 
     @property
-    def name(self) -> str:
-        """What the row is called."""
-        words = [self.kind, self.store]
+    def job(self) -> str:
+        """What the row is called apart from its system: rows of one job can be compared."""
+        words: list[str] = [self.kind]
         if self.count:
             words.append(f"{self.count:,}")
         elif self.kind == "claims":
@@ -56,70 +69,102 @@ class Point:
             shown = f"N={self.recipients} " if self.kind != "one-to-one" else ""
             ack = {ONE_BY_ONE: "ack each", PER_READ: "ack per read"}.get(self.ack, f"ack every {self.ack}")
             words.append(f"{shown}W={self.inflight}, {self.size} B, {ack}")
+        if self.over:
+            words.append(f"over {self.over}")
         if self.load:
             words.append(f"open loop at {self.load:.0%}")
         return ", ".join(words)
 
     @property
+    def name(self) -> str:
+        """What the row is called."""
+        return f"{self.system}: {self.job}"
+
+    @property
     def place(self) -> tuple[str, str]:
-        """Points of one place share a relay and its connections."""
-        return self.store, self.kind
+        """Points of one place share a server and its connections."""
+        return self.system, self.kind
 
 
-def _short(store: str) -> list[Point]:
-    return [
-        *(Point(kind="fan-out", store=store, inflight=w, ack=a) for w in (8, 64) for a in (ONE_BY_ONE, EVERY_16)),
-        Point(kind="fan-out", store=store, load=0.5),
-        *(Point(kind="spread", store=store, inflight=w) for w in (8, 64)),
-        *(Point(kind="one-to-one", store=store, recipients=1, inflight=w) for w in (8, 64)),
-        *(Point(kind="claims", store=store, size=SMALL_PACKAGE, inflight=8, keys=keys) for keys in (5, 20)),
-    ]
+def of(systems: Sequence[str], points: Sequence[Point]) -> list[Point]:
+    """Return these points for each system."""
+    return [replace(point, system=system) for system in systems for point in points]
 
+
+def fan_outs(acks: Sequence[int]) -> list[Point]:
+    """Return the main job, closed loop."""
+    return [Point(kind="fan-out", inflight=w, ack=ack) for w in (8, 64) for ack in acks]
+
+
+_CROWDS: Final = (
+    *(Point(kind="spread", inflight=w) for w in (8, 64)),
+    *(Point(kind="one-to-one", recipients=1, inflight=w) for w in (8, 64)),
+)
+_CLAIMS: Final = tuple(Point(kind="claims", size=SMALL_PACKAGE, inflight=8, keys=keys) for keys in (5, 20))
+_HALF: Final = Point(kind="fan-out", load=0.5)
 
 SHORT: Final[tuple[Point, ...]] = (
-    *_short(SQLITE),
+    *fan_outs((ONE_BY_ONE, EVERY_16)),
     Point(kind="fan-out", recipients=1000),
+    _HALF,
+    *_CROWDS,
+    *_CLAIMS,
     Point(kind="idle", count=10_000),
     Point(kind="waiting", count=200_000),
     Point(kind="storm", count=1000),
     Point(kind="drain", count=1000),
-    *_short(REDIS_EVERYSEC),
-    *_short(REDIS_ALWAYS),
+    *of((REDIS_EVERYSEC, REDIS_ALWAYS), [*fan_outs((ONE_BY_ONE, EVERY_16)), *_CROWDS, *_CLAIMS]),
 )
 
-
-def _full(store: str) -> list[Point]:
-    points: list[Point] = []
-    for recipients in (1, 10, 100, 1000):
-        for inflight in (1, 8, 64):
-            for size in (256, 1024, 16_384):
-                points += [
-                    Point(kind="fan-out", store=store, recipients=recipients, inflight=inflight, size=size, ack=ack)
-                    for ack in (ONE_BY_ONE, EVERY_16, PER_READ)
-                ]
-    points += [Point(kind="fan-out", store=store, load=load) for load in (0.25, 0.5, 0.75)]
-    for inflight in (1, 8, 64):
-        for size in (256, 1024, 16_384):
-            for ack in (ONE_BY_ONE, PER_READ):
-                points += [
-                    Point(kind="spread", store=store, inflight=inflight, size=size, ack=ack),
-                    Point(kind="one-to-one", store=store, recipients=1, inflight=inflight, size=size, ack=ack),
-                ]
-    points += [
-        Point(kind="claims", store=store, size=size, inflight=inflight, keys=keys)
-        for size in (SMALL_PACKAGE, LARGE_PACKAGE)
-        for keys in (1, 5, 20)
-        for inflight in (1, 8)
-    ]
-    points += [
-        Point(kind="idle", store=store, count=10_000),
-        Point(kind="waiting", store=store, count=1_000_000),
-        Point(kind="storm", store=store, count=5000),
-        Point(kind="drain", store=store, count=10_000),
-    ]
-    return points
-
-
+_SIZES: Final = (256, 1024, 16_384)
 FULL: Final[tuple[Point, ...]] = tuple(
-    sorted((point for store in STORES for point in _full(store)), key=lambda point: point.place)
+    of(
+        STORES,
+        [
+            *(
+                Point(kind="fan-out", recipients=n, inflight=w, size=size, ack=ack)
+                for n in (1, 10, 100, 1000)
+                for w in (1, 8, 64)
+                for size in _SIZES
+                for ack in (ONE_BY_ONE, EVERY_16, PER_READ)
+            ),
+            *(Point(kind="fan-out", load=load) for load in (0.25, 0.5, 0.75)),
+            *(
+                Point(kind="spread", inflight=w, size=size, ack=ack)
+                for w in (1, 8, 64)
+                for size in _SIZES
+                for ack in (ONE_BY_ONE, EVERY_16)
+            ),
+            *(
+                Point(kind="one-to-one", recipients=1, inflight=w, size=size, ack=ack)
+                for w in (1, 8, 64)
+                for size in _SIZES
+                for ack in (ONE_BY_ONE, EVERY_16)
+            ),
+            *(
+                Point(kind="claims", size=size, inflight=w, keys=keys)
+                for size in (SMALL_PACKAGE, LARGE_PACKAGE)
+                for keys in (1, 5, 20)
+                for w in (1, 8)
+            ),
+            Point(kind="idle", count=10_000),
+            Point(kind="waiting", count=1_000_000),
+            Point(kind="storm", count=5000),
+            Point(kind="drain", count=10_000),
+        ],
+    )
+)
+
+POPS: Final = Point(kind="claims", system=LPOP, size=SMALL_PACKAGE, inflight=64, keys=20)
+
+# The same jobs for all; the rate of the open loop is half of what JetStream reached in the same turn.
+COMPARED: Final[tuple[Point, ...]] = (
+    *of((JETSTREAM, JETSTREAM_SYNC), [*fan_outs((ONE_BY_ONE, EVERY_16)), _HALF, *_CROWDS]),
+    *of(STORES, [*fan_outs((ONE_BY_ONE, EVERY_16)), _HALF, *_CROWDS]),
+    *of((MOSQUITTO, PUBSUB), [*fan_outs((ONE_BY_ONE,)), _HALF, *_CROWDS]),
+    *of((EJABBERD,), fan_outs((ONE_BY_ONE,))),
+    *of(STORES, _CLAIMS),
+    POPS,
+    *of((SYNAPSE,), [replace(claim, keys=keys) for claim in _CLAIMS[:1] for keys in (1, 20)]),
+    *of((SQLITE, JETSTREAM, MOSQUITTO, PUBSUB), [Point(kind="idle", count=10_000)]),
 )

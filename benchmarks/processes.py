@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.load import SERVER_CORE
+from benchmarks.systems import MissingError
 
 START_SECONDS: Final = 30
 CONNECT_SECONDS: Final = 1
-
-
-class MissingError(Exception):
-    """A server that is not on this machine, and what would bring it."""
 
 
 def free_port() -> int:

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import goals
+
 RESULTS: Final = Path(__file__).parent / "results"
 SATURATED: Final = 0.95  # of a core: then the generator is what was measured
 
 COLUMNS: Final = (
-    "point",
+    "job",
+    "system",
     "level",
     "per second",
     "server µs",
@@ -22,33 +25,43 @@ COLUMNS: Final = (
     "RSS MiB",
 )
 NOTES: Final = """\
-Medians of {windows} windows. *Per second*: deliveries, of claims keys. *Server µs*: CPU time of the relay, and of its
-Redis, per delivery. *Server*, *client*: their shares of one core each; a client above 95 % would be what was measured.
-Latencies are from the intended time of the publication to a delivery. The server has the first core, the generator the
-last. Machines differ, and others may work on them: compare ratios within one run only.
+Medians of {count} windows of {window} s. *Per second*: deliveries; of claims, keys. *Server µs*: CPU time of the
+server, and of its Redis, per delivery. *Server*, *client*: their shares of one core each; a client above 95 % would be
+what was measured. Latencies are from the intended time of the publication to a delivery. The server has the first core,
+the generator the last. Machines differ, and others may work on them: compare ratios within one run only.
 
 {cpu}, {cores} cores, kernel {kernel}, Python {python}; {file_system}, fdatasync of 4 KiB {median} ms (p99 {p99} ms);
 load average at the start {load_average}; {versions}."""
 
+Row = Mapping[str, Any]
 
-def middle(windows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+
+def middle(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the median of every figure."""
-    return {name: statistics.median(window[name] for window in windows) for name in windows[0]}
+    return {name: statistics.median(each[name] for each in figures) for name in figures[0]}
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def number(value: float) -> str:
+    """Return a number with three digits or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def cells(name: str, row: Mapping[str, Any]) -> list[str]:
+def timed(row: Row) -> bool:
+    """Say whether a row has windows."""
+    return "deliveries" in row["figures"][0]
+
+
+def cells(row: Row) -> list[str]:
     """Return a row's cells for COLUMNS."""
-    seen = middle(row["windows"])
+    seen = middle(row["figures"])
     client = f"{seen['client_share']:.0%}" + (" (saturated)" if seen["client_share"] > SATURATED else "")
-    latencies = [_number(seen[key] / 1000) for key in ("p50", "p99", "p999")]
+    rate = number(seen["deliveries"])
+    rate += " (keys ran out)" if seen["dry"] else ""
+    rate += " (some refused)" if seen["failures"] else ""
+    latencies = [number(seen[key] / 1000) for key in ("p50", "p99", "p999")]
     shares = [f"{seen['server_share']:.0%}", client]
-    rss = _number(row["rss_mib"]) if "rss_mib" in row else ""
-    level = str(row.get("level", ""))
-    return [name, level, _number(seen["deliveries"]), f"{seen['server_us']:.2f}", *shares, *latencies, rss]
+    words = [row["job"], row["system"], row["level"]]
+    return [*words, rate, f"{seen['server_us']:.2f}", *shares, *latencies, number(seen["rss_mib"])]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -57,28 +70,42 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def notes(result: Mapping[str, Any]) -> str:
+def notes(run: Mapping[str, Any]) -> str:
     """Return what the figures depend on, in words."""
-    machine = result["machine"]
+    machine, settings = run["machine"], run["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return NOTES.format(**{**machine, **machine["fdatasync_ms"], "versions": versions, "windows": result["windows"]})
+    count = settings["windows"] * settings["turns"]
+    values = {**machine, **machine["fdatasync_ms"], "versions": versions, "count": count, "window": settings["window"]}
+    return NOTES.format(**values)
 
 
-def markdown(title: str, result: Mapping[str, Any]) -> str:
-    """Return the report of a run: ``machine``, ``windows``, and ``rows`` by name."""
-    rows: Mapping[str, Mapping[str, Any]] = result["rows"]
-    timed = [cells(name, row) for name, row in rows.items() if "windows" in row]
-    parts = [f"# {title}", notes(result), table(COLUMNS, timed)]
-    others = [(name, row) for name, row in rows.items() if "windows" not in row]
+def _by_job(rows: Mapping[str, Row]) -> list[Row]:
+    jobs = list(dict.fromkeys(row["job"] for row in rows.values()))
+    return sorted(rows.values(), key=lambda row: jobs.index(row["job"]))
+
+
+def markdown(title: str, run: Mapping[str, Any]) -> str:
+    """Return the report of a run."""
+    rows = _by_job(run["rows"])
+    parts = [f"# {title}", notes(run)]
+    parts.append(table(COLUMNS, [cells(row) for row in rows if timed(row)]))
+    others = [
+        [row["job"], row["system"], row["level"], f"{name.replace('_', ' ')} {number(value)}"]
+        for row in rows
+        if not timed(row)
+        for name, value in middle(row["figures"]).items()
+    ]
     if others:
-        shown = [
-            [name, ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in row.items())] for name, row in others
-        ]
-        parts.append(table(("point", "figures"), shown))
+        parts.append(table((*COLUMNS[:3], "figure"), others))
+    checked = goals.check(run["rows"])
+    if checked:
+        parts += ["## What was asked for", table(("what", "asked", "measured", ""), checked)]
+    if run["left_out"]:
+        parts.append("\n".join(f"- Left out: {name}: {reason}" for name, reason in run["left_out"].items()))
     return "\n\n".join(parts) + "\n"
 
 
-def plot(rows: Mapping[str, Mapping[str, Any]], place: Path) -> None:
+def plot(rows: Mapping[str, Row], place: Path) -> None:
     """Draw throughput and cost of every row that has windows."""
     import matplotlib as mpl  # noqa: PLC0415 -- of the group bench
 
@@ -86,10 +113,13 @@ def plot(rows: Mapping[str, Mapping[str, Any]], place: Path) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415 -- the same
 
     mpl.rcParams["svg.hashsalt"] = "restante"
-    seen = {name: middle(row["windows"]) for name, row in reversed(list(rows.items())) if "windows" in row}
-    figure, axes = plt.subplots(1, 2, figsize=(14, 1 + 0.28 * len(seen)), sharey=True)
+    shown = [row for row in reversed(_by_job(rows)) if timed(row)]
+    names = [f"{row['job']}: {row['system']}" for row in shown]
+    colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(row["system"] for row in rows.values()))}
+    figure, axes = plt.subplots(1, 2, figsize=(14, 1 + 0.22 * len(shown)), sharey=True)
     for axis, key, title in zip(axes, ("deliveries", "server_us"), ("per second", "server µs each"), strict=True):
-        axis.barh(list(seen), [row[key] for row in seen.values()])
+        values = [middle(row["figures"])[key] for row in shown]
+        axis.barh(names, values, color=[colours[row["system"]] for row in shown])
         axis.set_xscale("log")
         axis.set_title(title)
         axis.grid(visible=True, axis="x", alpha=0.3)
@@ -99,12 +129,12 @@ def plot(rows: Mapping[str, Mapping[str, Any]], place: Path) -> None:
     plt.close(figure)
 
 
-def write(name: str, text: str, result: Mapping[str, Any], folder: Path = RESULTS) -> None:
+def write(name: str, text: str, run: Mapping[str, Any], folder: Path = RESULTS) -> None:
     """Write the three files of a run."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(run, indent=1) + "\n")
     (folder / f"{name}.md").write_text(text)
     try:
-        plot(result["rows"], folder / f"{name}.svg")
+        plot(run["rows"], folder / f"{name}.svg")
     except ModuleNotFoundError:
-        print("no plots: matplotlib is not installed")
+        print("no picture: matplotlib is not installed")

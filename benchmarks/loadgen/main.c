@@ -2,7 +2,7 @@
  *
  * The harness connects and authenticates the sockets, and describes the job on standard input, a line each:
  *
- *     peer restante|nats|mqtt|redis     mode deposits|claims      size BYTES        inflight N
+ *     peer NAME (of peer.h)             mode deposits|claims      size BYTES        inflight N
  *     ack N (0: once per read)          recipients N              warmup SECONDS    window SECONDS
  *     windows N                         rate PER_SECOND (0: closed loop)            suite N
  *     keys N (of one claim)             pid N (whose CPU time is counted; may come often)
@@ -17,10 +17,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -56,7 +58,7 @@ static int target_count;
 
 static struct slot slots[MAX_SLOTS];
 static uint32_t free_slots[MAX_SLOTS], free_count;
-static uint64_t histogram[BUCKETS], answers, deliveries, failures, now;
+static uint64_t histogram[BUCKETS], answers, deliveries, failures, dry, now;
 static uint64_t published;
 static uint8_t *body;
 
@@ -161,6 +163,11 @@ void delivered(const uint8_t *data, size_t length)
     done(slot);
 }
 
+void used_up(void)
+{
+    dry++;
+}
+
 static void publish(uint64_t intended)
 {
     uint32_t slot = free_slots[--free_count];
@@ -173,7 +180,7 @@ static void publish(uint64_t intended)
     memcpy(body, &slot, 4);
     memcpy(body + 4, &at->generation, 4);
     memcpy(body + 8, &intended, 8);
-    struct connection *c = &connections[senders[published % (uint64_t)sender_count]];
+    struct connection *c = &connections[senders[(peer->one_at_a_time ? slot : published) % (uint64_t)sender_count]];
     size_t target = published % (uint64_t)target_count;
     published++;
     peer->publish(c, &job, slot, targets[target].data, targets[target].length, body);
@@ -294,7 +301,7 @@ static struct connection *connect_to(int fd)
 static void read_job(void)
 {
     static char line[1 << 21];
-    static const struct peer *const known[] = {&restante, &nats, &mqtt, &resp};
+    static const struct peer *const known[] = {&restante, &nats, &mqtt, &resp, &http, &xmpp};
     while (fgets(line, sizeof line, stdin)) {
         char *save = NULL, *key = strtok_r(line, " \n", &save);
         char *first = strtok_r(NULL, " \n", &save), *second = strtok_r(NULL, " \n", &save);
@@ -354,9 +361,22 @@ static void read_job(void)
         fail("input", "a job needs a sender, a target, bodies of 16 bytes, and 1 to 32,768 in flight");
 }
 
+/* Sleep until something has come, or until a time: epoll_wait has no nanoseconds. */
+static void wait_until(uint64_t until)
+{
+    uint64_t at = nanoseconds();
+    struct timespec left = {.tv_sec = 0, .tv_nsec = until > at ? (long)(until - at) : 0};
+    if (left.tv_nsec > 999999999)
+        left.tv_nsec = 999999999;
+    struct pollfd readable = {.fd = epoll, .events = POLLIN};
+    if (left.tv_nsec)
+        ppoll(&readable, 1, &left, NULL);
+}
+
 int main(void)
 {
     read_job();
+    prctl(PR_SET_TIMERSLACK, 1);
     body = calloc(1, job.size);
     for (uint32_t i = 0; i < job.size; i++)
         body[i] = (uint8_t)(i * 37);
@@ -390,6 +410,8 @@ int main(void)
         for (int i = 0; i < sender_count; i++)
             if (!connections[senders[i]].wants_out)
                 flush(&connections[senders[i]]);
+        if (rate > 0)
+            wait_until(free_count ? intended : now + 1000000);
         int count = epoll_wait(epoll, events, EVENTS, rate > 0 ? 0 : 100);
         now = nanoseconds();
         for (int i = 0; i < count; i++) {
@@ -410,12 +432,12 @@ int main(void)
         if (number > 0) {
             double count_of = (double)(deliveries - first_deliveries);
             printf("{\"seconds\": %.3f, \"deliveries\": %.1f, \"publications\": %.1f, \"server_us\": %.3f, "
-                   "\"server_share\": %.3f, \"client_share\": %.3f, \"failures\": %llu, "
+                   "\"server_share\": %.3f, \"client_share\": %.3f, \"failures\": %llu, \"dry\": %llu, "
                    "\"p50\": %.1f, \"p99\": %.1f, \"p999\": %.1f}\n",
                    seconds, count_of / seconds, (double)(answers - first_answers) / seconds,
                    count_of > 0 ? (server - first_server) * 1e6 / count_of : 0, (server - first_server) / seconds,
-                   (own - first_own) / seconds, (unsigned long long)failures, percentile(0.5), percentile(0.99),
-                   percentile(0.999));
+                   (own - first_own) / seconds, (unsigned long long)failures, (unsigned long long)dry, percentile(0.5),
+                   percentile(0.99), percentile(0.999));
             fflush(stdout);
         }
         number++;

@@ -69,4 +69,4 @@ static void acknowledge(struct connection *c)
     (void)c; /* each was */
 }
 
-const struct peer mqtt = {"mqtt", publish, parse, acknowledge};
+const struct peer mqtt = {"mqtt", 0, publish, parse, acknowledge};

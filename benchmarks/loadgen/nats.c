@@ -10,8 +10,8 @@ static void publish(struct connection *c, const struct job *job, uint32_t slot, 
                     size_t target_length, const uint8_t *body)
 {
     uint8_t *at = grow(&c->out, target_length + job->size + 64);
-    int length = sprintf((char *)at, "PUB %.*s _R%p.%u %u\r\n", (int)target_length, (const char *)target, (void *)c,
-                         slot, job->size);
+    int length = sprintf((char *)at, "PUB %.*s _R.%u %u\r\n", (int)target_length, (const char *)target, slot,
+                         job->size);
     memcpy(at + length, body, job->size);
     memcpy(at + length + job->size, "\r\n", 2);
     c->out.length += (size_t)length + job->size + 2;
@@ -74,4 +74,4 @@ static size_t parse(struct connection *c, const struct job *job, const uint8_t *
     return taken;
 }
 
-const struct peer nats = {"nats", publish, parse, acknowledge};
+const struct peer nats = {"nats", 0, publish, parse, acknowledge};

@@ -25,7 +25,7 @@ struct connection {
     struct bytes out;
     int wants_out;
     uint64_t unacked;  /* entries since the last acknowledgement */
-    uint64_t sequence; /* restante: of the last entry */
+    uint64_t sequence; /* restante: of the last entry; http: the slot */
     uint64_t run_next; /* restante: of the next entry in the run */
     uint64_t run_left;
     uint8_t prefix[128]; /* of an acknowledgement */
@@ -46,6 +46,7 @@ struct job {
 /* A protocol. */
 struct peer {
     const char *name;
+    int one_at_a_time; /* on a connection */
     /* Append one publication (or claim) whose answer names ``slot``. ``body`` has job->size bytes. */
     void (*publish)(struct connection *c, const struct job *job, uint32_t slot, const uint8_t *target,
                     size_t target_length, const uint8_t *body);
@@ -55,11 +56,12 @@ struct peer {
     void (*acknowledge)(struct connection *c);
 };
 
-extern const struct peer restante, nats, mqtt, resp;
+extern const struct peer restante, nats, mqtt, resp, http, xmpp;
 
 /* Called by the protocols. */
 void answered(uint32_t slot, int failed); /* a publication was accepted (or refused) */
 void delivered(const uint8_t *body, size_t length);
+void used_up(void); /* a claim had no key of its own */
 void fail(const char *what, const char *detail) __attribute__((noreturn));
 
 #endif

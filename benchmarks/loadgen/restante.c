@@ -137,9 +137,20 @@ static void frame(struct connection *c, const uint8_t *at)
         answered(slot, *at != 0x90);
         break;
     }
-    case CLAIMED:
-        answered((uint32_t)number(&at) - 1, 0);
+    case CLAIMED: {
+        uint32_t slot = (uint32_t)number(&at) - 1;
+        size_t count = *at < 0xa0 ? *at & 0x0f : (size_t)at[1] << 8 | at[2];
+        at += *at < 0xa0 ? 1 : 3;
+        while (count--) {
+            at++; /* an array of three */
+            uint64_t code = number(&at);
+            if (number(&at) == 0 || code)
+                used_up();
+            at += binary(&at);
+        }
+        answered(slot, 0);
         break;
+    }
     case ERROR: {
         uint64_t request = number(&at);
         uint64_t code = number(&at);
@@ -208,4 +219,4 @@ static size_t parse(struct connection *c, const struct job *job, const uint8_t *
     return taken;
 }
 
-const struct peer restante = {"restante", publish, parse, acknowledge};
+const struct peer restante = {"restante", 0, publish, parse, acknowledge};
