@@ -4,8 +4,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from benchmarks import machine
 from benchmarks.people import Mailbox, Socket, subscribe
+
+from benchmarks import machine
 
 THREADS: Final = 256
 

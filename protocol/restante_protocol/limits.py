@@ -16,6 +16,7 @@ MAX_DEPOSIT_ADDRESSES: Final = 1024  # 24 KiB of ids; more go through a list han
 MAX_LIST_ADDRESSES: Final = 16_384  # the largest group: 384 KiB of ids, fits one frame
 MAX_LISTS: Final = 64  # list handles per connection
 MAX_CLAIM_ADDRESSES: Final = 128  # devices added by one Commit; bounds one answer to 128 packages
+MAX_CLAIM_BYTES: Final = 4096  # a Claim over HTTP: its addresses, and little else
 MAX_ADDRESS_BATCH: Final = 256  # addresses registered or revoked by one frame
 MAX_PREKEY_BATCH: Final = 128  # packages uploaded by one frame
 MAX_PREKEY_BYTES: Final = (

@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
+from restante_protocol import limits
 from restante_server import announcements, codes, policy, policy_texts, processors
 from restante_server.categories import LANGUAGES
 from restante_server.clock import Clock, system_clock
@@ -41,6 +42,7 @@ from restante_server.stores.redis_address import parse_redis
 from restante_server.stores.sqlite import SqliteStore
 from restante_server.transport import pages
 from restante_server.transport.blobs import BlobEndpoint
+from restante_server.transport.claims import ClaimEndpoint
 from restante_server.transport.messages import binary_message
 from restante_server.transport.websocket import Acceptor
 
@@ -84,7 +86,13 @@ async def _listen(
     At the end nothing new is accepted, ``before_end`` lets go of what is connected, and what is left is cut off.
     """
     host, port = bind
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=False, shutdown_timeout=1)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=False,
+        shutdown_timeout=1,
+        keepalive_timeout=limits.PING_TIMEOUT,
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     if before_end is not None:
@@ -148,9 +156,9 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         await blobs.count()
         app = web.Application()
         published = Bulletin(store, identity, clock)
-        app.add_routes(
-            [*acceptor.routes(), *BlobEndpoint(blobs, metrics, acceptor.hold).routes(), *pages.routes(published)]
-        )
+        claims = ClaimEndpoint(shared, acceptor.hold)
+        transfers = BlobEndpoint(blobs, metrics, acceptor.hold)
+        app.add_routes([*acceptor.routes(), *claims.routes(), *transfers.routes(), *pages.routes(published)])
         await _collect_codes(settings, store)
         await _attempt(lambda: _publish(settings, published))
         url = await _listen(
@@ -158,6 +166,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         )
         tasks = [
             asyncio.create_task(acceptor.watch()),
+            asyncio.create_task(claims.watch()),
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(store, settings.store.parent, metrics))),
             asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
             asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published))),

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from support import plain_client
@@ -19,6 +20,7 @@ from support.plain_client import (
     Closed,
     Owner,
     PlainBlobs,
+    PlainClaims,
     PlainClient,
     Received,
     Refused,
@@ -134,6 +136,21 @@ async def test_prekeys_are_issued_once_in_order(owner: Owner, receiver: PlainCli
     await receiver.prekeys_put(SUITE, 3, [bytes([number]) for number in range(20)], replace=True)
     await sender.claim(SUITE, [address])
     assert await receiver.push() == [plain_client.PREKEYS_LOW, SUITE, 19]
+
+
+async def test_prekeys_are_claimed_over_http(
+    url: str, owner: Owner, receiver: PlainClient, sender: PlainClient
+) -> None:
+    address = await receiver.add_address(owner)
+    await receiver.prekeys_put(SUITE, 1, [b"one", b"two"], last_resort=b"last")
+    async with aiohttp.ClientSession() as session:
+        claims = PlainClaims(session, url)
+        assert await claims.claim(SUITE, [address, b"\x02" * 24]) == [(0, 1, b"one"), (GONE, 0, b"")]
+        assert await sender.claim(SUITE, [address]) == [(0, 2, b"two")]
+        assert await claims.claim(SUITE, [address] * 2) == [(0, 0, b"last")] * 2
+        with pytest.raises(Refused, match=r"^20 "):
+            await claims.claim(SUITE, [])
+        assert (await claims.post(b"no frame"))[0] == 400
 
 
 async def test_a_slot_is_changed_by_its_write_key_alone(sender: PlainClient) -> None:

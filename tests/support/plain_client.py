@@ -192,6 +192,28 @@ class PlainBlobs:
         return await self.request("DELETE", owner.blob, owner.headers(signed))
 
 
+@dataclass
+class PlainClaims:
+    """Claims over HTTP: section 6.8."""
+
+    session: aiohttp.ClientSession
+    url: str
+
+    async def post(self, body: bytes) -> tuple[int, list[Any]]:
+        """Send a body as it is; return the status and the frame that came back."""
+        async with asyncio.timeout(TIMEOUT), self.session.post(self.url + "/v1/claims", data=body) as response:
+            return response.status, msgpack.unpackb(await response.read())
+
+    async def claim(self, suite: int, addresses: list[bytes]) -> list[tuple[int, int, bytes]]:
+        """Claim a prekey of each address: (code, number, package)."""
+        status, answer = await self.post(msgpack.packb([CLAIM, 7, suite, addresses]))
+        if answer[0] == ERROR:
+            raise Refused(*answer[2:])
+        number, request, prekeys = answer
+        assert (status, number, request) == (200, CLAIMED, 7)
+        return [(code, number, package) for code, number, package in prekeys]
+
+
 class Refused(Exception):  # noqa: N818 -- the outcome of a request
     """The relay answered a request with an Error."""
 

@@ -8,7 +8,7 @@ from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_protocol.limits import MAX_BODY_BYTES, MAX_LISTS
 from restante_server.errors import Refused
-from restante_server.services import slots
+from restante_server.services import claims, slots
 from restante_server.services.relay import Relay
 from restante_server.stores.contract import Deposit, FenceLost
 
@@ -93,12 +93,8 @@ class Sender:
         gone = [(index, int(Code.GONE)) for index, mailbox in enumerate(mailboxes) if mailbox is None]
         return frames.Deposited(frame.request, gone)
 
-    async def _claim(self, frame: frames.Claim) -> frames.RelayFrame:
-        claimed, lows = await self._relay.store.claim(frame.suite, frame.addresses)
-        self._relay.hub.announce_low(lows)
-        return frames.Claimed(
-            frame.request, [frames.ClaimedPrekey(each.code or 0, each.number, each.package) for each in claimed]
-        )
+    def _claim(self, frame: frames.Claim) -> Answer:
+        return claims.claim(self._relay, frame)
 
     def _get_slot(self, frame: frames.SlotGet) -> Answer:
         return slots.get(self._relay, frame)

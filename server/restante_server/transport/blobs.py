@@ -11,27 +11,16 @@ from typing import Final, TypeVar
 import structlog
 from aiohttp import web
 
-from restante_protocol import frames, ids, limits
+from restante_protocol import ids, limits
 from restante_protocol.errors import Code
 from restante_server.config import BLOB_PIECE_BYTES
 from restante_server.errors import Refused
 from restante_server.metrics import Metrics
 from restante_server.services.blobs import Blobs, Incoming, Proof, Put
 from restante_server.stores.contract import StoreError, StoreFull
+from restante_server.transport.refusals import refusal
 
 PATH: Final = "/v1/blobs/{blob}"
-_STATUS: Final = {
-    Code.MALFORMED: 400,
-    Code.UNAUTHORIZED: 403,
-    Code.NOT_FOUND: 404,
-    Code.TIMEOUT: 408,
-    Code.CONFLICT: 409,
-    Code.LIMIT: 413,
-    Code.OVERLOADED: 503,
-    Code.GOING_AWAY: 503,
-    Code.UNAVAILABLE: 503,
-    Code.FULL: 507,
-}
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]*")
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _RANGE: Final = re.compile(r"bytes=(?:(0|[1-9][0-9]{0,18})-([0-9]{0,19})|-([1-9][0-9]{0,18}))")
@@ -79,31 +68,25 @@ class BlobEndpoint:
         async def serve(request: web.Request) -> web.StreamResponse:
             requests.inc()
             if not self._blobs.transfers.take(1):
-                return self._refusal(Code.OVERLOADED, "transfers")
+                return refusal(self._metrics, Code.OVERLOADED, "transfers")
             try:
                 if not self._hold(request, True):
-                    return self._refusal(Code.GOING_AWAY, "shutting down")
+                    return refusal(self._metrics, Code.GOING_AWAY, "shutting down")
                 return await handler(request)
             except Refused as refused:
-                return self._refusal(refused.code, refused.detail)
+                return refusal(self._metrics, refused.code, refused.detail)
             except _BadRange as bad:
-                response = self._refusal(Code.LIMIT, "range")
+                response = refusal(self._metrics, Code.LIMIT, "range")
                 response.set_status(416)
                 response.headers["Content-Range"] = f"bytes */{bad.size}"
                 return response
             except StoreError as error:
-                return self._refusal(Code.FULL if isinstance(error, StoreFull) else Code.UNAVAILABLE, "store")
+                return refusal(self._metrics, Code.FULL if isinstance(error, StoreFull) else Code.UNAVAILABLE, "store")
             finally:
                 self._blobs.transfers.give_back(1)
                 self._hold(request, False)
 
         return serve
-
-    def _refusal(self, code: Code, detail: str) -> web.Response:
-        self._metrics.refusals.labels(code.name.lower()).inc()
-        response = web.Response(status=_STATUS[code], body=frames.encode(frames.Error(0, code, detail)))
-        response.force_close()
-        return response
 
     async def _put(self, request: web.Request) -> web.StreamResponse:
         size = request.content_length
