@@ -101,6 +101,7 @@ _CROWDS: Final = (
     *(Point(kind="one-to-one", recipients=1, inflight=w) for w in (8, 64)),
 )
 _CLAIMS: Final = tuple(Point(kind="claims", size=SMALL_PACKAGE, inflight=8, keys=keys) for keys in (5, 20))
+_POSTS: Final = tuple(replace(claim, over=HTTP) for claim in _CLAIMS)
 _HALF: Final = Point(kind="fan-out", load=0.5)
 
 SHORT: Final[tuple[Point, ...]] = (
@@ -114,6 +115,7 @@ SHORT: Final[tuple[Point, ...]] = (
     Point(kind="storm", count=1000),
     Point(kind="drain", count=1000),
     *of((REDIS_EVERYSEC, REDIS_ALWAYS), [*fan_outs((ONE_BY_ONE, EVERY_16)), *_CROWDS, *_CLAIMS]),
+    *of((REDIS_EVERYSEC,), _POSTS),
 )
 
 _SIZES: Final = (256, 1024, 16_384)
@@ -142,10 +144,11 @@ FULL: Final[tuple[Point, ...]] = tuple(
                 for ack in (ONE_BY_ONE, EVERY_16)
             ),
             *(
-                Point(kind="claims", size=size, inflight=w, keys=keys)
+                Point(kind="claims", size=size, inflight=w, keys=keys, over=over)
                 for size in (SMALL_PACKAGE, LARGE_PACKAGE)
                 for keys in (1, 5, 20)
                 for w in (1, 8)
+                for over in ("", HTTP)
             ),
             Point(kind="idle", count=10_000),
             Point(kind="waiting", count=1_000_000),
@@ -163,7 +166,7 @@ COMPARED: Final[tuple[Point, ...]] = (
     *of(STORES, [*fan_outs((ONE_BY_ONE, EVERY_16)), _HALF, *_CROWDS]),
     *of((MOSQUITTO, PUBSUB), [*fan_outs((ONE_BY_ONE,)), _HALF, *_CROWDS]),
     *of((EJABBERD,), fan_outs((ONE_BY_ONE,))),
-    *of(STORES, _CLAIMS),
+    *of(STORES, [*_CLAIMS, *_POSTS]),
     POPS,
     *of((SYNAPSE,), [replace(claim, keys=keys) for claim in _CLAIMS[:1] for keys in (1, 20)]),
     *of((SQLITE, JETSTREAM, MOSQUITTO, PUBSUB), [Point(kind="idle", count=10_000)]),

@@ -1,6 +1,5 @@
 """Relays of this project as systems: started on an empty store, with mailboxes that are subscribed there."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,15 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from benchmarks.claims import Pools
 from benchmarks.load import Audience, Job, RelayProcess, address_targets, list_targets, relay
-from benchmarks.people import Mailbox, Socket
+from benchmarks.people import Socket
 from benchmarks.points import CROWD, REDIS_ALWAYS, REDIS_EVERYSEC, Point
 from benchmarks.processes import valkey
 
-from restante_protocol import frames, limits
+from restante_protocol import frames
 
-SUITE: Final = 3
-CLAIMED_MAILBOXES: Final = 200
 FIRST_SUPPLY: Final = 50_000  # keys that are ready for one window of claims
 
 
@@ -39,12 +37,12 @@ class RelaySystem:
     pids: list[int]
     supply: int = FIRST_SUPPLY
     audience: Audience = field(init=False)
-    _claimed: list[Mailbox] = field(default_factory=list)
-    _uploaded: int = 0
+    _pools: Pools = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin without mailboxes."""
         self.audience = Audience(self.process.url)
+        self._pools = Pools(self.process.url)
 
     @property
     def level(self) -> str:
@@ -54,9 +52,13 @@ class RelaySystem:
     @contextmanager
     def job(self, point: Point) -> Iterator[Job]:
         """Connect a sender; register what it deposits to, or upload what it claims."""
+        if point.kind == "claims":
+            with self._pools.job(point, self.pids, self.supply) as job:
+                yield job
+            return
         sender = Socket(self.process.url, frames.ROLE_SENDER)
         try:
-            yield self._claims(point, sender) if point.kind == "claims" else self._deposits(point, sender)
+            yield self._deposits(point, sender)
         finally:
             sender.close()
 
@@ -85,42 +87,6 @@ class RelaySystem:
             inflight=point.inflight,
             ack=point.ack,
         )
-
-    def _claims(self, point: Point, sender: Socket) -> Job:
-        url = self.process.url
-        while len(self._claimed) < CLAIMED_MAILBOXES:
-            mailbox = Mailbox.make(len(self._claimed))
-            mailbox.create(url).close()
-            self._claimed.append(mailbox)
-        each = min(limits.MAILBOX_PREKEYS, self.supply // CLAIMED_MAILBOXES)
-        for mailbox in self._claimed:
-            upload(url, mailbox, 1 + self._uploaded, each, point.size)
-        self._uploaded += each
-        keys = point.keys
-        head = bytes((0x90 | keys,)) if keys < 16 else b"\xdc" + keys.to_bytes(2, "big")
-        single = [address_targets([mailbox.address])[0][1:] for mailbox in self._claimed]
-        targets = [
-            head + b"".join(single[(at + i) % CLAIMED_MAILBOXES] for i in range(keys))
-            for at in range(0, CLAIMED_MAILBOXES, keys)
-        ]
-        return Job(
-            senders=[sender.fileno()],
-            targets=targets,
-            pids=self.pids,
-            inflight=point.inflight,
-            claims=keys,
-            suite=SUITE,
-        )
-
-
-def upload(url: str, mailbox: Mailbox, first: int, count: int, size: int) -> None:
-    """Replace a mailbox' packages of before by so many new ones, numbered from ``first``."""
-    peer = mailbox.open(url)
-    for start in range(0, count, limits.MAX_PREKEY_BATCH):
-        packages = [os.urandom(size) for _ in range(min(limits.MAX_PREKEY_BATCH, count - start))]
-        last_resort = packages[0] if start == 0 else b""
-        peer.ask(frames.PrekeysPut(5, SUITE, first + start, packages, last_resort, start == 0))
-    peer.close()
 
 
 @contextmanager

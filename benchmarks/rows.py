@@ -19,7 +19,7 @@ from restante_protocol import frames
 
 CLAIM_SECONDS: Final = 0.5  # a window that the keys last for
 CLAIM_WARMUP: Final = 0.1
-MOST_SUPPLY: Final = 200_000  # keys: what the pools of relays.CLAIMED_MAILBOXES hold
+MOST_SUPPLY: Final = 200_000  # keys: what the pools of claims.MAILBOXES hold
 PROBE_SECONDS: Final = 1.0  # of the closed loop whose rate the open loop takes a share of
 OPEN_INFLIGHT: Final = 4096  # above it the open loop is no longer open
 LIFETIME: Final = 86_400
