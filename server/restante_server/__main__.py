@@ -31,7 +31,9 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"restante: the relay needs more packages ({error.name} is missing): pip install 'restante[server]'")
 
-cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+cli = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
 
 
 _STORE_HELP = (

@@ -48,9 +48,9 @@ class Metrics:
         for code in Code:
             self.refusals.labels(code.name.lower())
 
-    def frame(self, kind: type) -> None:
-        """Count a client's frame of this type."""
+    def frame(self, kind: type, count: int = 1) -> None:
+        """Count a client's frames of this type."""
         counter = self._frames.get(kind)
         if counter is None:
             counter = self._frames[kind] = self.requests.labels(kind.__name__)
-        counter.inc()
+        counter.inc(count)

@@ -40,6 +40,13 @@ async def _read(folder: Path, owner: Owner) -> tuple[list[bytes], bytes]:
         return bodies, receiver.welcome.relay_key
 
 
+@pytest.mark.parametrize("command", [each.name or each.callback.__name__ for each in cli.registered_commands])
+def test_every_command_explains_itself(command: str) -> None:
+    code, text = _run(command, "--help")
+    assert code == 0
+    assert "Usage:" in text
+
+
 def test_backup_and_restore(tmp_path: Path) -> None:
     owner, relay_key = asyncio.run(_fill(tmp_path / "here"))
     store = f"--store=sqlite:{tmp_path / 'here' / 'relay.db'}"

@@ -52,7 +52,9 @@ from restante_crypto.suites import SUITES, XWING
 from restante_protocol import frames
 from restante_protocol.errors import RemoteError
 from restante_server.stores.blobs import BlobHead
+from restante_server.transport import rfc6455
 from support.mls import Party, key_package, nobody, signature_key_pair
+from support.websockets import frame
 
 Run = Callable[[bytes], None]
 
@@ -443,6 +445,20 @@ def open_blob(data: bytes) -> None:
             assert found == expected
 
 
+def read_websocket(data: bytes) -> None:
+    """Read what a client sent, whole and byte by byte: both give the same."""
+    whole = rfc6455.Reader(1000)
+    whole.receive(data)
+    found = [message] if (message := whole.next()) else []
+    pieces = rfc6455.Reader(1000)
+    for byte in data:
+        pieces.receive(bytes((byte,)))
+        if message := pieces.next():
+            assert found == [message]
+            return
+    assert not found
+
+
 TARGETS: dict[str, Target] = {
     **{f"mls {each.__name__}": Target(struct(each), encodings) for each in STRUCTS},
     "mls proposal": Target(proposal, lambda: [Remove(1).encode(), Add(joining()[2].key_package).encode()]),
@@ -468,6 +484,10 @@ TARGETS: dict[str, Target] = {
     "blob head": Target(
         refused((), lambda data: BlobHead.decode(data, len(data))),
         lambda: [BlobHead(1_900_000_000, bytes(32), 5).encode() + b"body"],
+    ),
+    "websocket": Target(
+        refused(rfc6455.WebSocketError, read_websocket),
+        lambda: [frame(b"one", final=False) + frame(b"", 9) + frame(b"two", 0) + frame(b"\x03\xe8why", 8)],
     ),
     "client frame": Target(
         refused(RemoteError, frames.decode_client_frame),

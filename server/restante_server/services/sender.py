@@ -1,5 +1,6 @@
 """One connection in the role of sender: deposits, claims, fences and slots, without any credential."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Final
 
@@ -10,11 +11,19 @@ from restante_protocol.limits import MAX_BODY_BYTES, MAX_LISTS
 from restante_server.errors import Refused
 from restante_server.services import claims, slots
 from restante_server.services.relay import Relay
-from restante_server.stores.contract import Deposit, FenceLost
+from restante_server.stores.contract import Accepted, Deposit, FenceLost
 
-Answer = Coroutine[Any, Any, frames.RelayFrame]
+Answer = Coroutine[Any, Any, frames.RelayFrame] | asyncio.Future[Accepted | FenceLost]
+"""What computes an answer; of a deposit, whose outcome ``deposited`` answers with, without a task of its own."""
 
 _READS: Final = frozenset({frames.FenceGet, frames.SlotGet})
+
+
+def deposited(frame: frames.Deposit, outcome: Accepted | FenceLost) -> frames.RelayFrame:
+    """Return the answer to a deposit. Raises Refused: another deposit has won its fence."""
+    if isinstance(outcome, FenceLost):
+        raise Refused(Code.CONFLICT)
+    return frames.Deposited(frame.request, list(outcome.failed))
 
 
 class Sender:
@@ -69,23 +78,10 @@ class Sender:
             raise Refused(Code.NOT_FOUND, "list handle")
         if frame.flags & frames.FLAG_EPHEMERAL:
             return self._deposit_ephemeral(frame, addresses)
-        return self._deposit(frame, addresses)
-
-    async def _deposit(self, frame: frames.Deposit, addresses: list[bytes]) -> frames.RelayFrame:
-        outcome = await self._relay.store.deposit(
-            Deposit(
-                frame.message_id,
-                addresses,
-                frame.body,
-                frame.lifetime,
-                frame.fence,
-                large=len(frame.body) > MAX_BODY_BYTES,
-                digest=proofs.deposit_digest(frame.message_id, addresses, frame.body),
-            )
-        )
-        if isinstance(outcome, FenceLost):
-            raise Refused(Code.CONFLICT)
-        return frames.Deposited(frame.request, list(outcome.failed))
+        digest = proofs.deposit_digest(frame.message_id, addresses, frame.body)
+        large = len(frame.body) > MAX_BODY_BYTES
+        item = Deposit(frame.message_id, addresses, frame.body, frame.lifetime, frame.fence, large=large, digest=digest)
+        return asyncio.ensure_future(self._relay.store.deposit(item))
 
     async def _deposit_ephemeral(self, frame: frames.Deposit, addresses: list[bytes]) -> frames.RelayFrame:
         mailboxes = await self._relay.store.pass_on(addresses, frame.message_id, frame.body)

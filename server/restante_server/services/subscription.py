@@ -198,7 +198,7 @@ class Subscription:
         self._announced += 1  # a page that is being read is not the last
         self.start()
 
-    def acknowledge(self, sequence: int, exceptions: list[int]) -> None:
+    def acknowledge(self, sequence: int, exceptions: Sequence[int] = ()) -> None:
         """Free the window and tell the store, together with what else arrives until it answers.
 
         What neither this subscription has sent nor an earlier one can have is not acknowledged.

@@ -1,12 +1,16 @@
-"""One WebSocket: reads requests in order, answers them pipelined, and writes once per tick."""
+"""One WebSocket: reads requests in order, answers them pipelined, and writes once per tick.
+
+It is the protocol of its transport from the handshake on: what comes is taken where it arrives, so that a connection
+without a request in work has no task, no future and no timer.
+"""
 
 import asyncio
 import os
-from collections.abc import Awaitable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, cast
 
 import structlog
-from aiohttp import WSMsgType, web
 from msgspec import Struct
 
 from restante_protocol import frames, ids
@@ -18,16 +22,19 @@ from restante_protocol.limits import (
     MAX_PREKEY_BYTES,
     MAX_REQUESTS_IN_FLIGHT,
     MAX_SLOT_BYTES,
+    MAX_UNPROVED_FRAME_BYTES,
 )
 from restante_server.config import CONNECTION_REQUEST_BYTES
 from restante_server.errors import Refused
 from restante_server.metrics import ROLES
-from restante_server.services.receiver import Answer, Receiver
+from restante_server.services import sender
+from restante_server.services.receiver import Receiver
 from restante_server.services.relay import ADMISSIONS, Relay
 from restante_server.services.sender import Sender
 from restante_server.stores.contract import StoreFull, StoreUnavailable
+from restante_server.transport import acknowledgements, rfc6455
 from restante_server.transport.backlog import Backlog
-from restante_server.transport.messages import Flusher, binary_message, close_message
+from restante_server.transport.messages import Flusher, binary_message, close_message, pong_message
 
 _log = structlog.get_logger("connection")
 
@@ -44,9 +51,8 @@ _CLOSE_CODES: Final = {
 }
 """The WebSocket close code (RFC 6455 section 7.4.1) after a fatal error."""
 
+_NORMAL: Final = 1000  # a close code
 _CLOSE_TIMEOUT: Final = 2.0  # seconds for the peer to read the error and answer the close
-_ENDS: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
-_MESSAGE_SLACK: Final = 1024  # above MAX_FRAME_BYTES a coded error is still sent; beyond, aiohttp closes by itself
 
 
 def _cost(frame: frames.ClientFrame, size: int) -> int:
@@ -61,8 +67,8 @@ def _cost(frame: frames.ClientFrame, size: int) -> int:
     return size
 
 
-class Connection:
-    """A client's connection. ``run`` returns when it is closed.
+class Connection(asyncio.Protocol):
+    """A client's connection, from the end of the handshake on.
 
     Attributes:
         heard: loop time of the last thing that came from the peer.
@@ -71,53 +77,57 @@ class Connection:
     """
 
     __slots__ = (
+        "_ack_start",
         "_backlog",
         "_closing",
         "_dirty",
+        "_ended",
+        "_ending",
         "_flusher",
         "_held",
+        "_held_up",
         "_loop",
         "_out",
+        "_paused",
         "_protocol",
+        "_reader",
         "_relay",
-        "_request",
         "_role",
         "_room",
         "_session",
-        "_socket",
-        "_tasks",
         "_transport",
-        "_waiting",
+        "_working",
+        "_writable",
         "heard",
         "opened",
         "pinged",
     )
 
-    def __init__(self, relay: Relay, request: web.Request, flusher: Flusher, backlog: Backlog) -> None:
-        """Take a request whose handshake is not yet done."""
+    def __init__(
+        self, relay: Relay, flusher: Flusher, backlog: Backlog, ended: Callable[["Connection"], object]
+    ) -> None:
+        """Wait for the transport; ``ended`` is called when nothing is left to be done."""
         self._relay = relay
-        self._request = request
         self._flusher = flusher
         self._backlog = backlog
+        self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._socket = web.WebSocketResponse(
-            timeout=_CLOSE_TIMEOUT,
-            autoclose=False,
-            autoping=False,
-            compress=False,
-            max_msg_size=MAX_FRAME_BYTES + _MESSAGE_SLACK,
-        )
+        self._reader = rfc6455.Reader(MAX_UNPROVED_FRAME_BYTES)
         self._transport: asyncio.Transport | None = None
         self._protocol = RelayConnection()
         self._session: Sender | Receiver | None = None
+        self._ack_start = b""  # of all acknowledgements of the subscription, once there is one
         self._out: list[bytes] = []
         self._dirty = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._held = 0  # bytes of requests in work
-        self._room: asyncio.Future[None] | None = None  # the reader waits until fewer are
+        self._working: set[asyncio.Future[Any]] = set()  # requests
+        self._held = 0  # bytes of these
+        self._held_up: asyncio.Task[None] | None = None  # what has to happen before more is read
+        self._room: asyncio.Future[None] | None = None  # the reader waits until fewer requests are in work
+        self._paused = False  # the peer does not read as fast as it is written to
+        self._writable: asyncio.Event | None = None  # somebody waits until it does
         self._role = ""
         self._closing: asyncio.TimerHandle | None = None  # we have closed: the peer may answer until then
-        self._waiting = False  # for the peer
+        self._ending: asyncio.Task[None] | None = None
         self.opened = self.heard = self.pinged = self._loop.time()
 
     # What the periodic check looks at.
@@ -138,37 +148,132 @@ class Connection:
         """Nothing that was received waits for its answer or its commit."""
         subscription = self._session.subscription if isinstance(self._session, Receiver) else None
         settled = subscription is None or not subscription.acknowledging
-        return self._waiting and not self._tasks and settled and not self._out
+        return self._held_up is None and not self._working and settled and not self._out
 
     def ping(self, message: bytes) -> None:
         """Write a complete control message."""
         self.pinged = self._loop.time()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(message)
+        self._write_now(message)
 
-    # The life of a connection.
+    def refuse(self) -> None:
+        """Send an overloaded relay's answer."""
+        self._relay.metrics.overloads.inc()
+        self.fail(Code.OVERLOADED, "connections")
 
-    async def run(self, *, overloaded: bool) -> web.WebSocketResponse:
-        """Shake hands, serve until either side closes, clean up."""
-        await self._socket.prepare(self._request)
-        self._transport = self._request.transport
+    # asyncio.Protocol.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The peer is gone."""
+        del error
+        self._transport = None
+        if self._closing is not None:
+            self._closing.cancel()
+        self.resume_writing()
+        self._end()
+
+    def pause_writing(self) -> None:
+        """The peer does not read."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The peer has read, or is gone."""
+        self._paused = False
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        self.heard = self._loop.time()
+        if self._ack_start and self._reader.empty and self._closing is None and self._held_up is None:
+            taken, count, sequence = acknowledgements.scan(data, self._ack_start)
+            if count:
+                self._acknowledge(count, sequence)
+                if taken == len(data):
+                    return
+                data = data[taken:]
+        self._reader.receive(data)
+        if self._held_up is None:
+            self._read()
+
+    def _acknowledge(self, count: int, sequence: int) -> None:
+        self._relay.metrics.frame(frames.Ack, count)
+        if isinstance(self._session, Receiver) and self._session.subscription is not None:
+            self._session.subscription.acknowledge(sequence)
+
+    def _read(self) -> None:
+        """Take messages as long as there is room for their answers; once we have closed, wait for the peer's close."""
         try:
-            if overloaded:
-                self._relay.metrics.overloads.inc()
-                self.fail(Code.OVERLOADED, "connections")
-            await self._read()
+            while (message := self._reader.next()) is not None:
+                if message.opcode == rfc6455.CLOSE:
+                    self._end()
+                    return
+                if self._closing is not None:
+                    continue
+                waits = self._take_message(message)
+                if waits is not None or self._paused:
+                    self._hold_up(waits)
+                    return
+        except rfc6455.WebSocketError as error:
+            if self._closing is not None:
+                self._drop()
+            elif error.code == rfc6455.TOO_BIG:
+                self.fail(Code.TOO_LARGE, "message" if self._session else "first frame")
+            else:
+                self._count(Code.MALFORMED)
+                self._close(error.code)
+        except Exception as error:  # noqa: BLE001 -- our bug: it must not end in silence
+            _log.error("connection failed", error=type(error).__name__)
+            self.fail(Code.GOING_AWAY, "internal")
+
+    def _hold_up(self, waits: Awaitable[None] | None) -> None:
+        """Read nothing more until this is over and the peer has read."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._held_up = self._loop.create_task(self._go_on(waits))
+
+    async def _go_on(self, waits: Awaitable[None] | None) -> None:
+        try:
+            if waits is not None:
+                await waits
+            await self.writable()
         except ConnectionError:
-            pass  # the peer is gone
+            return  # the peer is gone
         except Exception as error:  # noqa: BLE001 -- our bug: it must not end in silence
             _log.error("connection failed", error=type(error).__name__)
             self.fail(Code.GOING_AWAY, "internal")
         finally:
-            await self._clean_up()
-        return self._socket
+            self._held_up = None
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._read()
 
-    async def _clean_up(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+    def _take_message(self, message: rfc6455.Message) -> Awaitable[None] | None:
+        """Take one message; return what has to happen before the next."""
+        if message.opcode == rfc6455.BINARY:
+            return self._take(message.payload)
+        if message.opcode == rfc6455.TEXT:
+            self.fail(Code.MALFORMED, "text message")
+        elif message.opcode == rfc6455.PING:
+            self._write_now(pong_message(message.payload))
+        return None
+
+    # The end.
+
+    def _end(self) -> None:
+        """Nothing more comes: finish what was received, and let go."""
+        if self._ending is None:
+            self._ending = self._loop.create_task(self._finish_all())
+
+    async def _finish_all(self) -> None:
+        if self._held_up is not None:
+            await asyncio.wait([self._held_up])
+        if self._working:
+            await asyncio.wait(self._working)
         session, self._session = self._session, None
         if session is not None:
             self._relay.metrics.connections.labels(self._role).dec()
@@ -177,38 +282,15 @@ class Connection:
             except StoreUnavailable:
                 _log.info("store closed before connection")
         if self._closing is None:
-            await self._socket.close()
+            self._close(_NORMAL)
+            if self._transport is not None:
+                self._transport.close()  # once all is written
         else:
-            self._closing.cancel()
             self._drop()
-
-    async def _read(self) -> None:
-        """Take messages until the peer closes; after we have closed, ignore what it had sent before it knew."""
-        socket, protocol = self._socket, self._request.protocol
-        while True:
-            self._waiting = True
-            message = await socket.receive()
-            self._waiting = False
-            self.heard = self._loop.time()
-            if self._closing is not None and message.type not in _ENDS:
-                continue
-            if message.type is WSMsgType.BINARY:
-                waits = self._take(message.data)
-                if waits is not None:
-                    await waits
-                if protocol.writing_paused:
-                    await self.writable()
-            elif message.type is WSMsgType.TEXT:
-                self.fail(Code.MALFORMED, "text message")
-            elif message.type is WSMsgType.PING:
-                await socket.pong(message.data)
-            elif message.type is WSMsgType.PONG:
-                continue
-            else:
-                return  # closed, or broken below the level of frames
+        self._ended(self)
 
     def _take(self, data: bytes) -> Awaitable[None] | None:
-        """Take one message; return what the reader has to wait for before the next."""
+        """Take one frame; return what has to happen before the next."""
         try:
             frame = self._protocol.receive(data)
         except RequestError as error:
@@ -240,6 +322,7 @@ class Connection:
         nonce = os.urandom(ids.CHALLENGE_BYTES)
         relay = self._relay
         self._session = Sender(relay) if hello.role == frames.ROLE_SENDER else Receiver(relay, self, hello.nonce, nonce)
+        self._reader.limit = MAX_FRAME_BYTES
         self._role = ROLES[hello.role]
         relay.metrics.connections.labels(self._role).inc()
         self.send(
@@ -268,58 +351,63 @@ class Connection:
         cost = _cost(frame, size)
         self._held += cost
         self._backlog.take(cost)
-        task = self._loop.create_task(self._finish(frame, answer, cost))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        work: asyncio.Future[Any] = asyncio.ensure_future(answer)
+        self._working.add(work)
+        work.add_done_callback(partial(self._finish, frame, cost, self._loop.time()))
         if self._crowded or self._backlog.full:
             return self._wait_for_room()
         return None
 
     @property
     def _crowded(self) -> bool:
-        return len(self._tasks) >= MAX_REQUESTS_IN_FLIGHT or self._held >= CONNECTION_REQUEST_BYTES
+        return len(self._working) >= MAX_REQUESTS_IN_FLIGHT or self._held >= CONNECTION_REQUEST_BYTES
 
     async def _serve_alone(self, session: Sender | Receiver, frame: frames.ClientFrame) -> None:
         """Serve a request after all earlier ones and before all later ones."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._working:
+            await asyncio.wait(self._working)
         try:
             answer = session.begin(frame)
         except Refused as refused:
             self._answer(frames.Error(_number(frame), refused.code, refused.detail))
             return
         if not isinstance(answer, Struct):
-            answer = await self._outcome(frame, answer)
+            try:  # and no task: what it begins comes after its answer
+                answer = cast("frames.RelayFrame", await answer)
+            except Exception as error:  # noqa: BLE001 -- it must not take other requests with it
+                answer = _failure(frame, error)
         if isinstance(session, Receiver) and session.proved and self._protocol.state is State.RECEIVER:
             self._protocol.proved()
         self._answer(answer)
+        if isinstance(answer, frames.Subscribed):
+            self._ack_start = acknowledgements.beginning(answer.owner_token, answer.incarnation)
         if isinstance(frame, frames.MailboxDelete) and isinstance(answer, frames.Erased):
             self._close(1000)
 
-    async def _finish(self, frame: frames.ClientFrame, answer: Answer, cost: int) -> None:
-        started = self._loop.time()
+    def _finish(self, frame: frames.ClientFrame, cost: int, started: float, done: "asyncio.Future[Any]") -> None:
+        """Answer a request that is no longer in work."""
+        self._working.discard(done)
+        self._held -= cost
+        self._backlog.give_back(cost)
         try:
-            self._answer(await self._outcome(frame, answer))
-        finally:
-            self._held -= cost
-            self._backlog.give_back(cost)
-        if isinstance(frame, frames.Deposit):
-            self._relay.metrics.commit.observe(self._loop.time() - started)
+            self._answer(self._outcome(frame, done))
+            if isinstance(frame, frames.Deposit):
+                self._relay.metrics.commit.observe(self._loop.time() - started)
+        except Exception as error:  # noqa: BLE001 -- our bug: the client reconnects instead of waiting for ever
+            _log.error("answer failed", error=type(error).__name__)
+            self.fail(Code.GOING_AWAY, "internal")
+        if self._room is not None and not self._crowded and not self._room.done():
+            self._room.set_result(None)
 
-    async def _outcome(self, frame: frames.ClientFrame, answer: Answer) -> frames.RelayFrame:
-        """Return the answer, or the Error frame for what was raised instead."""
+    def _outcome(self, frame: frames.ClientFrame, done: "asyncio.Future[Any]") -> frames.RelayFrame:
+        """Return the answer of what is done, or the Error frame for what it raised."""
         try:
-            return await answer
-        except Refused as refused:
-            code, detail = refused.code, refused.detail
-        except StoreFull:
-            code, detail = Code.FULL, "store"
-        except StoreUnavailable:
-            code, detail = Code.UNAVAILABLE, "store"
-        except Exception as error:  # noqa: BLE001 -- our bug: it must not take other requests with it
-            _log.error("request failed", error=type(error).__name__, frame=type(frame).__name__)
-            code, detail = Code.UNAVAILABLE, "internal"
-        return frames.Error(_number(frame), code, detail)
+            result = done.result()
+            if isinstance(frame, frames.Deposit) and not isinstance(result, Struct):
+                return sender.deposited(frame, result)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- it must not take other requests with it
+            return _failure(frame, error)
+        return cast("frames.RelayFrame", result)
 
     def _answer(self, answer: frames.RelayFrame) -> None:
         if isinstance(answer, frames.Error):
@@ -327,30 +415,26 @@ class Connection:
         self.send(answer)
 
     async def _wait_for_room(self) -> None:
-        while self._tasks and self._crowded:
+        while self._working and self._crowded:
             self._room = self._loop.create_future()
             await self._room
         await self._backlog.room()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if (error := task.exception()) is not None:  # our bug: the client reconnects instead of waiting for ever
-            _log.error("answer failed", error=type(error).__name__)
-            self.fail(Code.GOING_AWAY, "internal")
-        if self._room is not None and not self._crowded and not self._room.done():
-            self._room.set_result(None)
 
     # Writing: restante_server.services.subscription.Sink.
 
     @property
     def congested(self) -> bool:
         """The peer does not read as fast as it is written to."""
-        return self._request.protocol.writing_paused
+        return self._paused
 
     async def writable(self) -> None:
         """Wait until the peer has read. Raises ConnectionError if it is gone."""
-        if self.congested:
-            await self._request.writer.drain()
+        while self._paused:
+            if self._writable is None:
+                self._writable = asyncio.Event()
+            await self._writable.wait()
+        if self._transport is None:
+            raise ConnectionResetError
 
     def wake(self) -> None:
         """Flush at the end of this tick."""
@@ -387,6 +471,10 @@ class Connection:
         self._out.append(binary_message(data))
         self.wake()
 
+    def _write_now(self, message: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(message)
+
     def _fall_behind(self) -> None:
         session = self._session
         if isinstance(session, Receiver) and session.subscription is not None:
@@ -400,14 +488,13 @@ class Connection:
     def _close(self, code: int) -> None:
         if self._closing is None:
             self.flush()
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.write(close_message(code))
+            self._write_now(close_message(code))
             self._closing = self._loop.call_later(_CLOSE_TIMEOUT, self._drop)
 
     def _drop(self) -> None:
         """End the connection; if the peer has read everything, it sees no error."""
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None:
             return
         if transport.get_write_buffer_size():
             transport.abort()
@@ -416,6 +503,21 @@ class Connection:
 
     def _count(self, code: Code) -> None:
         self._relay.metrics.refusals.labels(code.name.lower()).inc()
+
+
+def _failure(frame: frames.ClientFrame, error: BaseException) -> frames.Error:
+    """Return what is answered instead of what was asked for."""
+    match error:
+        case Refused():
+            code, detail = error.code, error.detail
+        case StoreFull():
+            code, detail = Code.FULL, "store"
+        case StoreUnavailable():
+            code, detail = Code.UNAVAILABLE, "store"
+        case _:  # our bug
+            _log.error("request failed", error=type(error).__name__, frame=type(frame).__name__)
+            code, detail = Code.UNAVAILABLE, "internal"
+    return frames.Error(_number(frame), code, detail)
 
 
 def _number(frame: frames.ClientFrame) -> int:

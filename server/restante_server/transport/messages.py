@@ -28,6 +28,11 @@ def close_message(code: int) -> bytes:
     return b"\x88\x02" + code.to_bytes(2, "big")
 
 
+def pong_message(payload: bytes) -> bytes:
+    """Return the complete answer to a ping (RFC 6455 section 5.5.3), whose payload is at most 125 bytes."""
+    return bytes((0x8A, len(payload))) + payload
+
+
 class Flushable(Protocol):
     """Something that collects messages until the end of the tick."""
 

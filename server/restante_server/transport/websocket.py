@@ -10,6 +10,7 @@ from aiohttp import web
 from restante_protocol.errors import Code
 from restante_server.config import PROCESS_REQUEST_BYTES, SHUTDOWN_GRACE, Settings
 from restante_server.services.relay import Relay
+from restante_server.transport import rfc6455
 from restante_server.transport.backlog import Backlog
 from restante_server.transport.connection import Connection
 from restante_server.transport.messages import PING, Flusher
@@ -18,6 +19,20 @@ PATH: Final = "/v1/socket"
 _WATCH_INTERVAL: Final = 1.0  # seconds between looks at all connections
 _CHECK_INTERVAL: Final = 0.01  # seconds between looks while shutting down
 _QUIET_LOOKS: Final = 2  # that must find nothing to do: a message may be on its way to its reader
+
+
+class _Early:
+    """What a client sent before it had the handshake's answer, as aiohttp hands it over."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Nothing to do: the transport tells."""
 
 
 class Acceptor:
@@ -31,7 +46,7 @@ class Acceptor:
         self._flusher = Flusher()
         self._backlog = Backlog(PROCESS_REQUEST_BYTES)
         self._connections: set[Connection] = set()
-        self._upgraded: set[object] = set()  # their protocols, and those of transfers
+        self._transfers: set[object] = set()  # protocols of connections without WebSocket that may go on
         self._unread = 0  # bytes that peers have not taken, at the last look
         self._closing = False
         self._empty = asyncio.Event()  # set when the last connection goes
@@ -48,16 +63,16 @@ class Acceptor:
         return make
 
     def _drop_undecided(self, protocol: web.RequestHandler) -> None:
-        if protocol.transport is not None and protocol not in self._upgraded:
+        if protocol.transport is not None and protocol not in self._transfers:
             protocol.transport.abort()
 
     def hold(self, request: web.Request, begins: bool) -> bool:
         """Let a connection without WebSocket live while it has a transfer; say whether transfers are still served."""
         if begins:
-            self._upgraded.add(request.protocol)
+            self._transfers.add(request.protocol)
         else:  # only after its time to decide: what it was answered may still be on its way
             loop = asyncio.get_running_loop()
-            loop.call_later(self._settings.handshake_timeout, self._upgraded.discard, request.protocol)
+            loop.call_later(self._settings.handshake_timeout, self._transfers.discard, request.protocol)
         return not self._closing
 
     def routes(self) -> list[web.RouteDef]:
@@ -65,20 +80,37 @@ class Acceptor:
         return [web.get(PATH, self._handle)]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer the handshake and take the transport over."""
         if self._closing:
             return web.Response(status=503)
-        connection = Connection(self._relay, request, self._flusher, self._backlog)
+        try:
+            answer = rfc6455.accept(request.headers)
+        except rfc6455.HandshakeError as error:
+            return web.Response(status=error.status, headers=error.headers)
+        protocol, transport = request.protocol, request.transport
+        if transport is None:
+            raise ConnectionResetError
+        early = _Early()
+        protocol.set_parser(early)  # type: ignore[arg-type]  # gets what came after the request
+        protocol.transport = None  # or it would be closed
+        protocol.connection_lost(None)
         buffered = self._unread + self._backlog.used
         overloaded = buffered > self._settings.buffer_bytes or len(self._connections) >= self._max_connections
+        connection = Connection(self._relay, self._flusher, self._backlog, self._forget)
         self._connections.add(connection)
-        self._upgraded.add(request.protocol)
-        try:
-            return await connection.run(overloaded=overloaded)
-        finally:
-            self._connections.discard(connection)
-            self._upgraded.discard(request.protocol)
-            if not self._connections:
-                self._empty.set()
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        transport.write(answer)
+        if overloaded:
+            connection.refuse()
+        if early.data:
+            connection.data_received(early.data)
+        return web.Response()  # goes nowhere
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
 
     async def watch(self) -> None:
         """Ping the silent, close the dead and the undecided, and measure buffers, until cancelled."""

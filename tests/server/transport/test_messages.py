@@ -1,6 +1,6 @@
 import asyncio
 
-from restante_server.transport.messages import Flusher, binary_message, close_message
+from restante_server.transport.messages import Flusher, binary_message, close_message, pong_message
 
 
 def test_lengths_are_written_as_the_rfc_says() -> None:
@@ -13,6 +13,10 @@ def test_lengths_are_written_as_the_rfc_says() -> None:
 
 def test_close_messages_carry_their_code() -> None:
     assert close_message(1001) == b"\x88\x02\x03\xe9"
+
+
+def test_pongs_carry_what_the_ping_had() -> None:
+    assert pong_message(b"abc") == b"\x8a\x03abc"
 
 
 class _Counted:
