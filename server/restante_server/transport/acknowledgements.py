@@ -1,7 +1,7 @@
 """The acknowledgements at the start of what a client sent, without making objects of them.
 
-A client that keeps up acknowledges every entry on its own, and these frames differ in their last bytes alone: what one
-read brings, the highest sequence says.
+A client that keeps up acknowledges every entry on its own, and these frames differ in their sequence alone: what one
+read brings, the highest says. Each is one integer here, and its mask another.
 """
 
 from typing import Final
@@ -10,14 +10,15 @@ from restante_protocol import frames, limits
 
 _BINARY: Final = 0x82  # FIN and opcode 2
 _MASKED: Final = 0x80
+_SEQUENCE_BYTES: Final = 8
+_SEQUENCE_MASK: Final = (1 << 8 * _SEQUENCE_BYTES) - 1
 _NO_EXCEPTIONS: Final = 0x90  # msgpack: an empty array
-_MARKERS: Final = 0x80  # msgpack: integers below are their own byte
-_POSITIVE: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # msgpack: bytes of an unsigned integer after its marker
+_TAIL_BYTES: Final = _SEQUENCE_BYTES + 1
 
 
 def beginning(owner_token: bytes, incarnation: bytes) -> bytes:
-    """Return what all of an owner's Ack frames begin with."""
-    return frames.encode(frames.Ack(owner_token, incarnation, 0, []))[:-2]
+    """Return what all of an owner's Ack frames begin with whose sequence has eight bytes: those of entries have."""
+    return frames.encode(frames.Ack(owner_token, incarnation, 1 << 32, []))[:-_TAIL_BYTES]
 
 
 def scan(data: bytes, start: bytes) -> tuple[int, int, int]:
@@ -26,29 +27,18 @@ def scan(data: bytes, start: bytes) -> tuple[int, int, int]:
     Returns their bytes, how many they are, and the highest sequence. Whatever is unusual ends them and is left to those
     who look at every message.
     """
-    at, count, highest = 0, 0, 0
-    size, end = len(start), len(data)
-    while at + 6 < end and data[at] == _BINARY:
-        length = data[at + 1] - _MASKED
-        stop = at + 6 + length
-        if not size + 2 <= length <= size + 10 or stop > end:
+    length = len(start) + _TAIL_BYTES
+    integer = int.from_bytes
+    begins, second = integer(start, "big"), _MASKED | length
+    repeat = integer((b"\0\0\0\1" * length)[: length + 3], "big")  # times a mask: it over and over, and 3 bytes more
+    at, stop, end, highest = 0, 6 + length, len(data), 0
+    while stop <= end and data[at] == _BINARY and data[at + 1] == second:
+        mask = integer(data[at + 2 : at + 6], "big")
+        ack = integer(data[at + 6 : stop], "big") ^ (mask * repeat >> 24)
+        sequence = ack >> 8 & _SEQUENCE_MASK
+        if ack >> 8 * _TAIL_BYTES != begins or ack & 0xFF != _NO_EXCEPTIONS or sequence > limits.MAX_SEQUENCE:
             break
-        mask = (data[at + 2 : at + 6] * 24)[:length]
-        plain = (int.from_bytes(data[at + 6 : stop], "little") ^ int.from_bytes(mask, "little")).to_bytes(
-            length, "little"
-        )
-        if plain[-1] != _NO_EXCEPTIONS or not plain.startswith(start):
-            break
-        sequence = plain[size]
-        if sequence >= _MARKERS:
-            if _POSITIVE.get(sequence) != length - size - 2:
-                break
-            sequence = int.from_bytes(plain[size + 1 : -1], "big")
-        elif length != size + 2:
-            break
-        if sequence > limits.MAX_SEQUENCE:
-            break
-        highest = max(highest, sequence)
-        count += 1
-        at = stop
-    return at, count, highest
+        if sequence > highest:  # noqa: PLR1730 -- a call would take a tenth of the time
+            highest = sequence
+        at, stop = stop, stop + 6 + length
+    return at, at // (6 + length), highest
