@@ -1,4 +1,4 @@
-"""The acknowledgements at the start of what a client sent, without making objects of them.
+"""The acknowledgements at the start of what a client has sent, without making objects of them.
 
 A client that keeps up acknowledges every entry on its own, and these frames differ in their sequence alone: what one
 read brings, the highest says. Each is one integer here, and its mask another.
@@ -21,17 +21,17 @@ def beginning(owner_token: bytes, incarnation: bytes) -> bytes:
     return frames.encode(frames.Ack(owner_token, incarnation, 1 << 32, []))[:-_TAIL_BYTES]
 
 
-def scan(data: bytes, start: bytes) -> tuple[int, int, int]:
-    """Take the complete, masked messages at the start that are an Ack without exceptions.
+def scan(data: bytes | bytearray, at: int, start: bytes) -> tuple[int, int, int]:
+    """Take the complete, masked messages from ``at`` on that are an Ack without exceptions.
 
-    Returns their bytes, how many they are, and the highest sequence. Whatever is unusual ends them and is left to those
-    who look at every message.
+    Returns where they end, how many they are, and the highest sequence. Whatever is unusual ends them and is left to
+    those who look at every message.
     """
     length = len(start) + _TAIL_BYTES
     integer = int.from_bytes
     begins, second = integer(start, "big"), _MASKED | length
     repeat = integer((b"\0\0\0\1" * length)[: length + 3], "big")  # times a mask: it over and over, and 3 bytes more
-    at, stop, end, highest = 0, 6 + length, len(data), 0
+    begin, stop, end, highest = at, at + 6 + length, len(data), 0
     while stop <= end and data[at] == _BINARY and data[at + 1] == second:
         mask = integer(data[at + 2 : at + 6], "big")
         ack = integer(data[at + 6 : stop], "big") ^ (mask * repeat >> 24)
@@ -41,4 +41,4 @@ def scan(data: bytes, start: bytes) -> tuple[int, int, int]:
         if sequence > highest:  # noqa: PLR1730 -- a call would take a tenth of the time
             highest = sequence
         at, stop = stop, stop + 6 + length
-    return at, at // (6 + length), highest
+    return at, (at - begin) // (6 + length), highest

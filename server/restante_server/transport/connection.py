@@ -189,26 +189,28 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what came."""
         self.heard = self._loop.time()
-        if self._ack_start and self._reader.empty and self._closing is None and self._held_up is None:
-            taken, count, sequence = acknowledgements.scan(data, self._ack_start)
-            if count:
-                self._acknowledge(count, sequence)
-                if taken == len(data):
-                    return
-                data = data[taken:]
         self._reader.receive(data)
         if self._held_up is None:
             self._read()
 
-    def _acknowledge(self, count: int, sequence: int) -> None:
-        self._relay.metrics.frame(frames.Ack, count)
-        if isinstance(self._session, Receiver) and self._session.subscription is not None:
+    def _next(self) -> rfc6455.Message | None:
+        """Return the next message; what only acknowledges is taken before."""
+        if self._ack_start and self._closing is None:
+            self._take_acknowledgements()
+        return self._reader.next()
+
+    def _take_acknowledgements(self) -> None:
+        data, at = self._reader.untaken
+        end, count, sequence = acknowledgements.scan(data, at, self._ack_start)
+        if count and isinstance(self._session, Receiver) and self._session.subscription is not None:
+            self._reader.skip(end)
+            self._relay.metrics.frame(frames.Ack, count)
             self._session.subscription.acknowledge(sequence)
 
     def _read(self) -> None:
         """Take messages as long as there is room for their answers; once we have closed, wait for the peer's close."""
         try:
-            while (message := self._reader.next()) is not None:
+            while (message := self._next()) is not None:
                 if message.opcode == rfc6455.CLOSE:
                     self._end()
                     return

@@ -117,9 +117,16 @@ class Reader:
         self._ended = False
 
     @property
-    def empty(self) -> bool:
-        """Nothing has begun and is not taken: what comes next is the start of a message's first frame."""
-        return self._at == len(self._data) and self._fragments is None and not self._ended
+    def untaken(self) -> tuple[bytes | bytearray, int]:
+        """Data, and where in it the next message's first frame begins; within a message or after a close, its end."""
+        whole = self._fragments is None and not self._ended
+        return self._data, self._at if whole else len(self._data)
+
+    def skip(self, at: int) -> None:
+        """Take the frames before this place in ``untaken``."""
+        self._at, self._needed = at, 2
+        if at == len(self._data):
+            self._data, self._at = b"", 0
 
     def receive(self, data: bytes) -> None:
         """Take what has come."""
@@ -180,11 +187,8 @@ class Reader:
         if len(data) < stop:
             self._needed = stop - at
             return None
-        self._at = stop
-        self._needed = 2
         payload = unmask(data[start:stop], bytes(data[start - 4 : start]))
-        if stop == len(data):
-            self._data, self._at = b"", 0
+        self.skip(stop)
         return bool(first & _FIN), first & 0xF, payload
 
     def _check(self, first: int, length: int) -> None:

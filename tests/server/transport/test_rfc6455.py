@@ -156,7 +156,8 @@ def test_nothing_comes_after_a_close(code: int | None) -> None:
     assert read(reader) == [Message(CLOSE, payload)]
     reader.receive(frame(b"later"))
     assert reader.next() is None
-    assert not reader.empty
+    data, at = reader.untaken
+    assert at == len(data)
 
 
 payloads = st.binary(max_size=300)
@@ -183,15 +184,27 @@ def test_messages_come_out_as_they_went_in_however_they_are_cut(
         at += cut
         found += read(reader)
     assert found == expected
-    assert reader.empty
+    assert reader.untaken == (b"", 0)
 
 
 def test_a_message_may_come_byte_by_byte() -> None:
     reader, payload = Reader(LIMIT), bytes(range(256)) * 200
-    assert reader.empty
     for byte in frame(payload):
         assert reader.next() is None
         reader.receive(bytes((byte,)))
-        assert not reader.empty
     assert reader.next() == Message(BINARY, payload)
-    assert reader.empty
+    assert reader.next() is None
+
+
+def test_others_may_take_frames() -> None:
+    reader, one, two = Reader(LIMIT), frame(b"one"), frame(b"two")
+    unfinished = frame(b"three", final=False) + frame(b"", CONTINUATION)[:3]
+    reader.receive(one + two + unfinished)
+    assert reader.untaken[1] == 0
+    reader.skip(len(one))
+    assert reader.next() == Message(BINARY, b"two")
+    data, at = reader.untaken
+    assert data[at:] == unfinished
+    assert reader.next() is None
+    data, at = reader.untaken
+    assert at == len(data), "a message has begun: what comes next is not the start of one"
