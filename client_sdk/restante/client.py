@@ -416,11 +416,11 @@ class Client:
         await self._driver.run(self._engine.handled, number)
         self._skipped.discard(number)
 
-    def _event(self, number: int, record: records.StoredEvent) -> Event:
+    def _event(self, number: int, record: records.StoredEvent) -> Event:  # noqa: C901 -- one arm per event
         fields: dict[str, Any] = {"id": f"{number:016x}", "_handled": partial(self._mark, number)}
         if isinstance(record, records.AnnouncedEvent):
             return _announcement(record, **fields)
-        if not isinstance(record, records.RolledBackEvent):
+        if not isinstance(record, records.RolledBackEvent | records.OverusedEvent):
             fields["conversation"] = conversation = Conversation(self, record.conversation.hex())
         match record:
             case records.MessageEvent():
@@ -445,6 +445,8 @@ class Client:
                     fields["conversation"] = None
             case records.MissingEvent():
                 fields |= {"sender": account_id(record.sender), "count": record.count}
+            case records.OverusedEvent():
+                fields["invite"] = record.invite
         return _KINDS[type(record)](**fields)
 
 
@@ -458,6 +460,7 @@ _KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
     records.DeviceEvent: events.DeviceAdded,
     records.RolledBackEvent: events.StateRolledBack,
     records.AnnouncedEvent: events.Announcement,
+    records.OverusedEvent: events.InviteOverused,
 }
 
 

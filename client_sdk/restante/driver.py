@@ -320,6 +320,8 @@ class Driver:
                         await self._look()
                     case frames.PrekeysLow():
                         await self.do(self._engine.prekeys_low, push.suite, push.left)
+                    case frames.AddressSpent():
+                        await self.do(self._engine.address_spent, push.address)
                     case frames.Error(code=Code.REPLACED):
                         self.replaced()
                         self._fail(Closed("another connection took this mailbox"))

@@ -20,6 +20,7 @@ __all__ = [
     "DecryptFailed",
     "DeviceAdded",
     "Event",
+    "InviteOverused",
     "MemberAdded",
     "MemberRemoved",
     "Message",
@@ -198,6 +199,21 @@ class StateRolledBack(Event):
         "this device asks every conversation to be added again; messages that were read after the copy was made "
         "are not in it"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InviteOverused(Event):
+    """So many conversations were begun with one invite that, for a time, it only gives the key that all share.
+
+    Attributes:
+        invite: its text.
+        advice: what helps.
+    """
+
+    __match_args__ = ("invite",)
+
+    invite: str = field(repr=False)
+    advice: str = "make an invite for each person: somebody may be trying to use up the keys behind this one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

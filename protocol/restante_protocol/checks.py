@@ -195,6 +195,8 @@ def check_relay_frame(frame: frames.RelayFrame) -> None:  # noqa: C901, PLR0912 
             for held in frame.held:
                 if isinstance(held.value, int):
                     _range(held.value, 0, limits.MAX_SEQUENCE, "value")
+        case frames.AddressSpent():
+            _ids((frame.address,), "address")
         case frames.Slot():
             _range(frame.version, 1, limits.MAX_SEQUENCE, "version")
         case frames.Drained() | frames.MailboxStatus():

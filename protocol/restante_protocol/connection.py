@@ -94,7 +94,7 @@ ANSWERS: Final[dict[type, type]] = {
 }
 """The answer to each request, unless it is an Error."""
 
-_PUSHES: Final = frozenset({frames.Run, frames.Entry, frames.Drained, frames.PrekeysLow})
+_PUSHES: Final = frozenset({frames.Run, frames.Entry, frames.Drained, frames.PrekeysLow, frames.AddressSpent})
 
 
 class RequestError(RemoteError):
@@ -282,7 +282,7 @@ class ClientConnection:
                 self.state = State.SENDER if self.role == frames.ROLE_SENDER else State.RECEIVER
             case frames.Error(request=0):
                 self.state = State.CLOSED
-            case frames.Run() | frames.Entry() | frames.Drained() | frames.PrekeysLow():
+            case frames.Run() | frames.Entry() | frames.Drained() | frames.PrekeysLow() | frames.AddressSpent():
                 self._pushed(frame)
             case _:
                 self._answered(frame)

@@ -462,6 +462,12 @@ class PrekeysLow(_Frame, frozen=True, tag=77):
     left: int
 
 
+class AddressSpent(_Frame, frozen=True, tag=80):
+    """So much was claimed through an address that it gives no one-time packages for now."""
+
+    address: bytes
+
+
 ClientFrame = (
     Hello
     | Deposit
@@ -498,6 +504,7 @@ RelayFrame = (
     | Drained
     | MailboxStatus
     | PrekeysLow
+    | AddressSpent
     | Exported
     | Erased
 )

@@ -54,6 +54,10 @@ ADDRESS_ENTRIES: Final = 10_000  # default and largest cap of one address
 INVITE_SHARE: Final = 4  # addresses of the kind `invite` together get a quarter of the mailbox
 MAILBOX_PREKEYS: Final = 1024  # one-time packages per pool
 BLOBS_BYTES: Final = 4 * 1024 * 1024 * 1024  # of all blobs together: nobody answers for them, so it is small
+ADDRESS_CLAIMS: Final = 20  # one-time packages through one address at once: less than half of what a client keeps there
+ADDRESS_CLAIM_SECONDS: Final = (
+    1800  # until it gives one more: 48 a day, so that a pool outlasts its owner's day offline
+)
 PREKEYS_LOW_MARK: Final = 20  # below this count the owner is told
 
 # Connections, in seconds.

@@ -167,7 +167,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         tasks = [
             asyncio.create_task(acceptor.watch()),
             asyncio.create_task(claims.watch()),
-            asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(store, settings.store.parent, metrics))),
+            asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(shared, settings.store.parent))),
             asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
             asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published))),
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: announcements.collect(settings.store, published))),
@@ -234,7 +234,9 @@ async def _publish(settings: Settings, published: Bulletin) -> None:
     await published.refresh_announcements()
 
 
-async def _sweep(store: Store, folder: Path, metrics: Metrics) -> None:
+async def _sweep(relay: Shared, folder: Path) -> None:
+    store, metrics = relay.store, relay.metrics
+    relay.claim_budgets.trim(relay.clock())
     await store.sweep()
     metrics.disk_free.set((await asyncio.to_thread(shutil.disk_usage, folder)).free)
     totals = await store.totals()

@@ -23,6 +23,7 @@ CONNECTION_REQUEST_BYTES: Final = 2 * _MIB  # the same for one connection: a lar
 PROCESS_LIST_ADDRESSES: Final = 1_000_000  # behind list handles of all connections: about 90 MiB
 SLOT_CREATIONS: Final = 1000  # a burst of new slots; they are created without credential
 SLOT_CREATIONS_PER_SECOND: Final = 10  # and how fast the burst comes back
+CLAIM_BUDGETS: Final = 500_000  # addresses whose budget is not full: some 100 MiB
 CLAIM_CONNECTIONS: Final = 1024  # that claims over HTTP keep: each may hold an answer in memory
 CLAIM_PATIENCE: Final = 30.0  # seconds that one claim over HTTP may take, its answer read
 BLOB_TRANSFERS: Final = 256  # up- and downloads at a time: each holds a piece in memory and a thread now and then

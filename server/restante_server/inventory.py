@@ -94,6 +94,7 @@ ITEMS: Final[tuple[Item, ...]] = (
             "cursor": "entries up to here are gone",
             "kept": "but for these sequences",
             "addresses": "how many addresses it has",
+            "spent": "addresses that much was claimed through, until the owner is told",
         },
         _DELETE,
         exported=True,

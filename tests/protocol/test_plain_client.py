@@ -138,6 +138,16 @@ async def test_prekeys_are_issued_once_in_order(owner: Owner, receiver: PlainCli
     assert await receiver.push() == [plain_client.PREKEYS_LOW, SUITE, 19]
 
 
+async def test_an_address_gives_few_prekeys_at_once(owner: Owner, receiver: PlainClient, sender: PlainClient) -> None:
+    address, other = await receiver.add_address(owner), await receiver.add_address(owner)
+    await receiver.prekeys_put(SUITE, 1, [bytes([number]) for number in range(50)], last_resort=b"last")
+    assert [number for _, number, _ in await sender.claim(SUITE, [address] * 22)] == [*range(1, 21), 0, 0]
+    assert await sender.claim(SUITE, [other, address]) == [(0, 21, bytes([20])), (0, 0, b"last")]
+    await receiver.subscribe(pools=[(SUITE, 50, 21)])
+    assert await receiver.push() in ([plain_client.ADDRESS_SPENT, address], [plain_client.DRAINED, 0])
+    assert await receiver.push() in ([plain_client.ADDRESS_SPENT, address], [plain_client.DRAINED, 0])
+
+
 async def test_prekeys_are_claimed_over_http(
     url: str, owner: Owner, receiver: PlainClient, sender: PlainClient
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from restante_protocol import frames
 from restante_protocol.errors import Code
-from restante_protocol.limits import PREKEYS_LOW_MARK
+from restante_protocol.limits import ADDRESS_CLAIMS, PREKEYS_LOW_MARK
 from restante_server.app import Relay
 from support.people import people, together
 from support.relay import TIMEOUT, Owner, Peer, relay_in_process
@@ -161,6 +161,20 @@ async def test_an_owner_hears_of_claims_at_other_nodes(tmp_path: Path, url: str)
         claimed = await sender.ask(lambda n: frames.Claim(n, SUITE, [address]))
         assert claimed.prekeys[0].number == 1
         assert await receiver.next() == frames.PrekeysLow(SUITE, PREKEYS_LOW_MARK - 1)
+
+
+async def test_a_spent_address_is_told_of_at_the_other_node(tmp_path: Path, url: str) -> None:
+    owner = Owner()
+    async with (
+        nodes(tmp_path, url) as (first, second),
+        await Peer.own(first.url, owner) as receiver,
+        await Peer.connect(second.url) as sender,
+    ):
+        address = await receiver.add_address(owner.address())
+        await receiver.subscribe()
+        await drained(receiver)
+        await sender.ask(lambda n: frames.Claim(n, SUITE, [address] * (ADDRESS_CLAIMS + 1)))
+        assert await receiver.next() == frames.AddressSpent(address)
 
 
 async def test_nodes_restart_one_after_the_other(tmp_path: Path, url: str) -> None:

@@ -27,7 +27,7 @@ HELLO = 1
 DEPOSIT, LIST_PUT, LIST_DROP, CLAIM, FENCE_GET, SLOT_GET, SLOT_PUT, SLOT_DELETE = range(16, 24)
 OPEN, CREATE, SUBSCRIBE, ACK, ADDRESS_PUT, ADDRESS_REVOKE, PREKEYS_PUT, STATUS, MAILBOX_DELETE, EXPORT = range(32, 42)
 WELCOME, ERROR, DONE, DEPOSITED, CLAIMED, FENCE, SLOT, CREATED, SUBSCRIBED = range(64, 73)
-RUN, ENTRY, DRAINED, MAILBOX_STATUS, PREKEYS_LOW, EXPORTED, ERASED = range(73, 80)
+RUN, ENTRY, DRAINED, MAILBOX_STATUS, PREKEYS_LOW, EXPORTED, ERASED, ADDRESS_SPENT = range(73, 81)
 
 ANSWERS = {
     **dict.fromkeys((LIST_PUT, LIST_DROP, SLOT_PUT, SLOT_DELETE, OPEN), DONE),
@@ -330,7 +330,7 @@ class PlainClient:
 
     async def _take(self) -> None:
         frame = await self.receive()
-        if isinstance(frame, Received) or frame[0] in (DRAINED, PREKEYS_LOW):
+        if isinstance(frame, Received) or frame[0] in (DRAINED, PREKEYS_LOW, ADDRESS_SPENT):
             self.pushes.append(frame)
         elif frame[0] != RUN and frame[1] != 0:
             self._answers[frame[1]] = frame

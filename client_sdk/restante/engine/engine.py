@@ -212,6 +212,13 @@ class Engine:
         with self._state.transaction():
             self._mailroom.set_pool(suite, left=left)
 
+    def address_spent(self, address: bytes) -> None:
+        """So much was claimed through an address that it gives no one-time packages for now."""
+        with self._state.transaction():
+            invite = self._mailroom.invite_with(address)
+            if invite:
+                self._state.emit(records.OverusedEvent(invite))
+
     def drained(self, sequence: int) -> None:
         """The backlog up to this sequence has been processed."""
         position = self._state.position

@@ -281,6 +281,14 @@ class Mailroom:
             account=self._state.me,
         )
 
+    def invite_with(self, address: bytes) -> str:
+        """Return the text of the invite whose claims go through this address, or nothing."""
+        for row in self._tables.invites.rows():
+            record = records.InviteSlot.unpack(row.value)
+            if record.claim_address == address:
+                return self._invite(row.key, record).text()
+        return ""
+
     def slot_frame(self, slot: bytes, stored_version: int, request: int) -> frames.SlotPut:
         """Return the request that writes an invite's manifest over this version of the slot (0: none)."""
         state = self._state

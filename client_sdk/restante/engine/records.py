@@ -309,6 +309,12 @@ class AnnouncedEvent(Record, frozen=True, tag=9):
     texts: dict[str, str]
 
 
+class OverusedEvent(Record, frozen=True, tag=10):
+    """An invite was claimed from too often."""
+
+    invite: str
+
+
 StoredEvent = (
     MessageEvent
     | RequestEvent
@@ -319,6 +325,7 @@ StoredEvent = (
     | RolledBackEvent
     | DeviceEvent
     | AnnouncedEvent
+    | OverusedEvent
 )
 _event_decoder: msgspec.msgpack.Decoder[StoredEvent] = msgspec.msgpack.Decoder(StoredEvent)
 

@@ -81,6 +81,11 @@ class Hub:
             if (subscription := self._subscriptions.get(low.mailbox)) is not None:
                 subscription.sink.send(frames.PrekeysLow(low.suite, low.left))
 
+    def announce_spent(self, mailbox: bytes, address: bytes) -> None:
+        """Tell an owner that an address gives no one-time packages for now, if it is connected."""
+        if (subscription := self._subscriptions.get(mailbox)) is not None:
+            subscription.sink.send(frames.AddressSpent(address))
+
     def announce_deleted(self, mailbox: bytes, but: Subscription | None) -> None:
         """Close the connection that is subscribed to a deleted mailbox, unless it is the one that deleted it."""
         subscription = self._subscriptions.pop(mailbox, None)

@@ -1,5 +1,6 @@
 """One connection in the role of receiver: it proves a mailbox, manages it, and takes its entries."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Final
 
@@ -98,6 +99,8 @@ class Receiver:
         self.subscription = Subscription(self._mailbox, owner, self._sink, relay.store, relay.wrap, relay.metrics)
         relay.hub.add(self.subscription)
         self.subscription.start()
+        for address in owner.spent:
+            asyncio.get_running_loop().call_soon(relay.hub.announce_spent, self._mailbox, address)  # after the answer
         return frames.Subscribed(
             frame.request, owner.incarnation, owner.owner_token, owner.acknowledged, _counts(owner.pools)
         )

@@ -9,6 +9,7 @@ from restante_server.config import PROCESS_LIST_ADDRESSES, SLOT_CREATIONS, SLOT_
 from restante_server.identity import Identity
 from restante_server.metrics import Metrics
 from restante_server.services.allowance import Allowance, Rate
+from restante_server.services.claim_budgets import ClaimBudgets
 from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
 from restante_server.services.subscription import Wrap
@@ -32,6 +33,7 @@ class Relay:
         eraser: what erases for good.
         list_addresses: addresses behind the list handles of all connections.
         slot_creations: new slots, which need no credential.
+        claim_budgets: what each address still gives.
         clock: Unix milliseconds.
     """
 
@@ -44,4 +46,5 @@ class Relay:
     eraser: Eraser
     list_addresses: Allowance = field(default_factory=lambda: Allowance(PROCESS_LIST_ADDRESSES))
     slot_creations: Rate = field(default_factory=lambda: Rate(SLOT_CREATIONS, SLOT_CREATIONS_PER_SECOND))
+    claim_budgets: ClaimBudgets = field(default_factory=ClaimBudgets)
     clock: Clock = system_clock

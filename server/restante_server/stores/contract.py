@@ -7,11 +7,13 @@ commit and before the deposit returns. Any method raises StoreUnavailable, and o
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from restante_protocol.errors import Code
+
+SPENT_KEPT: Final = 16  # spent addresses of one mailbox, until its owner is told
 
 Level = Literal["power", "failover", "process"]
 
@@ -130,13 +132,17 @@ class SeenPool:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Subscription:
-    """The answer to a subscription: see ``frames.Subscribed``; ``last_sequence`` bounds the backlog."""
+    """The answer to a subscription: see ``frames.Subscribed``; ``last_sequence`` bounds the backlog.
+
+    ``spent``: addresses that were marked as spent since the subscription before.
+    """
 
     incarnation: bytes
     owner_token: bytes
     acknowledged: int
     last_sequence: int
     pools: tuple[Pool, ...]
+    spent: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -226,6 +232,10 @@ class Watcher(Protocol):
 
     def announce_low(self, lows: Sequence[PoolLow]) -> None:
         """Pools run low."""
+        ...
+
+    def announce_spent(self, mailbox: bytes, address: bytes) -> None:
+        """An address of the mailbox is spent."""
         ...
 
     def announce_ephemeral(self, mailboxes: Sequence[bytes | None], message_id: bytes, body: bytes) -> None:
@@ -330,8 +340,20 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(self, suite: int, addresses: Sequence[bytes]) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
-        """Take the lowest-numbered package of each address's pool, or its last resort. A number is issued once."""
+    async def claim(
+        self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
+    ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
+        """Take the lowest-numbered package of each address's pool, or its last resort. A number is issued once.
+
+        ``spent``: positions of addresses that get the last resort alone.
+        """
+        ...
+
+    async def mark_spent(self, address: bytes) -> bytes | None:
+        """Keep for the next subscription that this address is spent; return its mailbox, or None.
+
+        At most SPENT_KEPT of one mailbox are kept. Other processes are told at once.
+        """
         ...
 
     async def resolve(self, addresses: Sequence[bytes]) -> Sequence[bytes | None]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import struct
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, Self
 
 from restante_crypto import proofs
@@ -19,6 +19,7 @@ from restante_protocol.errors import Code
 from restante_server.clock import Clock, system_clock
 from restante_server.stores import redis_holdings, redis_scrub
 from restante_server.stores.contract import (
+    SPENT_KEPT,
     Accepted,
     AddressSpec,
     Claimed,
@@ -44,7 +45,16 @@ from restante_server.stores.quotas import Quotas
 from restante_server.stores.redis_address import RedisAddress
 from restante_server.stores.redis_fan import DIGEST_BYTES, FanOut, decode_deposit, encode_deposit
 from restante_server.stores.redis_masters import Masters
-from restante_server.stores.redis_notices import DELETED, EPHEMERAL, LOOK_INTERVAL, REPLACED, WAKE, Notices, low_message
+from restante_server.stores.redis_notices import (
+    DELETED,
+    EPHEMERAL,
+    LOOK_INTERVAL,
+    REPLACED,
+    SPENT,
+    WAKE,
+    Notices,
+    low_message,
+)
 from restante_server.stores.redis_shard import Call, Committed
 
 NODE_BYTES: Final = 8
@@ -280,11 +290,12 @@ class RedisStore:
         )
         if reply is None:
             return None
-        current, acknowledged, last, held, old_node, old_token = reply
+        current, acknowledged, last, held, old_node, old_token, spent = reply
         self._notices.own(mailbox, token, _number(last))
         if old_node not in {_NOBODY, self._node}:
             self._masters.publish(self._bucket(mailbox), old_node, REPLACED + mailbox + old_token)
-        return Subscription(current, token, _number(acknowledged), _number(last), _pools(held))
+        addresses = tuple(spent[place : place + ids.ID_BYTES] for place in range(0, len(spent), ids.ID_BYTES))
+        return Subscription(current, token, _number(acknowledged), _number(last), _pools(held), addresses)
 
     async def release(self, mailbox: bytes, owner_token: bytes) -> None:
         """See contract."""
@@ -350,14 +361,18 @@ class RedisStore:
             )
         ]
 
-    async def claim(self, suite: int, addresses: Sequence[bytes]) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
+    async def claim(
+        self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
+    ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
         """See contract."""
-        head = suite.to_bytes(2, "big")
-        groups = self._grouped(addresses)
         calls = []
-        for bucket, places in groups.items():
-            argument = head + b"".join([addresses[place] for place in places])
-            calls.append((places, Call(bucket, "claim", (argument,), len(places))))
+        for bucket, group in self._grouped(addresses).items():
+            for last_resort in (False, True) if spent else (False,):
+                places = [place for place in group if (place in spent) is last_resort] if spent else group
+                if places:
+                    head = suite.to_bytes(2, "big") + bytes((last_resort,))
+                    argument = head + b"".join([addresses[place] for place in places])
+                    calls.append((places, Call(bucket, "claim", (argument,), len(places))))
         for _, call in calls:
             self._masters.submit(call)
         claimed: list[Claimed] = [Claimed(Code.GONE, 0, b"")] * len(addresses)
@@ -372,6 +387,16 @@ class RedisStore:
                 if node not in {_NOBODY, self._node}:
                     self._masters.publish(call.bucket, node, low_message(lows[-1]))
         return claimed, lows
+
+    async def mark_spent(self, address: bytes) -> bytes | None:
+        """See contract."""
+        reply = await self._call(address, "mark_spent", address, SPENT_KEPT)
+        if reply is None:
+            return None
+        mailbox, node = reply[: ids.ID_BYTES], reply[ids.ID_BYTES :]
+        if node not in {_NOBODY, self._node}:
+            self._masters.publish(self._bucket(address), node, SPENT + mailbox + address)
+        return bytes(mailbox)
 
     # Deposits.
 

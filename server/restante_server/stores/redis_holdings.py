@@ -48,6 +48,7 @@ async def part(command: Command, read: Read, prefix: str, bucket: int, mailbox: 
             acknowledged=int.from_bytes(queue[48:56], "big"),
             cursor=int.from_bytes(queue[56:60], "big"),
             addresses=addresses,
+            spent=await command("HGET", keys["state"], b"spent" + number, bucket=bucket) or b"",
         )
         return found, b"\x01"
     if section == b"\x01":

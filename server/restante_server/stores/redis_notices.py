@@ -19,6 +19,7 @@ WAKE: Final = b"w"
 REPLACED: Final = b"r"
 DELETED: Final = b"d"
 LOW: Final = b"l"
+SPENT: Final = b"s"
 EPHEMERAL: Final = b"e"
 _WAKE: Final = struct.Struct(">24sQ")
 _LOW: Final = struct.Struct(">24sHI")
@@ -121,6 +122,8 @@ class Notices:
         elif kind == LOW:
             mailbox, suite, left = _LOW.unpack(rest)
             watcher.announce_low([PoolLow(mailbox, suite, left)])
+        elif kind == SPENT:
+            watcher.announce_spent(rest[: ids.ID_BYTES], rest[ids.ID_BYTES :])
         elif kind == EPHEMERAL:
             place = ids.ID_BYTES + ids.MESSAGE_ID_BYTES
             watcher.announce_ephemeral([rest[: ids.ID_BYTES]], rest[ids.ID_BYTES : place], rest[place:])

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -283,9 +283,17 @@ class SqliteStore:
             grows=True,
         )
 
-    async def claim(self, suite: int, addresses: Sequence[bytes]) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
+    async def claim(
+        self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
+    ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
         """See contract."""
-        return await self._writer.submit(lambda batch: sqlite_prekeys.claim(batch, self._index, suite, addresses))
+        return await self._writer.submit(
+            lambda batch: sqlite_prekeys.claim(batch, self._index, suite, addresses, spent)
+        )
+
+    async def mark_spent(self, address: bytes) -> bytes | None:
+        """See contract."""
+        return await self._writer.submit(lambda batch: sqlite_mailboxes.mark_spent(batch, self._index, address))
 
     # Deposits.
 

@@ -32,13 +32,25 @@ def _row(table: str, key: bytes, **values: bytes | int) -> list[Holding]:
 def own(db: apsw.Connection, identifier: bytes) -> tuple[int, list[Holding]] | None:
     """Return a mailbox's number and its own row, or None."""
     row: Any = db.execute(
-        "SELECT n, id, receive_key, incarnation, epoch, last, acknowledged, cursor, kept, addresses"
+        "SELECT n, id, receive_key, incarnation, epoch, last, acknowledged, cursor, kept, addresses, spent"
         " FROM mailbox WHERE id=?",
         (identifier,),
     ).fetchone()
     if row is None:
         return None
-    names = ("n", "id", "receive_key", "incarnation", "epoch", "last", "acknowledged", "cursor", "kept", "addresses")
+    names = (
+        "n",
+        "id",
+        "receive_key",
+        "incarnation",
+        "epoch",
+        "last",
+        "acknowledged",
+        "cursor",
+        "kept",
+        "addresses",
+        "spent",
+    )
     return row[0], _row("mailbox", b"", **dict(zip(names, row, strict=True)))
 
 

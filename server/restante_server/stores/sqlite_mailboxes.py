@@ -5,7 +5,7 @@ from typing import Any
 
 from restante_protocol import ids
 from restante_protocol.errors import Code
-from restante_server.stores.contract import AddressSpec, SeenPool, Status, Subscription
+from restante_server.stores.contract import SPENT_KEPT, AddressSpec, SeenPool, Status, Subscription
 from restante_server.stores.sqlite_index import Index
 from restante_server.stores.sqlite_prekeys import discard, pools_of
 from restante_server.stores.sqlite_writer import Batch
@@ -91,8 +91,31 @@ def subscribe(
             (mailbox.incarnation, epoch, mailbox.last, mailbox.n),
         )
         discard(batch.db, mailbox.n, pools)
+    spent = batch.db.execute("SELECT spent FROM mailbox WHERE n=?", (mailbox.n,)).get
+    if spent:
+        batch.db.execute("UPDATE mailbox SET spent=x'' WHERE n=?", (mailbox.n,))
     token = index.owners[identifier] = random(ids.OWNER_TOKEN_BYTES)
-    return Subscription(mailbox.incarnation, token, mailbox.acknowledged, mailbox.last, pools_of(batch.db, mailbox.n))
+    return Subscription(
+        mailbox.incarnation,
+        token,
+        mailbox.acknowledged,
+        mailbox.last,
+        pools_of(batch.db, mailbox.n),
+        tuple(spent[place : place + ids.ID_BYTES] for place in range(0, len(spent), ids.ID_BYTES)),
+    )
+
+
+def mark_spent(batch: Batch, index: Index, identifier: bytes) -> bytes | None:
+    """See ``contract.Store.mark_spent``."""
+    address = index.address(batch.db, identifier, batch.undo)
+    if address is None:
+        return None
+    n = address.mailbox.n
+    spent = batch.db.execute("SELECT spent FROM mailbox WHERE n=?", (n,)).get
+    known = {spent[place : place + ids.ID_BYTES] for place in range(0, len(spent), ids.ID_BYTES)}
+    if identifier not in known and len(known) < SPENT_KEPT:
+        batch.db.execute("UPDATE mailbox SET spent=? WHERE n=?", (spent + identifier, n))
+    return address.mailbox.id
 
 
 def acknowledge(

@@ -1,6 +1,6 @@
 """Prekey pools in the embedded store: functions run by the writer. A package is deleted as it is issued."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import apsw
@@ -77,22 +77,28 @@ def put(  # noqa: PLR0913 -- the request's fields
 
 
 def claim(
-    batch: Batch, index: Index, suite: int, addresses: Sequence[bytes]
+    batch: Batch, index: Index, suite: int, addresses: Sequence[bytes], spent: Collection[int]
 ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
     """See ``contract.Store.claim``."""
     low: list[PoolLow] = []
-    return [_claim(batch, index, suite, address, low) for address in addresses], low
+    return [
+        _claim(batch, index, suite, address, low, one_time=position not in spent)
+        for position, address in enumerate(addresses)
+    ], low
 
 
-def _claim(batch: Batch, index: Index, suite: int, identifier: bytes, low: list[PoolLow]) -> Claimed:
+def _claim(batch: Batch, index: Index, suite: int, identifier: bytes, low: list[PoolLow], *, one_time: bool) -> Claimed:
     db = batch.db
     address = index.address(db, identifier, batch.undo)
     if address is None:
         return Claimed(Code.GONE, 0, b"")
     mailbox = address.mailbox
-    prekey: Any = db.execute(
-        "SELECT number, package FROM prekey WHERE mailbox=? AND suite=? ORDER BY number LIMIT 1", (mailbox.n, suite)
-    ).fetchone()
+    prekey: Any = None
+    if one_time:
+        prekey = db.execute(
+            "SELECT number, package FROM prekey WHERE mailbox=? AND suite=? ORDER BY number LIMIT 1",
+            (mailbox.n, suite),
+        ).fetchone()
     if prekey is None:
         last_resort = db.execute("SELECT last_resort FROM pool WHERE mailbox=? AND suite=?", (mailbox.n, suite)).get
         return Claimed(None, 0, last_resort) if last_resort else Claimed(Code.EMPTY, 0, b"")

@@ -34,7 +34,8 @@ CREATE TABLE mailbox (
     acknowledged INTEGER NOT NULL DEFAULT 0,  -- in this incarnation
     cursor INTEGER NOT NULL DEFAULT 0,  -- entries up to here are gone,
     kept BLOB NOT NULL DEFAULT x'',  -- but for these sequences
-    addresses INTEGER NOT NULL DEFAULT 0
+    addresses INTEGER NOT NULL DEFAULT 0,
+    spent BLOB NOT NULL DEFAULT x''  -- addresses, until the owner is told
 );
 CREATE TABLE address (
     n INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -114,6 +114,17 @@ def test_both_pools_are_kept_filled(tmp_path: Path) -> None:
     bob.engine.close()
 
 
+def test_an_invite_that_is_overused_is_an_event(world: World) -> None:
+    bob = world.members[1]
+    text = bob.invite()
+    state = bob.engine._state
+    addresses = [records.InviteSlot.unpack(row.value).claim_address for row in state.tables.invites.rows()]
+    bob.engine.address_spent(bytes(24))
+    assert bob.events() == []
+    bob.engine.address_spent(addresses[-1])
+    assert [event.invite for event in bob.events()] == [text]
+
+
 def test_an_older_file_learns_to_offer_it(world: World) -> None:
     """A manifest from before the suite is written anew, and a pool of its own is filled."""
     bob = world.members[1]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
 from restante_server.stores.contract import (
+    SPENT_KEPT,
     Accepted,
     AddressSpec,
     Claimed,
@@ -675,6 +676,39 @@ async def test_the_owner_is_told_once_when_a_pool_runs_low(store: Store) -> None
     lows = [(await store.claim(SUITE, [address(1)]))[1] for _ in packages]
     assert lows[1] == [PoolLow(mailbox(1), SUITE, limits.PREKEYS_LOW_MARK - 1)]
     assert not any(lows[:1] + lows[2:])
+
+
+async def test_a_spent_address_gets_the_last_resort_alone(store: Store) -> None:
+    await make_mailbox(store, 1, [1, 2])
+    await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2"], b"last", replace=False)
+    claimed, _ = await store.claim(SUITE, [address(1), address(2), address(1), address(9)], [0, 2, 3])
+    last = Claimed(None, 0, b"last")
+    assert claimed == [last, Claimed(None, 1, b"1"), last, Claimed(Code.GONE, 0, b"")]
+
+
+async def test_the_owner_learns_of_spent_addresses_at_the_next_subscription(opener: Opener) -> None:
+    store = await opener.open()
+    await make_mailbox(store, 1, [1, 2])
+    assert [await store.mark_spent(address(number)) for number in (2, 1, 2)] == [mailbox(1)] * 3
+    assert await store.mark_spent(address(9)) is None
+    await store.close()
+    store = await opener.open()
+    assert (await subscribe(store, 1)).spent == (address(2), address(1))
+    assert (await subscribe(store, 1)).spent == ()
+    await store.mark_spent(address(1))
+    await store.delete_mailbox(mailbox(1))
+    assert await store.mark_spent(address(1)) is None
+    await make_mailbox(store, 1, [1])
+    assert (await subscribe(store, 1)).spent == ()
+    await store.close()
+
+
+async def test_so_many_spent_addresses_are_kept(store: Store) -> None:
+    numbers = list(range(1, SPENT_KEPT + 2))
+    await make_mailbox(store, 1, numbers)
+    for number in numbers:
+        await store.mark_spent(address(number))
+    assert (await subscribe(store, 1)).spent == tuple(address(number) for number in numbers[:-1])
 
 
 # Slots.

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Issue prekeys. ARGV: epoch, low mark, then for each: suite 2, addresses 24 each.
+-- Issue prekeys. ARGV: epoch, low mark, then for each: suite 2, 1 for the last resort alone, addresses
+-- 24 each.
 -- Answers for each: strings (code 1, number 6, package); then pools that ran low (mailbox 24, suite 2, left 4, owner 8),
 -- and the version.
 local s = load_state()
@@ -8,7 +9,7 @@ local low_mark = tonumber(ARGV[2])
 local GONE, EMPTY = 40, 41
 local identifiers, places = {}, {}
 for i = 3, #ARGV do
-  for p = 3, #ARGV[i], 24 do
+  for p = 4, #ARGV[i], 24 do
     local id = sub(ARGV[i], p, p + 23)
     if not places[id] then
       identifiers[#identifiers + 1] = id
@@ -25,7 +26,7 @@ local queues = hmget(QUEUE, numbers)
 local pool_fields, pools = {}, {}
 for i = 3, #ARGV do
   local suite = sub(ARGV[i], 1, 2)
-  for p = 3, #ARGV[i], 24 do
+  for p = 4, #ARGV[i], 24 do
     local place = places[sub(ARGV[i], p, p + 23)]
     if queues[place] then
       local field = numbers[place] .. suite
@@ -42,8 +43,8 @@ end
 -- Give each claim its package's place.
 local taken, wanted, changed, lows = {}, {}, {}, {}
 for i = 3, #ARGV do
-  local suite = sub(ARGV[i], 1, 2)
-  for p = 3, #ARGV[i], 24 do
+  local suite, one_time = sub(ARGV[i], 1, 2), byte(ARGV[i], 3) == 0
+  for p = 4, #ARGV[i], 24 do
     local place = places[sub(ARGV[i], p, p + 23)]
     local field = queues[place] and numbers[place] .. suite
     local pool = field and pools[field]
@@ -53,7 +54,7 @@ for i = 3, #ARGV do
       claim.code = GONE
     elseif not pool then
       claim.code = EMPTY
-    elseif pool.left > 0 then
+    elseif one_time and pool.left > 0 then
       taken[#taken + 1] = field .. spack('>I4', pool.head)
       claim.taken, claim.pool = #taken, pool
       pool.head = pool.head + 1

@@ -26,6 +26,7 @@ for i = 1, #m.suites, 2 do
   call('HDEL', LAST_RESORT, field)
 end
 call('HDEL', QUEUE, m.number)
+call('HDEL', STATE, 'spent' .. m.number)
 call('HDEL', MAILBOX, m.id)
 if m.addresses > 0 then call('HSET', STATE, 'garbage', '0') end
 s.mailboxes = s.mailboxes - 1

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Make a node the owner of a mailbox. ARGV: epoch, mailbox, incarnation presented or empty, highest sequence seen, node,
 -- owner token, incarnation to take if a new one is needed, then for each pool: suite 2, uploaded 6, used 6.
--- Answers incarnation, acknowledged, last sequence, pools, the former owner's node and token; or nothing.
+-- Answers incarnation, acknowledged, last sequence, pools, the former owner's node and token, spent addresses; or
+-- nothing.
 local s = load_state()
 if not s then return OTHER_EPOCH end
 local m = load_mailbox(ARGV[2])
@@ -48,5 +49,7 @@ local node, token = q.node, q.token
 q.node, q.token = ARGV[5], ARGV[6]
 write_queues({[q.number] = q})
 save_state(s)
+local spent = call('HGET', STATE, 'spent' .. m.number)
+if spent then call('HDEL', STATE, 'spent' .. m.number) end
 return {m.incarnation, spack('>I6I2', q.acknowledged_ms, q.acknowledged_n), spack('>I6I2', q.last_ms, q.last_n),
-  pools_of(m, s.epoch), node, token}
+  pools_of(m, s.epoch), node, token, spent or ''}
