@@ -117,7 +117,7 @@ class RelayConnection:
 
     Attributes:
         state: where it is.
-        hello: the client's Hello, once received.
+        hello: the client's Hello, from its receipt to the Welcome.
         in_flight: the requests that have no answer yet, by number, with their frame's type.
     """
 
@@ -183,6 +183,7 @@ class RelayConnection:
             if self.state is not State.EXPECT_WELCOME or self.hello is None:
                 raise LocalError(Code.UNEXPECTED, "Welcome in this state")
             self._enter(State.SENDER if self.hello.role == frames.ROLE_SENDER else State.RECEIVER)
+            self.hello = None
         elif self.state is State.CLOSED:
             raise LocalError(Code.UNEXPECTED, "closed")
         elif isinstance(frame, frames.Error) and frame.request == 0:

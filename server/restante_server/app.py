@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import shutil
 import signal
 import sys
@@ -47,6 +48,7 @@ from restante_server.transport.messages import binary_message
 from restante_server.transport.websocket import Acceptor
 
 _BACKLOG: Final = 4096  # connections that wait to be accepted: everybody reconnects at once after a restart
+GC_THRESHOLD: Final = 50_000  # objects; a deposit in work has some ten
 _log = structlog.get_logger("relay")
 
 
@@ -255,6 +257,7 @@ async def serve(settings: Settings, ready: Callable[[Relay], None]) -> int:
     stop = asyncio.Event()
     _on_signals(stop)
     async with running(settings) as relay:
+        _collect_rarely()
         ready(relay)
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(relay.store.failed.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -262,6 +265,13 @@ async def serve(settings: Settings, ready: Callable[[Relay], None]) -> int:
         failed = relay.store.failed.is_set()
         _log.info("stopping", reason="store failed" if failed else "signal")
     return 1 if failed else 0
+
+
+def _collect_rarely() -> None:
+    """Look for reference cycles less often: only connections that end leave any, and each look costs all the others."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
 
 
 def _on_signals(stop: asyncio.Event) -> None:

@@ -127,9 +127,13 @@ def test_a_long_first_frame_is_not_even_decoded() -> None:
     assert caught.value.code is Code.TOO_LARGE
 
 
-def test_hello_and_welcome_are_kept() -> None:
-    client, relay = a_pair(State.SENDER)
-    assert relay.hello == frames.Hello([frames.VERSION], frames.ROLE_SENDER, NONCE)
+def test_hello_is_kept_until_the_welcome_and_that_for_good() -> None:
+    client, relay = ClientConnection(frames.ROLE_SENDER), RelayConnection()
+    relay.receive(client.hello(NONCE))
+    kept = [relay.hello]
+    client.receive(relay.send(WELCOME))
+    kept.append(relay.hello)
+    assert kept == [frames.Hello([frames.VERSION], frames.ROLE_SENDER, NONCE), None]
     assert client.welcome == WELCOME
 
 

@@ -1,10 +1,13 @@
 """Acknowledgements that wait together for the store. PROTOCOL.md section 6."""
 
-from dataclasses import dataclass
+from typing import Final
+
+from restante_server.stores.contract import Value
+
+NOTHING: Final[frozenset[int]] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledgement:
+class Acknowledgement(Value, frozen=True):
     """Everything up to ``sequence`` is processed, except the listed sequences."""
 
     sequence: int

@@ -74,6 +74,7 @@ class Receiver:
         if not (primitives.equal(expected, frame.mailbox) and signed):
             raise Refused(Code.UNAUTHORIZED)
         self._mailbox, self._key = frame.mailbox, frame.receive_key
+        self._client_nonce = self._relay_nonce = b""
         self.proved = True
 
     def _begin_open(self, frame: frames.Open) -> Answer:

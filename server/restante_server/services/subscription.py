@@ -7,9 +7,7 @@ order is always that of the sequences, without gap or duplicate.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, Self
 
 import structlog
@@ -18,12 +16,14 @@ from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_protocol.limits import WINDOW_BYTES, WINDOW_ENTRIES
 from restante_server.metrics import Metrics
-from restante_server.services.acknowledgement import Acknowledgement, merge
-from restante_server.stores.contract import Store, StoredEntry, StoreError
+from restante_server.services.acknowledgement import NOTHING, Acknowledgement, merge
+from restante_server.stores.contract import Store, StoredEntry, StoreError, Value
 from restante_server.stores.contract import Subscription as Owner
 
 _log = structlog.get_logger("subscription")
 _EPHEMERAL_RUN = frames.encode(frames.Run(0, 1))
+
+_NONE = Acknowledgement(0, NOTHING)
 
 Wrap = Callable[[bytes], bytes]
 """Makes a frame's bytes a complete message of the transport."""
@@ -59,8 +59,7 @@ def entry_message(message_id: bytes, body: bytes, fence: bytes | None, wrap: Wra
     return wrap(frames.encode(frames.Entry(message_id, body, fence)))
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Batch:
+class Batch(Value, frozen=True):
     """Entries that go together to each of their recipients, made complete once for all.
 
     Attributes:
@@ -78,18 +77,16 @@ class Batch:
     @classmethod
     def of(cls, entries: Sequence[tuple[bytes, bytes, bytes | None]], wrap: Wrap) -> Self:
         """Encode entries (message id, body, fence)."""
-        sizes = tuple(len(entry[1]) for entry in entries)
+        if len(entries) == 1:
+            message_id, body, fence = entries[0]
+            return cls(entry_message(message_id, body, fence, wrap), (len(body),), len(body), 1)
+        sizes = tuple([len(entry[1]) for entry in entries])
         messages = b"".join([entry_message(*entry, wrap) for entry in entries])
         return cls(messages, sizes, sum(sizes), len(sizes))
 
 
-@dataclass(slots=True, repr=False)
-class _Flight:
-    """Entries that were sent together and are not acknowledged: the first one's sequence, and the bodies' sizes."""
-
-    first: int
-    sizes: tuple[int, ...]
-    size: int
+_Flight = tuple[int, tuple[int, ...], int]
+"""Entries that were sent together and are not acknowledged: first sequence, bytes of each body and of all."""
 
 
 class Subscription:
@@ -140,14 +137,14 @@ class Subscription:
         self._announced = 0
         self._drained = False
         self._closed = False
-        self._in_flight: deque[_Flight] = deque()
+        self._in_flight: list[_Flight] = []
         self._entries_in_flight = 0
         self._bytes_in_flight = 0
         self._out: list[bytes] = []
         self._run_header = -1  # its place in _out; -1: no run is open
         self._run_first = 0
         self._run_next = 0
-        self._acknowledged = Acknowledgement(0, frozenset())
+        self._acknowledged = _NONE
         self._pending: Acknowledgement | None = None
         self._reading: asyncio.Task[None] | None = None
         self._acknowledging: asyncio.Task[None] | None = None
@@ -203,34 +200,38 @@ class Subscription:
 
         What neither this subscription has sent nor an earlier one can have is not acknowledged.
         """
-        sequence = min(sequence, max(self._cursor, self.owner.last_sequence))
-        acknowledgement = Acknowledgement(sequence, frozenset(exceptions))
+        if sequence > self._cursor:
+            sequence = min(sequence, max(self._cursor, self.owner.last_sequence))
+        acknowledgement = Acknowledgement(sequence, frozenset(exceptions) if exceptions else NOTHING)
         self._land(acknowledgement)
         self._acknowledged = merge(self._acknowledged, acknowledgement)
-        self._pending = merge(self._pending, acknowledgement)
         if self._acknowledging is None and not self._closed:
-            self._tell_store()
+            self._tell_store(acknowledgement)
+        else:
+            self._pending = merge(self._pending, acknowledgement)
         if not self.live:
             self.start()
 
     def _land(self, acknowledgement: Acknowledgement) -> None:
         """Take what is acknowledged out of the window."""
         in_flight, sequence = self._in_flight, acknowledgement.sequence
-        kept: list[_Flight] = []
-        while in_flight and in_flight[0].first <= sequence:
-            flight = in_flight.popleft()
-            count = len(flight.sizes)
-            if not acknowledgement.exceptions and flight.first + count - 1 <= sequence:
+        gone, kept = 0, list[_Flight]()
+        for first, sizes, size in in_flight:
+            count = len(sizes)
+            if first > sequence:
+                break
+            gone += 1
+            if first + count - 1 <= sequence and not acknowledgement.exceptions:
                 self._entries_in_flight -= count
-                self._bytes_in_flight -= flight.size
+                self._bytes_in_flight -= size
                 continue
-            for number, size in enumerate(flight.sizes, flight.first):
+            for number, each in enumerate(sizes, first):
                 if acknowledgement.covers(number):
                     self._entries_in_flight -= 1
-                    self._bytes_in_flight -= size
+                    self._bytes_in_flight -= each
                 else:
-                    kept.append(_Flight(number, (size,), size))
-        in_flight.extendleft(reversed(kept))
+                    kept.append((number, (each,), each))
+        in_flight[:gone] = kept
 
     def push_ephemeral(self, message: bytes) -> None:
         """Send an entry that is not stored: in a run of its own whose sequence is 0. Dropped if the peer is slow."""
@@ -281,7 +282,7 @@ class Subscription:
         out.append(batch.messages)
         self._run_next = sequence + batch.count
         self._cursor = self._run_next - 1
-        self._in_flight.append(_Flight(sequence, batch.sizes, batch.size))
+        self._in_flight.append((sequence, batch.sizes, batch.size))
         self._entries_in_flight += batch.count
         self._bytes_in_flight += batch.size
 
@@ -339,27 +340,24 @@ class Subscription:
             self._drained = True
             self.sink.send(frames.Drained(self.owner.last_sequence))
 
-    def _tell_store(self) -> None:
-        """Hand acknowledgements to the store, one call at a time."""
-        while (acknowledgement := self._pending) is not None:
-            self._pending = None
-            try:
-                current = self._store.acknowledge(
-                    self.mailbox,
-                    self.owner.owner_token,
-                    self.owner.incarnation,
-                    acknowledgement.sequence,
-                    sorted(acknowledgement.exceptions),
-                )
-            except StoreError:
-                self.sink.fail(Code.GOING_AWAY, "store")
-                return
-            if not isinstance(current, bool):
-                self._acknowledging = asyncio.get_running_loop().create_task(self._wait_for_store(current))
-                return
-            if not current:
-                self.sink.fail(Code.STALE, "owner")
-                return
+    def _tell_store(self, acknowledgement: Acknowledgement) -> None:
+        """Hand an acknowledgement to the store, one call at a time."""
+        exceptions = acknowledgement.exceptions
+        try:
+            current = self._store.acknowledge(
+                self.mailbox,
+                self.owner.owner_token,
+                self.owner.incarnation,
+                acknowledgement.sequence,
+                sorted(exceptions) if exceptions else (),
+            )
+        except StoreError:
+            self.sink.fail(Code.GOING_AWAY, "store")
+            return
+        if not isinstance(current, bool):
+            self._acknowledging = asyncio.get_running_loop().create_task(self._wait_for_store(current))
+        elif not current:
+            self.sink.fail(Code.STALE, "owner")
 
     async def _wait_for_store(self, answer: Awaitable[bool]) -> None:
         try:
@@ -371,5 +369,6 @@ class Subscription:
             self._acknowledging = None
         if not current:
             self.sink.fail(Code.STALE, "owner")
-        else:
-            self._tell_store()
+        elif (pending := self._pending) is not None:
+            self._pending = None
+            self._tell_store(pending)

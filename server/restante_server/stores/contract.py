@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+import msgspec
+
 from restante_protocol.errors import Code
 
 SPENT_KEPT: Final = 16  # spent addresses of one mailbox, until its owner is told
@@ -42,8 +44,15 @@ class StoreRefused(StoreError):  # noqa: N818 -- the same
     """The store cannot be opened: another process holds it, a newer version wrote it, or it is damaged."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Deposit:
+class Value(msgspec.Struct, frozen=True):
+    """A value of which there is one for each message: made in a tenth of a dataclass's time. Its repr shows nothing."""
+
+    def __repr__(self) -> str:
+        """Name the type."""
+        return f"{type(self).__name__}()"
+
+
+class Deposit(Value, frozen=True):
     """One deposit, its lists resolved and its limits checked.
 
     Attributes:
@@ -65,8 +74,7 @@ class Deposit:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Value, frozen=True):
     """The deposit stands for every address but the failed: pairs (index, Code.GONE or Code.FULL)."""
 
     failed: tuple[tuple[int, Code], ...]
@@ -77,8 +85,7 @@ class FenceLost:
     """Another deposit won the fence; nothing was stored."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class StoredEntry:
+class StoredEntry(Value, frozen=True):
     """One entry of a mailbox's queue."""
 
     sequence: int
@@ -87,8 +94,7 @@ class StoredEntry:
     fence: bytes | None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Delivery:
+class Delivery(Value, frozen=True):
     """Committed entries and where they went.
 
     Attributes:

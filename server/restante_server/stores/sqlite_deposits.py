@@ -13,8 +13,10 @@ from restante_protocol.errors import Code
 from restante_server.stores.contract import Accepted, Delivery, Deposit, FenceLost, StoredEntry, Winner
 from restante_server.stores.quotas import Quotas
 from restante_server.stores.sqlite_index import GROUP_ENTRIES, Address, Group, Index, Mailbox
-from restante_server.stores.sqlite_log import Recipient, pack, pack_recipients, unpack
+from restante_server.stores.sqlite_log import Recipient, pack, pack_recipient, pack_recipients, unpack
 from restante_server.stores.sqlite_writer import Batch
+
+_ACCEPTED = Accepted(())
 
 
 class Asked(Protocol):
@@ -101,6 +103,9 @@ class Deposits:
         if item.fence is not None:
             self._fenced(asked, item.fence)
             return
+        if len(item.addresses) == 1:
+            self._store_for_one(asked)
+            return
         key = id(item.addresses), item.lifetime
         group = self._open.get(key)
         if group is not None and not item.large and not group.sealed and len(group.asked) < GROUP_ENTRIES:
@@ -114,11 +119,10 @@ class Deposits:
 
     def _group(self, asked: Asked) -> tuple[_Group, bool]:
         """Begin a group; say also whether it must stay alone, because a mailbox is in it twice."""
-        index, batch = self._index, self._batch
         group = _Group(asked.item.addresses, [], [], [asked])
-        addresses, twice = index.addresses, False
+        twice = False
         for position, identifier in enumerate(group.addresses):
-            address = addresses.get(identifier) or index.address(batch.db, identifier, batch.undo)
+            address = self._address(identifier)
             if address is None:
                 group.failed.append((position, Code.GONE))
                 continue
@@ -137,7 +141,7 @@ class Deposits:
         if group.sealed:
             return
         group.sealed = True
-        index, quotas, least = self._index, self._quotas, self._least
+        index, least = self._index, self._least
         first_item = group.asked[0].item
         sizes = tuple(len(each.item.body) for each in group.asked)
         count, total, large = len(sizes), sum(sizes), first_item.large
@@ -147,19 +151,12 @@ class Deposits:
         recipients: list[tuple[bytes, int, int]] = []
         origins: list[int] = []
         full: list[tuple[int, int]] = []
-        waiting = index.waiting
         for position, address in group.known:
             mailbox = address.mailbox
             mailbox.group = None
             invite = address.kind == frames.KIND_INVITE
             taken, size = count, total
-            if (
-                waiting.get(address.n, 0) + count > address.cap
-                or mailbox.entries + count > quotas.entries
-                or mailbox.size + total > quotas.size
-                or (large and mailbox.large_size + total > quotas.large_size)
-                or (invite and mailbox.invites + count > quotas.invite_entries)
-            ):
+            if not self._fits(address, count, total, large=large):
                 taken = self._room(address, sizes, large=large)
                 full.append((position, taken))
                 if not taken:
@@ -188,6 +185,45 @@ class Deposits:
             for mailbox, origin, (_, sequence, taken) in zip(touched, origins, recipients, strict=True)
         )
         self._log(lead, group.asked[:count], pack_recipients(whose, count))
+
+    def _store_for_one(self, asked: Asked) -> None:
+        """Store a deposit for one address: a group of its own, and nothing made that only others need."""
+        index, item = self._index, asked.item
+        address = self._address(item.addresses[0])
+        if address is None:
+            asked.result = Accepted(((0, Code.GONE),))
+            return
+        mailbox, size = address.mailbox, len(item.body)
+        if isinstance(mailbox.group, _Group):
+            self._seal(mailbox.group)
+        invite = address.kind == frames.KIND_INVITE
+        if not self._fits(address, 1, size, large=item.large):
+            asked.result = Accepted(((0, Code.FULL),))
+            return
+        asked.result = _ACCEPTED
+        lead, origin = index.new_payloads(1), address.n * 2 + invite
+        sequence = max(mailbox.last + 1, self._least)
+        self._batch.undo.append(partial(index.take_back, (mailbox,), lead))
+        index.append(mailbox, sequence, lead, origin, -size if item.large else size, 0, 1)
+        self._batch.deliveries.append(
+            Delivery(((item.message_id, item.body, item.fence),), ((mailbox.id, sequence, 1),))
+        )
+        self._log(lead, (asked,), pack_recipient(mailbox.n, origin, sequence))
+
+    def _address(self, identifier: bytes) -> Address | None:
+        batch = self._batch
+        return self._index.addresses.get(identifier) or self._index.address(batch.db, identifier, batch.undo)
+
+    def _fits(self, address: Address, count: int, size: int, *, large: bool) -> bool:
+        """Say whether so many entries, of so many bytes together, fit into a mailbox."""
+        quotas, mailbox = self._quotas, address.mailbox
+        return not (
+            self._index.waiting.get(address.n, 0) + count > address.cap
+            or mailbox.entries + count > quotas.entries
+            or mailbox.size + size > quotas.size
+            or (large and mailbox.large_size + size > quotas.large_size)
+            or (address.kind == frames.KIND_INVITE and mailbox.invites + count > quotas.invite_entries)
+        )
 
     def _room(self, address: Address, sizes: Sequence[int], *, large: bool) -> int:
         """Return how many of a group's entries, from the first one on, fit into a mailbox."""

@@ -9,10 +9,12 @@ second number say how many of the last entries the mailbox did not take, because
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 import apsw
 
+_RECIPIENT: Final = Struct("<3q")
 _LACK_SHIFT: Final = 48
 _ORIGIN_MASK: Final = (1 << _LACK_SHIFT) - 1
 _ROWS: Final = "SELECT n, message_id, fence, expires, large, members, recipients, body FROM payload ORDER BY n"
@@ -54,6 +56,11 @@ def unpack(data: bytes) -> "array[int]":
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers
+
+
+def pack_recipient(mailbox: int, origin: int, sequence: int) -> bytes:
+    """Return the column ``recipients`` of a group of one member with one recipient."""
+    return _RECIPIENT.pack(mailbox, origin, sequence)
 
 
 def pack_recipients(recipients: Iterable[Recipient], members: int) -> bytes:

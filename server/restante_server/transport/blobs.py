@@ -63,10 +63,9 @@ class BlobEndpoint:
 
     def _served(self, kind: str, handler: Handler) -> Handler:
         """Return the handler with what all have in common: places, refusals, and the end of the connection."""
-        requests = self._metrics.requests.labels(kind)
 
         async def serve(request: web.Request) -> web.StreamResponse:
-            requests.inc()
+            self._metrics.requests.inc(kind)
             if not self._blobs.transfers.take(1):
                 return refusal(self._metrics, Code.OVERLOADED, "transfers")
             try:

@@ -76,7 +76,7 @@ class ClaimEndpoint:
 
     async def _serve(self, request: web.Request) -> web.Response:
         metrics = self._relay.metrics
-        metrics.frame(frames.Claim)
+        metrics.requests.inc("Claim")
         kept = self._kept.get(request.protocol) or self._admit(request)
         if isinstance(kept, Code):
             return refusal(metrics, kept, "claims")

@@ -7,6 +7,7 @@ without a request in work has no task, no future and no timer.
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, Final, cast
 
@@ -51,6 +52,7 @@ _CLOSE_CODES: Final = {
 }
 """The WebSocket close code (RFC 6455 section 7.4.1) after a fatal error."""
 
+_NOTHING: Final[frozenset[asyncio.Future[Any]]] = frozenset()  # a set of its own is a thirtieth of a connection
 _NORMAL: Final = 1000  # a close code
 _CLOSE_TIMEOUT: Final = 2.0  # seconds for the peer to read the error and answer the close
 
@@ -119,7 +121,7 @@ class Connection(asyncio.Protocol):
         self._ack_start = b""  # of all acknowledgements of the subscription, once there is one
         self._out: list[bytes] = []
         self._dirty = False
-        self._working: set[asyncio.Future[Any]] = set()  # requests
+        self._working: AbstractSet[asyncio.Future[Any]] = _NOTHING  # requests
         self._held = 0  # bytes of these
         self._held_up: asyncio.Task[None] | None = None  # what has to happen before more is read
         self._room: asyncio.Future[None] | None = None  # the reader waits until fewer requests are in work
@@ -204,7 +206,7 @@ class Connection(asyncio.Protocol):
         end, count, sequence = acknowledgements.scan(data, at, self._ack_start)
         if count and isinstance(self._session, Receiver) and self._session.subscription is not None:
             self._reader.skip(end)
-            self._relay.metrics.frame(frames.Ack, count)
+            self._relay.metrics.requests.inc("Ack", count)
             self._session.subscription.acknowledge(sequence)
 
     def _read(self) -> None:
@@ -306,7 +308,7 @@ class Connection(asyncio.Protocol):
             self.fail(error.code, error.detail)
             return None
         session = self._session
-        self._relay.metrics.frame(type(frame))
+        self._relay.metrics.requests.inc(type(frame).__name__)
         if session is None:
             self._welcome(frame)
             return None
@@ -354,7 +356,10 @@ class Connection(asyncio.Protocol):
         self._held += cost
         self._backlog.take(cost)
         work: asyncio.Future[Any] = asyncio.ensure_future(answer)
-        self._working.add(work)
+        if isinstance(self._working, set):
+            self._working.add(work)
+        else:
+            self._working = {work}
         work.add_done_callback(partial(self._finish, frame, cost, self._loop.time()))
         if self._crowded or self._backlog.full:
             return self._wait_for_room()
@@ -388,7 +393,10 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, frame: frames.ClientFrame, cost: int, started: float, done: "asyncio.Future[Any]") -> None:
         """Answer a request that is no longer in work."""
-        self._working.discard(done)
+        if isinstance(self._working, set):
+            self._working.discard(done)
+        if not self._working:
+            self._working = _NOTHING
         self._held -= cost
         self._backlog.give_back(cost)
         try:
@@ -405,7 +413,7 @@ class Connection(asyncio.Protocol):
         """Return the answer of what is done, or the Error frame for what it raised."""
         try:
             result = done.result()
-            if isinstance(frame, frames.Deposit) and not isinstance(result, Struct):
+            if isinstance(frame, frames.Deposit) and not isinstance(result, frames.Deposited):
                 return sender.deposited(frame, result)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- it must not take other requests with it
             return _failure(frame, error)

@@ -47,6 +47,7 @@ class Acceptor:
         self._backlog = Backlog(PROCESS_REQUEST_BYTES)
         self._connections: set[Connection] = set()
         self._transfers: set[object] = set()  # protocols of connections without WebSocket that may go on
+        self._undecided: dict[object, asyncio.TimerHandle] = {}  # by protocol
         self._unread = 0  # bytes that peers have not taken, at the last look
         self._closing = False
         self._empty = asyncio.Event()  # set when the last connection goes
@@ -57,12 +58,14 @@ class Acceptor:
 
         def make() -> asyncio.Protocol:
             protocol = server()
-            loop.call_later(self._settings.handshake_timeout, self._drop_undecided, protocol)
+            drop = loop.call_later(self._settings.handshake_timeout, self._drop_undecided, protocol)
+            self._undecided[protocol] = drop
             return protocol
 
         return make
 
     def _drop_undecided(self, protocol: web.RequestHandler) -> None:
+        del self._undecided[protocol]
         if protocol.transport is not None and protocol not in self._transfers:
             protocol.transport.abort()
 
@@ -94,6 +97,8 @@ class Acceptor:
         protocol.set_parser(early)  # type: ignore[arg-type]  # gets what came after the request
         protocol.transport = None  # or it would be closed
         protocol.connection_lost(None)
+        if (drop := self._undecided.pop(protocol, None)) is not None:
+            drop.cancel()  # and let go of all that aiohttp had for it
         buffered = self._unread + self._backlog.used
         overloaded = buffered > self._settings.buffer_bytes or len(self._connections) >= self._max_connections
         connection = Connection(self._relay, self._flusher, self._backlog, self._forget)
