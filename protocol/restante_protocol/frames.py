@@ -529,6 +529,11 @@ def encode(frame: ClientFrame | RelayFrame) -> bytes:
     return _encoder.encode(frame)
 
 
+def encode_prekey(code: int, number: int, package: bytes) -> bytes:
+    """Return the bytes of a ClaimedPrekey: a Claimed takes them as they are, in ``msgspec.Raw``."""
+    return _encoder.encode(ClaimedPrekey(code, number, package))
+
+
 def decode_client_frame(data: bytes) -> ClientFrame:
     """Decode a frame that a client sent; ``checks.check`` is the next step.
 

@@ -323,7 +323,15 @@ ITEMS: Final[tuple[Item, ...]] = (
         },
         "with the store",
     ),
-    *_columns("meta", Category.STORE, {"key": "name of a mark", "value": "the mark, random"}, "with the store"),
+    *_columns(
+        "meta",
+        Category.STORE,
+        {
+            "key": "name of a mark, or 'claims' and a number",
+            "value": "the mark, random; or numbers of packages issued, until they are deleted",
+        },
+        "with the store",
+    ),
     *_all(
         Kind.FILE,
         Category.STORE,

@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Sequence
+from typing import cast
+
+from msgspec import Raw
 
 from restante_protocol import frames
-from restante_protocol.errors import Code
 from restante_server.services.relay import Relay
-from restante_server.stores.contract import StoreError
+from restante_server.stores.contract import GONE, StoreError
 
 
 async def claim(relay: Relay, frame: frames.Claim) -> frames.Claimed:
@@ -16,14 +18,13 @@ async def claim(relay: Relay, frame: frames.Claim) -> frames.Claimed:
     claimed, lows = await relay.store.claim(frame.suite, addresses, spent)
     if lows:
         relay.hub.announce_low(lows)
-    for address, each in zip(addresses, claimed, strict=True):
-        if each.code == Code.GONE:
-            budgets.forget(address)
+    if GONE in claimed:
+        for address, each in zip(addresses, claimed, strict=True):
+            if each == GONE:
+                budgets.forget(address)
     if spent:
-        await _tell(relay, [addresses[position] for position in spent if claimed[position].code != Code.GONE])
-    return frames.Claimed(
-        frame.request, [frames.ClaimedPrekey(each.code or 0, each.number, each.package) for each in claimed]
-    )
+        await _tell(relay, [addresses[position] for position in spent if claimed[position] != GONE])
+    return frames.Claimed(frame.request, cast("list[frames.ClaimedPrekey]", [Raw(each) for each in claimed]))
 
 
 async def _tell(relay: Relay, addresses: Sequence[bytes]) -> None:

@@ -13,6 +13,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from restante_protocol import frames
 from restante_protocol.errors import Code
 
 SPENT_KEPT: Final = 16  # spent addresses of one mailbox, until its owner is told
@@ -171,15 +172,6 @@ class AddressSpec:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Claimed:
-    """One claim's outcome: code None and a package (number 0: the last resort), or Code.GONE or Code.EMPTY."""
-
-    code: Code | None
-    number: int
-    package: bytes
-
-
-@dataclass(frozen=True, slots=True, repr=False)
 class PoolLow:
     """A claim took the pool below the low mark."""
 
@@ -213,6 +205,12 @@ class Totals:
     entries: int
     size: int
 
+
+Claimed = bytes
+"""One claim's outcome: a ClaimedPrekey, encoded as its requester gets it."""
+
+GONE: Final[Claimed] = frames.encode_prekey(Code.GONE, 0, b"")
+EMPTY: Final[Claimed] = frames.encode_prekey(Code.EMPTY, 0, b"")
 
 Listener = Callable[[Sequence[Delivery]], None]
 

@@ -14,11 +14,12 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, Self
 
 from restante_crypto import proofs
-from restante_protocol import ids, limits
+from restante_protocol import frames, ids, limits
 from restante_protocol.errors import Code
 from restante_server.clock import Clock, system_clock
 from restante_server.stores import redis_holdings, redis_scrub
 from restante_server.stores.contract import (
+    GONE,
     SPENT_KEPT,
     Accepted,
     AddressSpec,
@@ -375,13 +376,12 @@ class RedisStore:
                     calls.append((places, Call(bucket, "claim", (argument,), len(places))))
         for _, call in calls:
             self._masters.submit(call)
-        claimed: list[Claimed] = [Claimed(Code.GONE, 0, b"")] * len(addresses)
+        claimed: list[Claimed] = [GONE] * len(addresses)
         lows: list[PoolLow] = []
         for places, call in calls:
             answers, low = await call
             for place, answer in zip(places, answers, strict=True):
-                code = answer[0]
-                claimed[place] = Claimed(Code(code) if code else None, _number(answer[1:7]), answer[7:])
+                claimed[place] = frames.encode_prekey(answer[0], _number(answer[1:7]), answer[7:])
             for mailbox, of_suite, left, node in _LOW.iter_unpack(low):
                 lows.append(PoolLow(mailbox, of_suite, left))
                 if node not in {_NOBODY, self._node}:

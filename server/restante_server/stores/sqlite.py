@@ -341,6 +341,8 @@ class SqliteStore:
 
     async def holdings(self, mailbox: bytes, after: bytes) -> tuple[Sequence[Holding], bytes]:
         """See contract."""
+        if self._index.supplies.unsaved:
+            await self._writer.submit(lambda batch: self._index.save(batch.db, batch.undo))
         section, place = after[:1], after[1:]
         waiting: Sequence[tuple[int, int]] = ()
         if section == b"\x04":

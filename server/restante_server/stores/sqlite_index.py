@@ -21,6 +21,7 @@ from typing import Any, Final
 import apsw
 
 from restante_server.stores.sqlite_log import pack, unpack, unpack_recipients
+from restante_server.stores.sqlite_supplies import Supplies
 
 CACHE: Final = 50_000  # idle mailboxes, and addresses, that are kept in memory
 GROUP_ENTRIES: Final = 512  # deposits of one group; a part's place in it has ten bits
@@ -115,6 +116,7 @@ class Index:
         groups: by number of their first payload, but for those of one payload with one recipient.
         fenced: payloads that a fence needs for longer; each is a group of its own.
         owners: by mailbox id, the token of the newest subscription.
+        supplies: prekey pools.
         entries: of all mailboxes together.
         size: bytes of the bodies of these.
     """
@@ -126,6 +128,7 @@ class Index:
         self.groups: dict[int, Group] = {}
         self.fenced: set[int] = set()
         self.owners: dict[bytes, bytes] = {}
+        self.supplies = Supplies()
         self.entries = 0
         self.size = 0
         self._by_number: dict[int, Mailbox] = {}
@@ -418,7 +421,7 @@ class Index:
     @property
     def unsaved(self) -> int:
         """How many rows ``save`` is to write."""
-        return len(self._dirty) + len(self._spent)
+        return len(self._dirty) + len(self._spent) + self.supplies.unsaved
 
     def save(self, db: apsw.Connection, undo: Undo) -> None:
         """Write cursors, and delete what nobody waits for any more."""
@@ -433,6 +436,7 @@ class Index:
             self.fenced.update(fenced)
 
         undo.append(restore)
+        self.supplies.save(db, undo)
         free = _ranges((lead, members) for lead, members in spent if lead not in fenced)
         db.executemany("DELETE FROM payload WHERE n BETWEEN ? AND ?", free)  # first: what follows may need the room
         db.executemany(
@@ -447,6 +451,7 @@ class Index:
 
     def trim(self) -> None:
         """Forget what is only cached, if there is much of it."""
+        self.supplies.trim()
         if len(self.addresses) > CACHE or len(self.mailboxes) > CACHE + self.entries:
             self.addresses.clear()
             for mailbox in [m for m in self.mailboxes.values() if not m.entries and m not in self._dirty]:

@@ -39,6 +39,7 @@ def delete(batch: Batch, index: Index, identifier: bytes) -> None:
     if mailbox is None:
         return
     index.delete(mailbox, batch.undo, batch.done)
+    index.supplies.settle(batch.db, mailbox.n, batch.undo)
     addresses: list[Any] = batch.db.execute("DELETE FROM address WHERE mailbox=? RETURNING id", (mailbox.n,)).fetchall()
     for (address,) in addresses:
         index.addresses.pop(address, None)
@@ -71,7 +72,7 @@ def subscribe(
         if owner is not None:
             index.owners[identifier] = owner
 
-    held = {pool.suite: pool for pool in pools_of(batch.db, mailbox.n)}
+    held = {pool.suite: pool for pool in pools_of(batch.db, index, mailbox.n)}
     behind = any(
         pool.uploaded > held[pool.suite].uploaded or pool.used > held[pool.suite].issued
         if pool.suite in held
@@ -90,7 +91,7 @@ def subscribe(
             "UPDATE mailbox SET incarnation=?, epoch=?, last=?, acknowledged=0 WHERE n=?",
             (mailbox.incarnation, epoch, mailbox.last, mailbox.n),
         )
-        discard(batch.db, mailbox.n, pools)
+        discard(batch, index, mailbox.n, pools)
     spent = batch.db.execute("SELECT spent FROM mailbox WHERE n=?", (mailbox.n,)).get
     if spent:
         batch.db.execute("UPDATE mailbox SET spent=x'' WHERE n=?", (mailbox.n,))
@@ -100,7 +101,7 @@ def subscribe(
         token,
         mailbox.acknowledged,
         mailbox.last,
-        pools_of(batch.db, mailbox.n),
+        pools_of(batch.db, index, mailbox.n),
         tuple(spent[place : place + ids.ID_BYTES] for place in range(0, len(spent), ids.ID_BYTES)),
     )
 
@@ -142,7 +143,7 @@ def status(batch: Batch, index: Index, identifier: bytes) -> Status | None:
     mailbox = index.mailbox(batch.db, identifier, batch.undo)
     if mailbox is None:
         return None
-    return Status(mailbox.last, mailbox.entries, mailbox.size, pools_of(batch.db, mailbox.n))
+    return Status(mailbox.last, mailbox.entries, mailbox.size, pools_of(batch.db, index, mailbox.n))
 
 
 def put_addresses(

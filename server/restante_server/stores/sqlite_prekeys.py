@@ -1,28 +1,38 @@
-"""Prekey pools in the embedded store: functions run by the writer. A package is deleted as it is issued."""
+"""Prekey pools in the embedded store: functions run by the writer."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from restante_protocol import limits
+from restante_protocol import frames, limits
 from restante_protocol.errors import Code
-from restante_server.stores.contract import Claimed, Pool, PoolLow, SeenPool
+from restante_server.stores.contract import EMPTY, GONE, Claimed, Pool, PoolLow, SeenPool
 from restante_server.stores.sqlite_index import Index
 from restante_server.stores.sqlite_writer import Batch
 
+if TYPE_CHECKING:
+    from restante_server.stores.sqlite_supplies import Taken
 
-def pools_of(db: apsw.Connection, mailbox: int) -> tuple[Pool, ...]:
+
+def pools_of(db: apsw.Connection, index: Index, mailbox: int) -> tuple[Pool, ...]:
     """Return a mailbox's pools, by suite."""
     rows: list[Any] = db.execute(
         "SELECT suite, uploaded, issued, left, last_resort != x'' FROM pool WHERE mailbox=? ORDER BY suite",
         (mailbox,),
     ).fetchall()
-    return tuple(Pool(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows)
+    counts = index.supplies.counts
+    return tuple(
+        Pool(suite, uploaded, *counts(mailbox, suite, issued, left), bool(last_resort))
+        for suite, uploaded, issued, left, last_resort in rows
+    )
 
 
-def discard(db: apsw.Connection, mailbox: int, pools: Sequence[SeenPool]) -> None:
+def discard(batch: Batch, index: Index, mailbox: int, pools: Sequence[SeenPool]) -> None:
     """Drop a mailbox's one-time packages, and go on above the numbers that its owner knows."""
+    db = batch.db
+    index.supplies.settle(db, mailbox, batch.undo)
     db.execute("DELETE FROM prekey WHERE mailbox=?", (mailbox,))
     db.execute("UPDATE pool SET left=0 WHERE mailbox=?", (mailbox,))
     for pool in pools:
@@ -52,7 +62,8 @@ def put(  # noqa: PLR0913 -- the request's fields
     mailbox = index.mailbox(db, identifier, batch.undo)
     if mailbox is None:
         return Code.NO_MAILBOX
-    pools = {pool.suite: pool for pool in pools_of(db, mailbox.n)}
+    index.supplies.settle(db, mailbox.n, batch.undo)
+    pools = {pool.suite: pool for pool in pools_of(db, index, mailbox.n)}
     if suite not in pools and len(pools) == limits.MAX_SUITES:
         return Code.LIMIT
     pool = pools.get(suite, Pool(suite, 0, 0, 0, last_resort=False))
@@ -80,34 +91,27 @@ def claim(
     batch: Batch, index: Index, suite: int, addresses: Sequence[bytes], spent: Collection[int]
 ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
     """See ``contract.Store.claim``."""
+    db, known, supplies = batch.db, index.addresses, index.supplies
+    taken: Taken = []
+    claimed: list[Claimed] = []
     low: list[PoolLow] = []
-    return [
-        _claim(batch, index, suite, address, low, one_time=position not in spent)
-        for position, address in enumerate(addresses)
-    ], low
-
-
-def _claim(batch: Batch, index: Index, suite: int, identifier: bytes, low: list[PoolLow], *, one_time: bool) -> Claimed:
-    db = batch.db
-    address = index.address(db, identifier, batch.undo)
-    if address is None:
-        return Claimed(Code.GONE, 0, b"")
-    mailbox = address.mailbox
-    prekey: Any = None
-    if one_time:
-        prekey = db.execute(
-            "SELECT number, package FROM prekey WHERE mailbox=? AND suite=? ORDER BY number LIMIT 1",
-            (mailbox.n, suite),
-        ).fetchone()
-    if prekey is None:
-        last_resort = db.execute("SELECT last_resort FROM pool WHERE mailbox=? AND suite=?", (mailbox.n, suite)).get
-        return Claimed(None, 0, last_resort) if last_resort else Claimed(Code.EMPTY, 0, b"")
-    number, package = prekey
-    db.execute("DELETE FROM prekey WHERE mailbox=? AND suite=? AND number=?", (mailbox.n, suite, number))
-    left = db.execute(
-        "UPDATE pool SET issued=?, left=left-1 WHERE mailbox=? AND suite=? RETURNING left",
-        (number, mailbox.n, suite),
-    ).get
-    if left == limits.PREKEYS_LOW_MARK - 1:
-        low.append(PoolLow(mailbox.id, suite, left))
-    return Claimed(None, number, package)
+    for position, identifier in enumerate(addresses):
+        address = known.get(identifier) or index.address(db, identifier, batch.undo)
+        if address is None:
+            claimed.append(GONE)
+            continue
+        mailbox = address.mailbox
+        supply = supplies.find(db, mailbox.n, suite)
+        if supply is None:
+            claimed.append(EMPTY)
+        elif supply.left and not (spent and position in spent):
+            claimed.append(supplies.take(db, supply, taken))
+            if supply.left == limits.PREKEYS_LOW_MARK - 1:
+                low.append(PoolLow(mailbox.id, suite, supply.left))
+        else:
+            last_resort = db.execute("SELECT last_resort FROM pool WHERE mailbox=? AND suite=?", (mailbox.n, suite)).get
+            claimed.append(frames.encode_prekey(0, 0, last_resort) if last_resort else EMPTY)
+    if taken:
+        batch.undo.append(partial(supplies.give_back, taken))
+        supplies.log(db, taken)
+    return claimed, low

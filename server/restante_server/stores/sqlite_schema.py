@@ -17,6 +17,7 @@ from typing import IO, Final
 import apsw
 
 from restante_server.stores.contract import StoreRefused
+from restante_server.stores.sqlite_supplies import settle_log
 
 VERSION: Final = 1
 MARK_BYTES: Final = 16
@@ -222,6 +223,7 @@ def change_mark(db: apsw.Connection, path: Path, random: Callable[[int], bytes])
     known = mark in {content[i : i + MARK_BYTES] for i in range(0, len(content), MARK_BYTES)}
     write_durably(sidecar, (mark if known else b"") + fresh)  # either is right until the commit below
     with transaction(db):
+        settle_log(db)
         if not known:
             db.execute("UPDATE meta SET value=? WHERE key='epoch'", (random(MARK_BYTES),))
             db.execute("DELETE FROM prekey")

@@ -10,10 +10,11 @@ import apsw
 import pytest
 
 from restante_protocol import limits
+from restante_protocol.frames import encode_prekey
 from restante_server.stores import backup as backups
 from restante_server.stores.blob_folder import BlobFolder
 from restante_server.stores.blobs import BlobHead
-from restante_server.stores.contract import Accepted, Claimed, FenceLost, StoredSlot, StoreRefused
+from restante_server.stores.contract import Accepted, FenceLost, StoredSlot, StoreRefused
 from support.stores import (
     DAY,
     SUITE,
@@ -63,7 +64,7 @@ async def test_a_running_store_is_backed_up_and_restored(opener: Opener, tmp_pat
         store = await Opener(path, opener.clock).open()
         assert await bodies(store, 1) == [b"ciphertext"]
         assert await store.get_slot(identifier("slot", 1)) == StoredSlot(1, b"slot")
-        assert (await store.claim(SUITE, [address(1)]))[0] == [Claimed(None, 0, b"last")]
+        assert (await store.claim(SUITE, [address(1)]))[0] == [encode_prekey(0, 0, b"last")]
         assert await store.deposit(deposit(3, [address(1)], fence=fence(1))) == FenceLost()
         new = await store.subscribe(mailbox(1), first.incarnation, first.last_sequence, [])
         assert new is not None

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
+from restante_protocol.frames import encode_prekey
 from restante_server.stores.contract import (
     SPENT_KEPT,
     Accepted,
     AddressSpec,
-    Claimed,
     Delivery,
     FenceLost,
     Pool,
@@ -98,7 +98,7 @@ async def test_deletion_takes_everything_of_the_mailbox(store: Store) -> None:
     assert await store.subscribe(mailbox(1), b"", 0, []) is None
     assert await read_all(store, 1) == []
     assert await store.deposit(deposit(2, [address(1), address(2)])) == Accepted(((0, Code.GONE), (1, Code.GONE)))
-    assert (await store.claim(SUITE, [address(1)]))[0] == [Claimed(Code.GONE, 0, b"")]
+    assert (await store.claim(SUITE, [address(1)]))[0] == [encode_prekey(Code.GONE, 0, b"")]
     assert await bodies(store, 2) == [b"ciphertext"]
     assert await store.totals() == Totals(1, 1, len(b"ciphertext"))
     await store.delete_mailbox(mailbox(1))
@@ -192,7 +192,7 @@ async def test_a_store_that_is_behind_takes_a_new_incarnation(store: Store, seen
     for pool in pools:
         assert held[pool.suite].uploaded >= pool.uploaded
         assert held[pool.suite].issued >= pool.used
-    assert (await store.claim(SUITE, [address(1)]))[0] == [Claimed(None, 0, b"last")]
+    assert (await store.claim(SUITE, [address(1)]))[0] == [encode_prekey(0, 0, b"last")]
     after = await store.subscribe(mailbox(1), new.incarnation, new.last_sequence, pools)
     assert after is not None
     assert after.incarnation == new.incarnation
@@ -305,7 +305,7 @@ async def test_unknown_revoked_and_deleted_addresses_are_alike(store: Store) -> 
     addresses = [address(2), address(3), address(4), address(1)]
     assert await store.deposit(deposit(1, addresses)) == Accepted(tuple((n, Code.GONE) for n in range(3)))
     claimed, _ = await store.claim(SUITE, addresses[:3])
-    assert claimed == [Claimed(Code.GONE, 0, b"")] * 3
+    assert claimed == [encode_prekey(Code.GONE, 0, b"")] * 3
     assert await store.resolve(addresses) == [None, None, None, mailbox(1)]
 
 
@@ -617,20 +617,20 @@ async def test_prekeys_are_issued_in_order_and_once(store: Store) -> None:
     await make_mailbox(store, 1, [1, 2])
     assert await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2", b"3"], b"last", replace=False) is None
     claimed, low = await store.claim(SUITE, [address(1), address(2), address(9)])
-    assert claimed == [Claimed(None, 1, b"1"), Claimed(None, 2, b"2"), Claimed(Code.GONE, 0, b"")]
+    assert claimed == [encode_prekey(0, 1, b"1"), encode_prekey(0, 2, b"2"), encode_prekey(Code.GONE, 0, b"")]
     assert low == []
     claimed, _ = await store.claim(SUITE, [address(1), address(1)])
-    assert claimed == [Claimed(None, 3, b"3"), Claimed(None, 0, b"last")]
+    assert claimed == [encode_prekey(0, 3, b"3"), encode_prekey(0, 0, b"last")]
     assert (await subscribe(store, 1)).pools == (Pool(SUITE, 3, 3, 0, last_resort=True),)
 
 
 async def test_an_empty_pool_without_last_resort_is_empty(store: Store) -> None:
     await make_mailbox(store, 1, [1])
-    assert (await store.claim(SUITE, [address(1)]))[0] == [Claimed(Code.EMPTY, 0, b"")]
+    assert (await store.claim(SUITE, [address(1)]))[0] == [encode_prekey(Code.EMPTY, 0, b"")]
     await store.put_prekeys(mailbox(1), SUITE, 1, [b"1"], b"", replace=False)
-    assert (await store.claim(SUITE + 1, [address(1)]))[0] == [Claimed(Code.EMPTY, 0, b"")]
+    assert (await store.claim(SUITE + 1, [address(1)]))[0] == [encode_prekey(Code.EMPTY, 0, b"")]
     await store.claim(SUITE, [address(1)])
-    assert (await store.claim(SUITE, [address(1)]))[0] == [Claimed(Code.EMPTY, 0, b"")]
+    assert (await store.claim(SUITE, [address(1)]))[0] == [encode_prekey(Code.EMPTY, 0, b"")]
 
 
 async def test_a_number_is_never_issued_twice(store: Store) -> None:
@@ -640,7 +640,7 @@ async def test_a_number_is_never_issued_twice(store: Store) -> None:
     await store.put_prekeys(mailbox(1), SUITE, 1, [b"1 again", b"2 again", b"3"], b"", replace=False)
     await store.put_prekeys(mailbox(1), SUITE, 1, [b"1 again"], b"", replace=False)
     claimed, _ = await store.claim(SUITE, [address(1)] * 3)
-    assert claimed == [Claimed(None, 2, b"2"), Claimed(None, 3, b"3"), Claimed(Code.EMPTY, 0, b"")]
+    assert claimed == [encode_prekey(0, 2, b"2"), encode_prekey(0, 3, b"3"), encode_prekey(Code.EMPTY, 0, b"")]
 
 
 async def test_a_pool_is_replaced(store: Store) -> None:
@@ -648,7 +648,7 @@ async def test_a_pool_is_replaced(store: Store) -> None:
     await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2"], b"last", replace=False)
     await store.put_prekeys(mailbox(1), SUITE, 3, [b"3"], b"newer", replace=True)
     claimed, _ = await store.claim(SUITE, [address(1)] * 2)
-    assert claimed == [Claimed(None, 3, b"3"), Claimed(None, 0, b"newer")]
+    assert claimed == [encode_prekey(0, 3, b"3"), encode_prekey(0, 0, b"newer")]
     await store.put_prekeys(mailbox(1), SUITE, 10, [], b"", replace=True)
     assert (await subscribe(store, 1)).pools == (Pool(SUITE, 3, 3, 0, last_resort=True),)
 
@@ -682,8 +682,8 @@ async def test_a_spent_address_gets_the_last_resort_alone(store: Store) -> None:
     await make_mailbox(store, 1, [1, 2])
     await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2"], b"last", replace=False)
     claimed, _ = await store.claim(SUITE, [address(1), address(2), address(1), address(9)], [0, 2, 3])
-    last = Claimed(None, 0, b"last")
-    assert claimed == [last, Claimed(None, 1, b"1"), last, Claimed(Code.GONE, 0, b"")]
+    last = encode_prekey(0, 0, b"last")
+    assert claimed == [last, encode_prekey(0, 1, b"1"), last, encode_prekey(Code.GONE, 0, b"")]
 
 
 async def test_the_owner_learns_of_spent_addresses_at_the_next_subscription(opener: Opener) -> None:

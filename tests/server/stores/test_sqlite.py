@@ -13,12 +13,13 @@ import pytest
 
 from restante_protocol import limits
 from restante_protocol.errors import Code
-from restante_server.stores import sqlite_index, sqlite_writer
+from restante_protocol.frames import encode_prekey
+from restante_server.stores import sqlite_index, sqlite_supplies, sqlite_writer
 from restante_server.stores.contract import (
     Accepted,
-    Claimed,
     Delivery,
     FenceLost,
+    Pool,
     SeenPool,
     StoreFull,
     StoreRefused,
@@ -122,6 +123,72 @@ async def test_a_newer_store_is_refused(opener: Opener) -> None:
         await opener.open()
 
 
+# Claims.
+
+
+async def test_what_was_issued_before_a_kill_is_void_after_it(opener: Opener) -> None:
+    store = await opener.open()
+    await make_mailbox(store, 1, [1])
+    await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2", b"3"], b"last", replace=False)
+    claimed, _ = await store.claim(SUITE, [address(1)] * 2)
+    assert claimed == [encode_prekey(0, 1, b"1"), encode_prekey(0, 2, b"2")]
+    assert store._index.supplies.unsaved, "its rows are not yet deleted"
+    killed = opener.path.parent.parent / "killed" / opener.path.name
+    shutil.copytree(opener.path.parent, killed.parent)
+    await store.close()
+
+    store = await Opener(killed).open()
+    assert (await subscribe(store, 1)).pools == (Pool(SUITE, 3, 2, 1, last_resort=True),)
+    claimed, _ = await store.claim(SUITE, [address(1)] * 2)
+    assert claimed == [encode_prekey(0, 3, b"3"), encode_prekey(0, 0, b"last")]
+    await store.close()
+    db = apsw.Connection(str(killed))
+    assert db.execute("SELECT count(*) FROM prekey").get == 0
+    assert db.execute("SELECT count(*) FROM meta WHERE key LIKE 'claims %'").get == 0
+    db.close()
+
+
+async def test_claims_and_uploads_of_one_transaction_are_undone_together(opener: Opener) -> None:
+    store = await opener.open()
+    await make_mailbox(store, 1, [1])
+    await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2"], b"", replace=False)
+    await store.claim(SUITE, [address(1)])
+    together = [
+        store.claim(SUITE, [address(1)]),
+        store.put_prekeys(mailbox(1), SUITE, 3, [b"3"], b"", replace=False),
+        store.claim(SUITE, [address(1)]),
+        store._writer.submit(_fail),
+    ]
+    first, put, second, failed = await asyncio.gather(*together, return_exceptions=True)
+    assert isinstance(failed, ZeroDivisionError), "all were rolled back for it, and run again one by one"
+    assert put is None
+    assert first == ([encode_prekey(0, 2, b"2")], [])
+    assert second == ([encode_prekey(0, 3, b"3")], [])
+    status = await store.status(mailbox(1))
+    assert status is not None
+    assert status.pools == (Pool(SUITE, 3, 3, 0, last_resort=False),)
+    await store.close()
+
+
+async def test_pools_that_are_only_cached_are_forgotten(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_supplies, "KEPT_PACKAGES", 0)
+    monkeypatch.setattr(sqlite_supplies, "READ", 2)
+    store = await opener.open()
+    await make_mailbox(store, 1, [1])
+    packages = [b"%d" % number for number in range(1, 8)]
+    await store.put_prekeys(mailbox(1), SUITE, 1, packages, b"", replace=False)
+    for number, package in enumerate(packages, 1):
+        assert (await store.claim(SUITE, [address(1)]))[0] == [encode_prekey(0, number, package)]
+        await store.scrub()
+        store._index.trim()
+        assert not store._index.supplies._known
+    await store.close()
+
+
+def _fail(_batch: object) -> None:
+    raise ZeroDivisionError
+
+
 # The epoch.
 
 
@@ -136,17 +203,17 @@ async def test_an_older_copy_is_noticed(opener: Opener) -> None:
 
     store = await opener.open()
     assert (await subscribe(store, 1)).incarnation == first.incarnation
-    assert (await store.claim(SUITE, [address(1)]))[0] == [Claimed(None, 1, b"1")]
+    assert (await store.claim(SUITE, [address(1)]))[0] == [encode_prekey(0, 1, b"1")]
     await store.close()
     shutil.copy(copy, opener.path)
 
     store = await opener.open()
-    assert (await store.claim(SUITE, [address(1)]))[0] == [Claimed(None, 0, b"last")]
+    assert (await store.claim(SUITE, [address(1)]))[0] == [encode_prekey(0, 0, b"last")]
     new = await store.subscribe(mailbox(1), first.incarnation, 0, [SeenPool(SUITE, 2, 1)])
     assert new is not None
     assert new.incarnation != first.incarnation
     assert await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2", b"3"], b"", replace=False) is None
-    assert (await store.claim(SUITE, [address(1)]))[0] == [Claimed(None, 3, b"3")]
+    assert (await store.claim(SUITE, [address(1)]))[0] == [encode_prekey(0, 3, b"3")]
     await store.close()
     store = await opener.open()
     assert (await subscribe(store, 1)).incarnation == new.incarnation
@@ -338,7 +405,7 @@ async def test_room_is_kept_for_deleting(opener: Opener) -> None:
         with pytest.raises(StoreFull):
             await refused
     owner = await subscribe(store, 1)
-    assert (await store.claim(SUITE, [address(1)]))[0] == [Claimed(None, 1, b"1")]
+    assert (await store.claim(SUITE, [address(1)]))[0] == [encode_prekey(0, 1, b"1")]
     assert await acknowledge(store, 1, limits.MAX_SEQUENCE, owner=owner)
     await store.delete_mailbox(mailbox(1))
     assert rows(opener.path, "mailbox") == 0

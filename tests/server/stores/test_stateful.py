@@ -12,10 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
+from restante_protocol.frames import encode_prekey
 from restante_server.stores.contract import (
     Accepted,
     AddressSpec,
-    Claimed,
     Deposit,
     FenceLost,
     Pool,
@@ -324,16 +324,16 @@ class StoreMachine(RuleBasedStateMachine):
         for target, claim in zip(addresses, claimed, strict=True):
             box = self.boxes.get(target % 3)
             if box is None or target not in box.aliases:
-                assert claim == Claimed(Code.GONE, 0, b"")
+                assert claim == encode_prekey(Code.GONE, 0, b"")
             elif box.pool is not None and box.pool.packages:
                 number = min(box.pool.packages)
                 assert number > box.pool.issued
-                assert claim == Claimed(None, number, box.pool.packages.pop(number))
+                assert claim == encode_prekey(0, number, box.pool.packages.pop(number))
                 box.pool.issued = number
             elif box.pool is not None and box.pool.last_resort:
-                assert claim == Claimed(None, 0, box.pool.last_resort)
+                assert claim == encode_prekey(0, 0, box.pool.last_resort)
             else:
-                assert claim == Claimed(Code.EMPTY, 0, b"")
+                assert claim == encode_prekey(Code.EMPTY, 0, b"")
 
     @invariant()
     def agrees(self) -> None:
