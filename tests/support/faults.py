@@ -229,7 +229,7 @@ class Stage:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        ports = free_ports(len(self.proxies), after=max(server.port for server in self.cluster.servers))
+        ports = free_ports(len(self.proxies))
         for proxy, server, port in zip(self.proxies, self.cluster.servers, ports, strict=True):
             await proxy.start(port)
             server.options = (*server.options, "--cluster-announce-port", str(port))

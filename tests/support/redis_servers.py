@@ -7,6 +7,7 @@ RESTANTE_REQUIRE_REDIS makes an error.
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import shutil
 import signal
@@ -42,12 +43,17 @@ def server_program() -> str:
     pytest.skip(text)
 
 
-def free_ports(count: int, after: int = 0) -> list[int]:
-    """Return ports, above another, whose cluster bus ports are free as well."""
+_candidates = itertools.cycle(range(20_000, 40_000))
+"""Of this process: beginning far from those of other test processes, and none twice in a run, for servers come back."""
+for _ in range(os.getpid() * 997 % 20_000):
+    next(_candidates)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports whose cluster bus ports are free as well."""
     ports: list[int] = []
-    candidate = after or 20_000 + os.getpid() % 20_000
     while len(ports) < count:
-        candidate += 1
+        candidate = next(_candidates)
         with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", candidate))
             second.bind(("127.0.0.1", candidate + 10_000))
@@ -83,6 +89,13 @@ class RedisServer:
         flat = [word for pair in arguments.items() for word in pair]
         with (self.folder / "log").open("ab") as log:
             command = [server_program(), *flat, *self.options, *options]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 -- our own words
+        self.wait()
+
+    def start_sentinel(self, config: Path) -> None:
+        """Start it as a sentinel."""
+        command = [server_program(), str(config), "--sentinel", "--port", str(self.port), "--dir", str(self.folder)]
+        with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 -- our own words
         self.wait()
 

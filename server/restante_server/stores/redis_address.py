@@ -68,7 +68,7 @@ def parse_redis(url: str) -> RedisAddress:
     base, _, kind = parts.scheme.partition("+")
     credentials, _, netloc = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
-    query = parse_qs(parts.query)
+    query = parse_qs(parts.query, keep_blank_values=True)
     if unknown := query.keys() - {"prefix", "ssl_ca_certs"}:
         raise ValueError(f"unknown parameter {min(unknown)}")
     path = parts.path.strip("/")

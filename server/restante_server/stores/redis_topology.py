@@ -42,7 +42,12 @@ async def _ask_sentinels(address: RedisAddress) -> Host:
     return str(host), int(port)
 
 
+class _NoClusterError(LinkLost):
+    """A server answers that is no node of a cluster."""
+
+
 async def _ask_cluster(address: RedisAddress, links: Iterable[Link], hosts: Iterable[Host]) -> HostOf:
+    why = LinkLost("no node of the cluster answers")
     for link in links:
         if not link.lost:
             try:
@@ -56,18 +61,20 @@ async def _ask_cluster(address: RedisAddress, links: Iterable[Link], hosts: Iter
             continue
         try:
             return await _slots(link)
+        except _NoClusterError as error:
+            why = error
         except (LinkLost, TimeoutError):
             continue
         finally:
             link.close()
-    raise LinkLost("no node of the cluster answers")
+    raise why
 
 
 async def _slots(link: Link) -> HostOf:
     async with asyncio.timeout(_PATIENCE):
         (reply,) = await link.call([("CLUSTER", "SLOTS")])
     if not isinstance(reply, list):
-        raise LinkLost("this server is no cluster")
+        raise _NoClusterError("this server is no cluster: its URL begins with redis://")
     ranges: list[tuple[int, int, Host]] = [
         (first, last, ((master[0] or b"").decode() or link.host[0], master[1])) for first, last, master, *_ in reply
     ]

@@ -1,0 +1,473 @@
+"""What is particular to the store on Redis: what it refuses, and what it lives through."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis.crc import key_slot
+
+from restante_protocol.errors import Code
+from restante_server.stores.contract import (
+    Accepted,
+    Delivery,
+    PoolLow,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+)
+from restante_server.stores.redis import LEASE_SECONDS, RedisStore
+from restante_server.stores.redis_address import parse_redis
+from support.redis_servers import MASTERS, RedisCluster, RedisServer, free_ports
+from support.stores import (
+    MovedClock,
+    acknowledge,
+    address,
+    bodies,
+    deposit,
+    fence,
+    give_addresses,
+    identifier,
+    mailbox,
+    make_mailbox,
+    new_redis,
+    read_all,
+    subscribe,
+)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of its own, to be maltreated."""
+    give_addresses({})
+    server = RedisServer(tmp_path / "redis", free_ports(1)[0])
+    server.start()
+    yield server
+    server.stop()
+
+
+def url(server: RedisServer) -> str:
+    return f"redis://127.0.0.1:{server.port}"
+
+
+class Watched:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[object, ...]] = []
+
+    def wake(self, mailbox: bytes) -> None:
+        self.seen.append(("wake", mailbox))
+
+    def replace(self, mailbox: bytes, owner_token: bytes) -> None:
+        self.seen.append(("replace", mailbox, owner_token))
+
+    def lose(self, mailbox: bytes) -> None:
+        self.seen.append(("lose", mailbox))
+
+    def announce_deleted(self, mailbox: bytes, but: None) -> None:
+        self.seen.append(("deleted", mailbox))
+
+    def announce_low(self, lows: object) -> None:
+        self.seen.append(("low", lows))
+
+    def announce_spent(self, mailbox: bytes, address: bytes) -> None:
+        self.seen.append(("spent", mailbox, address))
+
+    def announce_ephemeral(self, mailboxes: object, message_id: bytes, body: bytes) -> None:
+        self.seen.append(("ephemeral", mailboxes, message_id, body))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+# Levels.
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("appendonly", "no", "appendonly yes"),
+        ("appendfsync", "everysec", "appendfsync always"),
+        ("appendfsync", "no", "appendfsync always"),
+        ("maxmemory-policy", "allkeys-lru", "noeviction"),
+        ("no-appendfsync-on-rewrite", "yes", "no-appendfsync-on-rewrite no"),
+    ],
+)
+async def test_a_server_that_would_lose_mail_is_refused(server: RedisServer, name: str, value: str, text: str) -> None:
+    server.command("CONFIG", "SET", name, value)
+    with pytest.raises(StoreRefused, match=text):
+        await RedisStore.open(parse_redis(url(server)))
+
+
+async def test_a_loss_on_power_failure_has_to_be_accepted(server: RedisServer) -> None:
+    server.command("CONFIG", "SET", "appendfsync", "everysec")
+    store = await RedisStore.open(parse_redis(url(server)), accept_loss=True)
+    assert store.level == "process"
+    await store.close()
+    server.command("CONFIG", "SET", "appendfsync", "always")
+    store = await RedisStore.open(parse_redis(url(server)), accept_loss=True)
+    assert store.level == "power"
+    await store.close()
+
+
+async def test_what_cannot_be_read_counts_as_wrong(server: RedisServer) -> None:
+    server.command("ACL", "SETUSER", "mute", "on", ">secret", "~*", "&*", "+@all", "-config")
+    with pytest.raises(StoreRefused, match="CONFIG GET appendonly is not allowed"):
+        await RedisStore.open(parse_redis(f"redis://mute:secret@127.0.0.1:{server.port}"))
+    server.command("ACL", "SETUSER", "mute", "+config", "-info")
+    with pytest.raises(StoreRefused, match="INFO must be allowed"):
+        await RedisStore.open(parse_redis(f"redis://mute:secret@127.0.0.1:{server.port}"))
+    with pytest.raises(StoreRefused, match="WRONGPASS"):
+        await RedisStore.open(parse_redis(f"redis://mute:wrong@127.0.0.1:{server.port}"))
+
+
+async def test_databases_and_prefixes_are_stores_of_their_own(server: RedisServer) -> None:
+    for where in ("/1", "/1?prefix=other", "/2"):
+        store = await RedisStore.open(parse_redis(url(server) + where))
+        assert (await store.totals()).mailboxes == 0
+        await make_mailbox(store, 1)
+        await store.close()
+
+
+async def test_no_server_no_replica_and_no_newer_store(server: RedisServer, tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused, match="does not answer"):
+        await RedisStore.open(parse_redis(f"redis://127.0.0.1:{free_ports(1)[0]}"))
+    replica = RedisServer(tmp_path / "replica", free_ports(1)[0])
+    replica.start("--replicaof", f"127.0.0.1 {server.port}")
+    with pytest.raises(StoreRefused, match="is a replica"):
+        await RedisStore.open(parse_redis(url(replica)))
+    replica.stop()
+    with pytest.raises(StoreRefused, match="no cluster"):
+        await RedisStore.open(parse_redis(f"redis+cluster://127.0.0.1:{server.port}"))
+    server.command("HSET", "restante:{0}:store", "version", 2)
+    with pytest.raises(StoreRefused, match="newer version"):
+        await RedisStore.open(parse_redis(url(server)))
+
+
+async def test_a_server_that_comes_back_with_less_is_not_used(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await RedisStore.open(parse_redis(url(server)))
+    await make_mailbox(store, 1, [1])
+    server.kill()
+    server.start("--appendfsync", "everysec")
+    with pytest.raises(StoreUnavailable):
+        await store.deposit(deposit(1, [address(1)]))
+    server.command("CONFIG", "SET", "appendfsync", "always")
+    await until(store._masters._whole)
+    assert await store.deposit(deposit(1, [address(1)])) == Accepted(())
+    await store.close()
+
+
+# What it lives through.
+
+
+async def test_calls_go_on_after_a_restart(server: RedisServer) -> None:
+    store = await RedisStore.open(parse_redis(url(server)))
+    await make_mailbox(store, 1, [1])
+    await store.deposit(deposit(1, [address(1)], body=b"1"))
+    server.kill()
+    waiting = asyncio.create_task(store.deposit(deposit(2, [address(1)], body=b"2")))
+    await asyncio.to_thread(server.start)
+    assert await waiting == Accepted(())
+    assert await bodies(store, 1) == [b"1", b"2"]
+    await store.close()
+
+
+async def test_scripts_that_are_forgotten_are_loaded_again(server: RedisServer) -> None:
+    store = await RedisStore.open(parse_redis(url(server)))
+    await make_mailbox(store, 1, [1])
+    server.command("SCRIPT", "FLUSH")
+    assert await store.deposit(deposit(1, [address(1)])) == Accepted(())
+    await store.close()
+
+
+async def test_a_server_that_does_not_answer_is_unavailable(server: RedisServer) -> None:
+    store = await RedisStore.open(parse_redis(url(server)))
+    server.signal(signal.SIGSTOP)
+    with pytest.raises(StoreUnavailable):
+        await store.has_mailbox(mailbox(1))
+    server.signal(signal.SIGCONT)
+    await until(store._masters._whole)
+    assert not await store.has_mailbox(mailbox(1))
+    await store.close()
+
+
+async def test_a_full_server_is_full_and_can_be_emptied(server: RedisServer) -> None:
+    store = await RedisStore.open(parse_redis(url(server)))
+    await make_mailbox(store, 1, [1])
+    await store.deposit(deposit(1, [address(1)]))
+    owner = await subscribe(store, 1)
+    server.command("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(StoreFull):
+        await store.deposit(deposit(2, [address(1)]))
+    (entry,) = await read_all(store, 1)
+    assert await acknowledge(store, 1, entry.sequence, owner=owner)
+    assert await read_all(store, 1) == []
+    await store.sweep()
+    server.command("CONFIG", "SET", "maxmemory", 0)
+    assert await store.deposit(deposit(2, [address(1)])) == Accepted(())
+    await store.close()
+
+
+async def test_an_error_of_ours_fails_only_its_call(server: RedisServer) -> None:
+    store = await RedisStore.open(parse_redis(url(server)))
+    server.command("SET", "restante:{0}:slot", "not a hash")
+    with pytest.raises(StoreUnavailable):
+        await store.get_slot(identifier("slot", 1))
+    await make_mailbox(store, 1)
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await store.masters.command("PING")
+
+
+async def test_a_long_queue_counts_by_address(server: RedisServer) -> None:
+    opener = new_redis(url(server))
+    store = await opener.open()
+    await make_mailbox(store, 1, [1, 2])
+    await make_mailbox(store, 1, [3], cap=270)
+    for first in range(0, 600, 200):
+        items = [deposit(n, [address(n % 3 + 1)]) for n in range(first, first + 200)]
+        assert set(await asyncio.gather(*(store.deposit(item) for item in items))) == {Accepted(())}
+    for number in range(1000, 1070):
+        assert await store.deposit(deposit(number, [address(3)])) == Accepted(())
+    assert await store.deposit(deposit(2000, [address(3), address(1)])) == Accepted(((0, Code.FULL),))
+    entries = await read_all(store, 1)
+    await acknowledge(store, 1, entries[2].sequence)
+    assert await store.deposit(deposit(2001, [address(3)])) == Accepted(())
+    assert await store.deposit(deposit(2002, [address(3)])) == Accepted(((0, Code.FULL),))
+    await acknowledge(store, 1, entries[-1].sequence + (1 << 30))
+    assert not await opener.holds_entries(store)
+    await store.close()
+
+
+# Nodes.
+
+
+async def two(url: str, clock: MovedClock) -> tuple[RedisStore, RedisStore]:
+    opener = new_redis(url)
+    opener.clock = clock
+    return await opener.open(), await opener.open()
+
+
+@pytest.mark.parametrize("where", ["redis_url", "cluster_url"])
+async def test_a_fence_that_its_node_left_is_finished_by_another(where: str, request: pytest.FixtureRequest) -> None:
+    clock = MovedClock()
+    give_addresses({2: 2})
+    first, second = await two(request.getfixturevalue(where), clock)
+    await make_mailbox(first, 1, [1])
+    await make_mailbox(first, 2, [2])
+    item = deposit(1, [address(1), address(2), address(9)], body=b"commit", fence=fence(1))
+    assert await first.win_fence(item) == 1
+    await second._redrive()
+    assert await read_all(second, 1) == []
+    clock.advance(LEASE_SECONDS)
+    await second._redrive()
+    assert [await bodies(second, n) for n in (1, 2)] == [[b"commit"], [b"commit"]]
+    assert await first.deposit(item) == Accepted(((2, Code.GONE),))
+    assert len(await read_all(second, 1)) == 1
+    await first.close()
+    await second.close()
+
+
+async def test_nodes_find_out_what_nobody_told_them(redis_url: str) -> None:
+    first, second = await two(redis_url, MovedClock())
+    seen = Watched()
+    first.watch(seen)
+    await make_mailbox(first, 1, [1])
+    owner = await subscribe(first, 1)
+    second._masters.publish = lambda *_: None  # type: ignore[method-assign] -- what it says is lost
+    await second.deposit(deposit(1, [address(1)]))
+    await first._look()
+    assert seen.seen == [("wake", mailbox(1))]
+    await first._look()
+    assert len(seen.seen) == 1, "it is known now"
+    await subscribe(second, 1)
+    await first._look()
+    assert seen.seen[1:] == [("replace", mailbox(1), owner.owner_token)]
+    await second.delete_mailbox(mailbox(1))
+    await first._look()
+    assert seen.seen[2:] == [("lose", mailbox(1))]
+    await first.close()
+    await second.close()
+
+
+async def test_an_entry_whose_predecessor_was_not_announced_is_read(redis_url: str) -> None:
+    first, second = await two(redis_url, MovedClock())
+    seen = Watched()
+    announced: list[Delivery] = []
+    first.watch(seen)
+    first.listen(announced.extend)
+    await make_mailbox(first, 1, [1])
+    await subscribe(first, 1)
+    await first.deposit(deposit(1, [address(1)]))
+    second._masters.publish = lambda *_: None  # type: ignore[method-assign] -- what it says is lost
+    await second.deposit(deposit(2, [address(1)]))
+    assert seen.seen == []
+    await first.deposit(deposit(3, [address(1)]))
+    assert seen.seen == [("wake", mailbox(1))]
+    assert len(announced) == 2
+    await first.close()
+    await second.close()
+
+
+async def test_nodes_tell_each_other(redis_url: str) -> None:
+    first, second = await two(redis_url, MovedClock())
+    seen = Watched()
+    first.watch(seen)
+    await make_mailbox(first, 1, [1])
+    owner = await subscribe(first, 1)
+    await second.pass_on([address(1), address(9)], bytes(16), b"typing")
+    await until(lambda: ("ephemeral", [mailbox(1)], bytes(16), b"typing") in seen.seen)
+    await first.put_prekeys(mailbox(1), 3, 1, [b"x"] * 20, b"", replace=False)
+    await second.claim(3, [address(1)])
+    await until(lambda: ("low", [PoolLow(mailbox(1), 3, 19)]) in seen.seen)
+    await subscribe(second, 1)
+    await until(lambda: ("replace", mailbox(1), owner.owner_token) in seen.seen)
+    await subscribe(first, 1)
+    await second.delete_mailbox(mailbox(1))
+    await until(lambda: ("deleted", mailbox(1)) in seen.seen)
+    await first.close()
+    await second.close()
+
+
+# Clusters and replicas.
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    """A cluster of its own."""
+    give_addresses({})
+    cluster = RedisCluster(tmp_path / "cluster")
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+async def test_nothing_is_accepted_that_a_replica_does_not_confirm(cluster: RedisCluster) -> None:
+    store = await RedisStore.open(parse_redis(cluster.url))
+    assert store.level == "failover"
+    await make_mailbox(store, 1, [1])
+    replicas = cluster.servers[MASTERS:]
+    for replica in replicas:
+        replica.signal(signal.SIGSTOP)
+    with pytest.raises(StoreUnavailable):
+        await store.deposit(deposit(1, [address(1)]))
+    for replica in replicas:
+        replica.signal(signal.SIGCONT)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                assert await store.deposit(deposit(1, [address(1)])) == Accepted(())
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(0.05)
+    assert len(await read_all(store, 1)) == 1
+    await store.close()
+
+
+async def test_a_bucket_moves_while_it_is_used(cluster: RedisCluster) -> None:
+    store = await RedisStore.open(parse_redis(cluster.url))
+    await make_mailbox(store, 1, [1])
+    first = await subscribe(store, 1)
+    slot = key_slot(b"1")
+    source = next(s for s in cluster.servers[:MASTERS] if holds(s, slot))
+    target = next(s for s in cluster.servers[:MASTERS] if s is not source)
+    accepted: list[int] = []
+
+    async def speak() -> None:
+        while True:
+            number = len(accepted)
+            assert await store.deposit(deposit(number, [address(1)], body=b"%d" % number)) == Accepted(())
+            accepted.append(number)
+
+    speaker = asyncio.create_task(speak())
+    await until(lambda: len(accepted) > 20)
+    await asyncio.to_thread(move, cluster, slot, source, target)
+    count = len(accepted)
+    await until(lambda: len(accepted) > count + 20)
+    speaker.cancel()
+    await asyncio.wait([speaker])
+    assert [int(body) for body in await bodies(store, 1)][: len(accepted)] == accepted
+    again = await store.subscribe(mailbox(1), first.incarnation, 0, [])
+    assert again is not None
+    await store.close()
+
+
+def holds(server: RedisServer, slot: int) -> bool:
+    return any(first <= slot <= last and master[1] == server.port for first, last, master, *_ in slots(server))
+
+
+def slots(server: RedisServer) -> list[tuple[int, int, tuple[str, int]]]:
+    import redis  # noqa: PLC0415 -- for this alone
+
+    with redis.Redis(port=server.port) as client:
+        found = client.cluster("SLOTS")
+    return [(first, last, ("", master[1])) for first, last, master, *_ in found]
+
+
+def move(cluster: RedisCluster, slot: int, source: RedisServer, target: RedisServer) -> None:
+    """Move a slot the way redis-cli does, slowly enough to be seen."""
+    source_id, target_id = (server.command("CLUSTER", "MYID").decode() for server in (source, target))
+    target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+    source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    keys = source.command("CLUSTER", "GETKEYSINSLOT", slot, 100)
+    for key in keys:
+        source.command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+        time.sleep(0.01)
+    for server in (target, source, *cluster.servers[:MASTERS]):
+        server.command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+
+
+async def test_sentinels_name_the_master(tmp_path: Path) -> None:
+    give_addresses({})
+    ports = free_ports(3)
+    master = RedisServer(tmp_path / "master", ports[0])
+    replica = RedisServer(tmp_path / "replica", ports[1])
+    sentinel = RedisServer(tmp_path / "sentinel", ports[2])
+    config = tmp_path / "sentinel" / "sentinel.conf"
+    config.write_text(
+        f"sentinel monitor mine 127.0.0.1 {master.port} 1\n"
+        "sentinel down-after-milliseconds mine 500\nsentinel failover-timeout mine 2000\n"
+    )
+    try:
+        await asyncio.to_thread(master.start)
+        await asyncio.to_thread(replica.start, "--replicaof", f"127.0.0.1 {master.port}")
+        await until(lambda: master.command("INFO", "replication")["connected_slaves"] == 1)
+        await asyncio.to_thread(sentinel.start_sentinel, config)
+        address_of = parse_redis(f"redis+sentinel://127.0.0.1:{sentinel.port}/mine")
+        await until(lambda: sentinel.command("SENTINEL MASTER", "mine")["num-slaves"] == 1)
+        store = await RedisStore.open(address_of)
+        assert store.level == "failover"
+        await make_mailbox(store, 1, [1])
+        await store.deposit(deposit(1, [address(1)], body=b"before"))
+        await asyncio.to_thread(master.kill)
+        await until(lambda: replica.command("INFO", "replication")["role"] == "master")
+        await asyncio.to_thread(master.start, "--replicaof", f"127.0.0.1 {replica.port}")
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await store.deposit(deposit(2, [address(1)], body=b"after"))
+                    break
+                except StoreUnavailable:
+                    await asyncio.sleep(0.05)
+        assert await bodies(store, 1) == [b"before", b"after"]
+        await store.close()
+    finally:
+        for each in (sentinel, replica, master):
+            each.stop()
+
+
+async def test_sentinels_that_do_not_answer(tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused, match="no sentinel"):
+        await RedisStore.open(parse_redis(f"redis+sentinel://127.0.0.1:{free_ports(1)[0]}/mine"))
+    with pytest.raises(StoreRefused, match="no node of the cluster answers"):
+        await RedisStore.open(parse_redis(f"redis+cluster://127.0.0.1:{free_ports(1)[0]}"))
