@@ -1,7 +1,7 @@
 """MLS against other implementations: ``make bench-mls``.
 
-One round is: a founder adds everybody else by one Commit, the last of them joins, commits an update, removes two
-members (nobody in small groups), the founder follows, and 1 KiB goes from the one to the other. All contestants do the
+One round is: a founder adds everybody else by one Commit, the last of them joins, commits an update, removes
+a member (nobody in small groups), the founder follows, and 1 KiB goes from the one to the other. All contestants do the
 same rounds, interleaved in random order; the tables show the median of five. Every time is taken in the contestant's
 process. rine-mls writes its state to files with every call, so it stands beside ours with state writes, too.
 
@@ -58,7 +58,7 @@ SHOWN: Final = {
     "add all": "one Commit adds all",
     "join": "join by that Welcome",
     "update": "Commit without proposals",
-    "remove": "Commit that removes two",
+    "remove": "Commit that removes one",
     "process": "follow that Commit",
     "protect": "protect 1 KiB",
     "unprotect": "unprotect 1 KiB",
@@ -144,7 +144,7 @@ class Ours:
         joined = clock.take("join", lambda: Group.join(welcome, bundle, signer=signer, authenticate=nobody))
         group = joined.group
         clock.take("update", lambda: group.commit(random=os.urandom))
-        removes = [Remove(1), Remove(2)] if members > 3 else []
+        removes = [Remove(1)] if members > 3 else []
         second = clock.take("remove" if removes else "-", lambda: group.commit(removes, random=os.urandom))
         clock.times.pop("-", None)
         sizes["remove"] = len(second.message)
@@ -216,7 +216,7 @@ class TsMls:
 
 
 class Rine:
-    """rine-mls: mls-rs, which writes its state to files. It has no Commit without a change, and removes one by one."""
+    """rine-mls: mls-rs, which writes its state to files. It has no Commit without a change."""
 
     name = "rine-mls 0.1.1"
 
@@ -363,9 +363,9 @@ def table(result: dict[str, Any]) -> str:
 NOTES: Final = """\
 `make bench-mls`: median of {rounds} interleaved rounds, in milliseconds. Python {python}, {machine}; an Ed25519
 verification by PyNaCl takes {verify_us} µs here. Classical is suite 3 (rine-mls: 1); X-Wing is 0xF101 (ts-mls: 84 and
-0xF00E, rine-mls: 0xF057). ts-mls adds without a path. rine-mls is mls-rs in Rust; it removes one member where the
-others remove two, and writes its state to files with every call. With 2 members nobody is removed: what is followed
-there is the Commit without proposals."""
+0xF00E, rine-mls: 0xF057). ts-mls adds without a path; its version 2 removes two, because it wrongly makes no path for
+one. rine-mls is mls-rs in Rust, and writes its state to files with every call. With 2 members nobody is removed: what
+is followed there is the Commit without proposals."""
 NAMES: Final = ("restante", "rine-mls 0.1.1", "ts-mls 1.6.4", "ts-mls 2.0.0-rc.10")
 
 
