@@ -282,7 +282,7 @@ async def test_nodes_find_out_what_nobody_told_them(redis_url: str) -> None:
     first.watch(seen)
     await make_mailbox(first, 1, [1])
     owner = await subscribe(first, 1)
-    second._masters.publish = lambda *_: None  # type: ignore[method-assign] -- what it says is lost
+    second._masters.publish = lambda *_: None  # type: ignore[method-assign]  # what it says is lost
     await second.deposit(deposit(1, [address(1)]))
     await first._look()
     assert seen.seen == [("wake", mailbox(1))]
@@ -307,7 +307,7 @@ async def test_an_entry_whose_predecessor_was_not_announced_is_read(redis_url: s
     await make_mailbox(first, 1, [1])
     await subscribe(first, 1)
     await first.deposit(deposit(1, [address(1)]))
-    second._masters.publish = lambda *_: None  # type: ignore[method-assign] -- what it says is lost
+    second._masters.publish = lambda *_: None  # type: ignore[method-assign]  # what it says is lost
     await second.deposit(deposit(2, [address(1)]))
     assert seen.seen == []
     await first.deposit(deposit(3, [address(1)]))
