@@ -39,6 +39,7 @@ class Used:
     clock: MovedClock
     invites: set[bytes]
     erased: Owner
+    profile: bytes
 
 
 @pytest.fixture
@@ -53,6 +54,8 @@ async def used(tmp_path: Path) -> AsyncIterator[Used]:
             await room.send("used")
             await bob.reads("used")
             await bob.stop()
+            await alice.client.set_profile("Alice", b"picture")
+            profile = alice.client._engine._profiles.slots()[0]
             await room.send("waits")
             for reader in (alice, bob):
                 table = reader.client._engine._tables.invites
@@ -65,7 +68,7 @@ async def used(tmp_path: Path) -> AsyncIterator[Used]:
         await relay.store.add_codes([bytes(32)], DAY)
         await Bulletin(relay.store, Identity.open(folder), clock).announce("service", {"en": "used"})
         await asyncio.to_thread(leave, folder / "relay.db", 1)
-        yield Used(relay, folder, clock, invites, erased)
+        yield Used(relay, folder, clock, invites, erased, profile)
 
 
 def missing(found: set[str], kind: Kind, items: tuple[Item, ...] = inventory.ITEMS) -> set[str]:
@@ -130,6 +133,7 @@ async def test_every_slot_is_of_a_declared_class_and_every_class_is_there(used: 
     names = ("policy", "policy 1", "announcements")
     published: dict[bytes, str] = {proofs.public_slot_id(key, name): name for name in names}
     published[Identity.open(used.folder).tombstone(used.erased.mailbox)] = "tombstone"
+    published[used.profile] = "profile"
     found = {
         "invite" if slot in used.invites else published.get(slot, slot.hex())
         for slot in observed.values(used.folder / "relay.db", "slot", "id")

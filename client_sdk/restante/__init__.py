@@ -2,6 +2,7 @@
 
 from restante.client import Client
 from restante.conversation import Conversation, Receipt
+from restante.engine.profiles import Profile
 from restante.errors import (
     AlreadyOpen,
     Closed,
@@ -32,6 +33,7 @@ from restante.events import (
     MemberRemoved,
     Message,
     MessagesMissing,
+    ProfileChanged,
     Replaced,
     StateRolledBack,
 )
@@ -66,6 +68,8 @@ __all__ = [
     "NotAdmitted",
     "Policy",
     "PolicyDeclined",
+    "Profile",
+    "ProfileChanged",
     "Queued",
     "Receipt",
     "Refused",

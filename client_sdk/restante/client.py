@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiohttp
+import msgspec
 
 from restante import content, events
 from restante.account import account_id
@@ -22,6 +23,7 @@ from restante.driver import Agree, Driver
 from restante.engine import records
 from restante.engine.conversations import View
 from restante.engine.engine import Engine
+from restante.engine.profiles import Profile
 from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused
 from restante.events import Announcement, Event
 from restante.invites import Invite, Manifest
@@ -177,6 +179,52 @@ class Client:
             RelayError: it is not signed by the relay's pinned key.
         """
         return [_announcement(each, id=f"announcement {each.number}") for each in await self._driver.announcements()]
+
+    # Profiles.
+
+    async def set_profile(self, nickname: str, avatar: bytes = b"") -> None:
+        """Set what contacts see of this account; return once the relay holds it, encrypted and padded.
+
+        It is told in every conversation whose other members are all contacts, and to nobody else.
+
+        Args:
+            nickname: at most 256 bytes of UTF-8.
+            avatar: at most 48 KiB.
+
+        Raises:
+            ValueError: something is too long.
+        """
+        await self._driver.run(self._engine.set_profile, nickname, avatar)
+        await self._driver.settled()
+        await self._driver.look()
+
+    async def delete_profile(self) -> None:
+        """Delete this account's profile at the relay; a new one will be at another place, under another key."""
+        deletion = await self._driver.run(self._engine.profile_deletion)
+        if deletion is not None:
+            await self._driver.ask(partial(_numbered, deletion))
+            await self._driver.run(self._engine.forget_profile)
+
+    async def profile(self, account: str) -> Profile | None:
+        """Return the profile of a contact, or this account's own; None if there is none to see.
+
+        Raises:
+            ValueError: not an account id.
+        """
+        if account == self.account_id:
+            return await self._driver.run(self._engine.own_profile)
+        link = await self._driver.run(self._engine.profile_link, account)
+        if link is None:
+            return None
+        try:
+            slot = await self._driver.ask(partial(frames.SlotGet, slot=link.slot))
+        except Refused as error:
+            if error.code == Code.NOT_FOUND:
+                return None
+            raise
+        if not isinstance(slot, frames.Slot):
+            return None
+        return await self._driver.run(self._engine.read_profile, account, link, slot.body)
 
     # Your data.
 
@@ -437,7 +485,7 @@ class Client:
                 fields |= {"sender": account_id(record.sender), "_accept": accept}
             case records.AddedEvent() | records.RemovedEvent():
                 fields |= {"member": account_id(record.member), "by": account_id(record.by)}
-            case records.DeviceEvent():
+            case records.DeviceEvent() | records.ProfileEvent():
                 fields["account"] = account_id(record.account)
             case records.FailedEvent():
                 fields |= {"cause": record.cause, "advice": record.advice}
@@ -461,6 +509,7 @@ _KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
     records.RolledBackEvent: events.StateRolledBack,
     records.AnnouncedEvent: events.Announcement,
     records.OverusedEvent: events.InviteOverused,
+    records.ProfileEvent: events.ProfileChanged,
 }
 
 
@@ -471,6 +520,10 @@ def _fits(wanted: Callable[[type[Event]], bool], record: records.StoredEvent) ->
 def _announcement(record: records.AnnouncedEvent, **fields: Any) -> Announcement:  # noqa: ANN401 -- the event's own
     announced_at = datetime.fromtimestamp(record.at / 1000, UTC)
     return Announcement(kind=record.kind, number=record.number, announced_at=announced_at, texts=record.texts, **fields)
+
+
+def _numbered(frame: frames.SlotDelete, request: int) -> frames.SlotDelete:
+    return msgspec.structs.replace(frame, request=request)
 
 
 def _claim_frame(suite: int, address: bytes, request: int) -> frames.Claim:

@@ -17,6 +17,7 @@ CONTENT_ID_BYTES: Final = 16
 
 # Dispositions (the draft's section "Disposition"): what the receiver's application does with a content.
 RENDER: Final = 1
+PROFILE: Final = 0xE0  # ours: where the sender's profile is; no message
 PRIVATE_DISPOSITIONS: Final = 0xF0  # from here on for what applications agree on between themselves
 
 TEXT: Final = "text/plain;charset=utf-8"

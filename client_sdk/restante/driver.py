@@ -211,6 +211,10 @@ class Driver:
         self._timer = None
         self._spawn(self._look)
 
+    async def look(self) -> None:
+        """See what there is to do."""
+        await self._look()
+
     async def _look(self) -> None:
         self._wake(await self.run(self._engine.due))
 

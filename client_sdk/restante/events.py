@@ -25,6 +25,7 @@ __all__ = [
     "MemberRemoved",
     "Message",
     "MessagesMissing",
+    "ProfileChanged",
     "Replaced",
     "StateRolledBack",
 ]
@@ -214,6 +215,21 @@ class InviteOverused(Event):
 
     invite: str = field(repr=False)
     advice: str = "make an invite for each person: somebody may be trying to use up the keys behind this one"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileChanged(Event):
+    """A contact has a profile now, or changed it: ``client.profile(account)`` reads it.
+
+    Attributes:
+        conversation: where they told.
+        account: whose it is.
+    """
+
+    __match_args__ = ("account",)
+
+    conversation: "Conversation"
+    account: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -218,6 +218,14 @@ ITEMS: Final[tuple[Item, ...]] = (
     ),
     Item(
         Kind.SLOT,
+        "profile",
+        Category.SLOT,
+        "a sealed nickname and avatar, padded",
+        limits.MAX_SLOT_LIFETIME,
+        "SlotDelete, the sweep",
+    ),
+    Item(
+        Kind.SLOT,
         "tombstone",
         Category.TOMBSTONE,
         "keyed hash of something erased, and when",

@@ -168,6 +168,7 @@ async def test_a_relay_that_lost_its_store_admits_its_clients_again(tmp_path: Pa
         await bob.reads("before", "after")
         await rooms[1].update_keys()
         await settled(rooms, readers)
+        await bob.client.invite()  # returns once all that the relay has lost is there again
         again = await alice.client.start_conversation(invite)
         await again.send("by the old invite")
         await bob.until(lambda: "by the old invite" in bob.texts)

@@ -16,6 +16,7 @@ from restante import (
     MemberRemoved,
     Message,
     MessagesMissing,
+    ProfileChanged,
     StateRolledBack,
 )
 
@@ -31,6 +32,7 @@ class Reader:
         self.got: list[Message] = []
         self.alarms: list[Any] = []
         self.announcements: list[Announcement] = []
+        self.profiles: list[ProfileChanged] = []
         self.changes: list[MemberAdded | MemberRemoved] = []
         self.rooms: asyncio.Queue[Conversation] = asyncio.Queue()
         self._news = asyncio.Event()
@@ -46,6 +48,8 @@ class Reader:
                     self.got.append(event)
                 case MemberAdded(conversation=room, member=member) if member == self.client.account_id:
                     self.rooms.put_nowait(room)
+                case ProfileChanged():
+                    self.profiles.append(event)
                 case Announcement():
                     self.announcements.append(event)
                 case MemberAdded() | MemberRemoved():

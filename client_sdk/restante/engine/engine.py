@@ -25,8 +25,9 @@ from restante.engine import records
 from restante.engine.commits import Commits
 from restante.engine.conversations import Conversation, Conversations, View, leaf_account, leaf_data
 from restante.engine.inbox import Entry, Inbox
-from restante.engine.mailroom import Chore, Mailroom
+from restante.engine.mailroom import Chore, Mailroom, PutSlot
 from restante.engine.outbox import Answer, Job, Outbox
+from restante.engine.profiles import Profile, ProfileLink, Profiles
 from restante.engine.recovery import Recovery
 from restante.engine.state import State
 from restante.errors import (
@@ -95,8 +96,15 @@ class Engine:
         self._outbox = Outbox(self._state, self._conversations)
         self._commits = Commits(self._state, self._conversations, self._mailroom, self._outbox)
         self._recovery = Recovery(self._state, self._conversations, self._mailroom, self._outbox, self._commits)
+        self._profiles = Profiles(self._state, self._conversations, self._outbox)
         self._inbox = Inbox(
-            self._state, self._conversations, self._mailroom, self._outbox, self._commits, self._recovery
+            self._state,
+            self._conversations,
+            self._mailroom,
+            self._outbox,
+            self._commits,
+            self._recovery,
+            self._profiles,
         )
 
     @classmethod
@@ -172,6 +180,7 @@ class Engine:
         with self._state.transaction():
             self._state.set_account(msgspec.structs.replace(self._state.account, receipt=receipt))
             self._mailroom.register_again()
+            self._profiles.register_again()
 
     def subscribe_frame(self, request: int) -> frames.Subscribe:
         """Return the subscription to ask for."""
@@ -191,6 +200,7 @@ class Engine:
             if position.incarnation and position.incarnation != answer.incarnation:
                 self._state.set_position(records.Position(answer.incarnation, 0, self._state.now()))
                 self._recovery.new_incarnation()
+                self._profiles.register_again()
                 self._mailroom.counted(answer.pools)
             elif not position.incarnation:
                 self._state.set_position(records.Position(answer.incarnation, 0))
@@ -309,11 +319,41 @@ class Engine:
 
     def slots(self) -> list[bytes]:
         """Return the slots that this account writes."""
-        return self._mailroom.slots()
+        return [*self._mailroom.slots(), *self._profiles.slots()]
 
     def slot_deletions(self) -> list[frames.SlotDelete]:
         """Return requests, numbered 0, that delete all slots of this account."""
-        return [self._mailroom.slot_deletion(slot) for slot in self._mailroom.slots()]
+        deletions = [self._mailroom.slot_deletion(slot) for slot in self._mailroom.slots()]
+        return [*deletions, *(self._profiles.slot_deletion() for _ in self._profiles.slots())]
+
+    # Profiles.
+
+    def set_profile(self, nickname: str, avatar: bytes) -> None:
+        """Change one's own profile; chores write it. Raises ValueError."""
+        with self._state.transaction():
+            self._profiles.set(nickname, avatar)
+
+    def own_profile(self) -> Profile | None:
+        """Return one's own profile."""
+        own = self._profiles.own()
+        return Profile(self.account_id, own.nickname, own.avatar) if own is not None else None
+
+    def profile_deletion(self) -> frames.SlotDelete | None:
+        """Return the request, numbered 0, that deletes one's own profile; None if there is none."""
+        return self._profiles.slot_deletion() if self._profiles.slots() else None
+
+    def forget_profile(self) -> None:
+        """One's own profile is deleted."""
+        with self._state.transaction():
+            self._profiles.forget()
+
+    def profile_link(self, account: str) -> ProfileLink | None:
+        """Return where a contact's profile is. Raises ValueError for what is no account id."""
+        return self._profiles.link(account_key(account))
+
+    def read_profile(self, account: str, link: ProfileLink, body: bytes) -> Profile | None:
+        """Open a contact's profile; None if it is not what they told."""
+        return self._profiles.read(account_key(account), link, body)
 
     # Invites.
 
@@ -325,15 +365,21 @@ class Engine:
     def chores(self) -> list[Chore]:
         """Return what is to be registered at the relay, in this order."""
         with self._state.transaction():
-            return self._mailroom.chores()
+            return [*self._mailroom.chores(), *self._profiles.chores()]
 
     def chore_done(self, chore: Chore) -> None:
         """The relay has confirmed the chore."""
         with self._state.transaction():
-            self._mailroom.done(chore)
+            if isinstance(chore, PutSlot) and chore.slot in self._profiles.slots():
+                self._profiles.done()
+                self._profiles.share()
+            else:
+                self._mailroom.done(chore)
 
     def slot_frame(self, slot: bytes, stored_version: int, request: int) -> frames.SlotPut:
         """Return the request for a PutSlot chore."""
+        if slot in self._profiles.slots():
+            return self._profiles.slot_frame(stored_version, request)
         return self._mailroom.slot_frame(slot, stored_version, request)
 
     def read_invite(self, text: str) -> Invite:
@@ -478,6 +524,7 @@ class Engine:
             return
         with self._state.transaction():
             self._outbox.accept(conversation)
+            self._profiles.share()
 
     def _member(self, conversation_id: str) -> Conversation:
         conversation = self._conversations.get(bytes.fromhex(conversation_id))
@@ -562,6 +609,7 @@ class Engine:
         with self._state.transaction():
             if self._commits.won(conversation, message_id):
                 self._inbox.retry_held()
+            self._profiles.share()
         self._checkpoint()
 
     def commit_refused(self, conversation_id: bytes) -> None:
@@ -623,4 +671,5 @@ class Engine:
             self._recovery.ask()
             self._commits.heal()
             self._inbox.give_up_held()
+            self._profiles.share()
         self._checkpoint()

@@ -19,6 +19,7 @@ from restante.engine.commits import Commits
 from restante.engine.conversations import TAG_BYTES, Conversation, Conversations, leaf_account
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import BASE_EXTENSION, Outbox
+from restante.engine.profiles import Profiles
 from restante.engine.recovery import Recovery
 from restante.engine.state import State
 from restante_crypto import primitives, proofs, sealing
@@ -64,6 +65,7 @@ class Inbox:
         outbox: Outbox,
         commits: Commits,
         recovery: Recovery,
+        profiles: Profiles,
     ) -> None:
         """Nothing is read until an entry comes."""
         self._state = state
@@ -73,6 +75,7 @@ class Inbox:
         self._outbox = outbox
         self._commits = commits
         self._recovery = recovery
+        self._profiles = profiles
 
     def process(self, entry: Entry) -> None:
         """Process one entry; whatever its bytes are, it is dealt with."""
@@ -302,6 +305,8 @@ class Inbox:
                 sent_at=value.sent_at,
             )
             self._state.emit(event, hold=hold)
+        elif value.disposition == content.PROFILE:
+            self._profiles.received(conversation, account, value.body, hold=hold)
 
     def _number(
         self, conversation: Conversation, account: bytes, device: bytes, value: content.Content, hold: bytes

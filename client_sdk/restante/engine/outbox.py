@@ -61,10 +61,20 @@ class Outbox:
         self._conversations = conversations
         self._order = (state.tables.outbox.max_sort() or 0) + 1
 
-    def submit(self, conversation: Conversation, content_type: str, body: bytes, in_reply_to: bytes | None) -> bytes:
+    def submit(
+        self,
+        conversation: Conversation,
+        content_type: str,
+        body: bytes,
+        in_reply_to: bytes | None,
+        *,
+        disposition: int = content.RENDER,
+    ) -> bytes:
         """Queue a content; return its content id (16 bytes)."""
         content_id = self._state.random(ids.MESSAGE_ID_BYTES)
-        record = records.Outgoing(content_id, content_type, body, self._state.clock(), in_reply_to)
+        record = records.Outgoing(
+            content_id, content_type, body, self._state.clock(), in_reply_to, disposition=disposition
+        )
         self._tables.outbox.put(content_id, record.pack(), group=conversation.id, sort=self._order)
         self._order += 1
         if not conversation.state.accepted:
@@ -116,7 +126,7 @@ class Outbox:
             previous=record.previous or None,
             sent_at=record.sent_at,
             in_reply_to=record.in_reply_to,
-            disposition=content.RENDER,
+            disposition=record.disposition,
             content_type=record.content_type,
             body=record.body,
             extensions={BASE_EXTENSION: min(state.epoch_base, record.number - 1).to_bytes(8, "big")},

@@ -120,6 +120,20 @@ class Prekey(Record, frozen=True):
     uploaded: bool = False
 
 
+class OwnProfile(Record, frozen=True):
+    """This account's profile, and the slot that it is in. ``number`` counts its changes."""
+
+    write_seed: bytes
+    nonce: bytes
+    bucket: int
+    key: bytes
+    nickname: str = ""
+    avatar: bytes = b""
+    number: int = 0
+    stored: bool = False
+    expires: int = 0
+
+
 class InviteSlot(Record, frozen=True):
     """An invite that we gave: its slot and what stands in it."""
 
@@ -169,6 +183,7 @@ class Outgoing(Record, frozen=True):
     message_id: bytes = b""
     sealed: bytes = b""
     addresses: list[bytes] = msgspec.field(default_factory=list)
+    disposition: int = 1  # content.RENDER
 
 
 class Ready(Record, frozen=True):
@@ -300,6 +315,13 @@ class DeviceEvent(Record, frozen=True, tag=8):
     account: bytes
 
 
+class ProfileEvent(Record, frozen=True, tag=11):
+    """A contact told where their profile is, or that it changed."""
+
+    conversation: bytes
+    account: bytes
+
+
 class AnnouncedEvent(Record, frozen=True, tag=9):
     """The relay's operator announced something to everybody. ``at``: Unix milliseconds of the relay's clock."""
 
@@ -326,6 +348,7 @@ StoredEvent = (
     | DeviceEvent
     | AnnouncedEvent
     | OverusedEvent
+    | ProfileEvent
 )
 _event_decoder: msgspec.msgpack.Decoder[StoredEvent] = msgspec.msgpack.Decoder(StoredEvent)
 
