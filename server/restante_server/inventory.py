@@ -315,7 +315,11 @@ ITEMS: Final[tuple[Item, ...]] = (
         {"pool": "by mailbox and suite: numbers, epoch", "last-resort": "a sealed KeyPackage for when it is empty"},
         _DELETE,
     ),
-    *_keys(Category.PREKEY, {"prekey": "sealed KeyPackages and their numbers"}, "Claim, MailboxDelete"),
+    *_keys(
+        Category.PREKEY,
+        {"prekey:*": "by mailbox and suite: sealed KeyPackages and their numbers"},
+        "Claim, MailboxDelete",
+    ),
     *_keys(
         Category.SLOT,
         {"slot": "by id, unguessable: version, when it is dropped, the ciphertext"},

@@ -31,7 +31,9 @@ def columns(database: Path) -> set[str]:
 def redis_keys(url: str, prefix: str) -> set[str]:
     """Return the names of all keys of a store on one server, without the prefix; b stands for the bucket."""
     client = redis.Redis.from_url(url.partition("?")[0])
-    return {re.sub(r"\{\d+\}", "{b}", key.decode()[len(prefix) + 1 :]) for key in client.keys(f"{prefix}:*")}
+    keys = [bytes(key) for key in client.keys(f"{prefix}:*") if isinstance(key, bytes)]
+    names = {re.sub(rb"\{\d+\}", b"{b}", key[len(prefix) + 1 :]) for key in keys}
+    return {re.sub(rb":prekey:.*", b":prekey:*", name, flags=re.DOTALL).decode() for name in names}
 
 
 def counts(database: Path) -> dict[str, int]:

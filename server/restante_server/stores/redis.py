@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, Self
 
@@ -17,8 +18,9 @@ from restante_crypto import proofs
 from restante_protocol import frames, ids, limits
 from restante_protocol.errors import Code
 from restante_server.clock import Clock, system_clock
-from restante_server.stores import redis_holdings, redis_scrub
+from restante_server.stores import redis_holdings, redis_pools, redis_scrub
 from restante_server.stores.contract import (
+    EMPTY,
     GONE,
     SPENT_KEPT,
     Accepted,
@@ -56,12 +58,14 @@ from restante_server.stores.redis_notices import (
     Notices,
     low_message,
 )
-from restante_server.stores.redis_shard import Call, Committed
+from restante_server.stores.redis_scripts import KEYS, bucket_keys
+from restante_server.stores.redis_shard import Call, Committed, KnownClaim, StaleError
 
 NODE_BYTES: Final = 8
 SWEEP_BATCH: Final = 250  # of each kind per script call
 SWEEP_ENTRIES: Final = 5000  # of them per script call
 LEASE_SECONDS: Final = 5  # a fence that was won but not fanned out is taken over after so long
+KNOWN_POOLS: Final = 200_000  # addresses of one bucket whose pools are remembered: some 60 MB
 REDRIVE_INTERVAL: Final = 2.0  # seconds between looks for such fences
 REDRIVE_BATCH: Final = 20
 _NOBODY: Final = bytes(NODE_BYTES)
@@ -105,6 +109,8 @@ class RedisStore:
         self._notices = Notices()
         self._masters = Masters(address, self, self._node, random, accept_loss=accept_loss)
         self._upkeep: list[asyncio.Task[None]] = []
+        self._pools: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)  # by bucket; suite, address: list
+        self._known: defaultdict[int, bytes] = defaultdict(bytes)  # by bucket: epoch and revocations that they go with
 
     @classmethod
     async def open(
@@ -212,7 +218,7 @@ class RedisStore:
                 quotas.invite_entries,
                 limits.DEDUPLICATION_LIFETIME,
             )
-        return (limits.PREKEYS_LOW_MARK,) if script == "claim" else ()
+        return (limits.PREKEYS_LOW_MARK,) if script in {"claim", "claim_known"} else ()
 
     def deposited(self, done: list[Committed], *, in_order: bool) -> None:
         """Announce what is committed: all buckets of a deposit that came together as one."""
@@ -357,7 +363,7 @@ class RedisStore:
                 limits.MAX_SUITES,
                 int(replace),
                 last_resort,
-                *packages,
+                *(frames.encode_prekey(0, first + place, package) for place, package in enumerate(packages)),
                 cost=max(1, len(packages)),
             )
         ]
@@ -366,27 +372,87 @@ class RedisStore:
         self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
     ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
         """See contract."""
-        calls = []
-        for bucket, group in self._grouped(addresses).items():
-            for last_resort in (False, True) if spent else (False,):
-                places = [place for place in group if (place in spent) is last_resort] if spent else group
-                if places:
-                    head = suite.to_bytes(2, "big") + bytes((last_resort,))
-                    argument = head + b"".join([addresses[place] for place in places])
-                    calls.append((places, Call(bucket, "claim", (argument,), len(places))))
-        for _, call in calls:
-            self._masters.submit(call)
-        claimed: list[Claimed] = [GONE] * len(addresses)
+        claimed: list[Claimed] = [b""] * len(addresses)
         lows: list[PoolLow] = []
-        for places, call in calls:
-            answers, low = await call
-            for place, answer in zip(places, answers, strict=True):
-                claimed[place] = frames.encode_prekey(answer[0], _number(answer[1:7]), answer[7:])
-            for mailbox, of_suite, left, node in _LOW.iter_unpack(low):
-                lows.append(PoolLow(mailbox, of_suite, left))
-                if node not in {_NOBODY, self._node}:
-                    self._masters.publish(call.bucket, node, low_message(lows[-1]))
+        known = self._known_claims(suite, addresses, spent)
+        for _, call in known:
+            self._masters.submit(call)
+        for places, call in known:
+            with contextlib.suppress(StaleError):  # then they are looked up again
+                answers, low = await call
+                self._take_lows(call.bucket, low, lows)
+                for place, answer in zip(places, answers, strict=True):
+                    claimed[place] = answer or b""
+        left = [place for place, answer in enumerate(claimed) if not answer]
+        if left:
+            await self._look_up_claims(suite, addresses, spent, left, claimed, lows)
         return claimed, lows
+
+    def _known_claims(
+        self, suite: int, addresses: Sequence[bytes], spent: Collection[int]
+    ) -> list[tuple[list[int], KnownClaim]]:
+        """Return calls for the addresses whose pools are known, and their places."""
+        head = suite.to_bytes(2, "big")
+        groups: dict[int, tuple[list[int], list[bytes]]] = {}
+        for place, address in enumerate(addresses):
+            bucket = self._bucket(address)
+            key = self._pools[bucket].get(head + address)
+            if key is not None and not (spent and place in spent):
+                group = groups.get(bucket)
+                if group is None:
+                    group = groups[bucket] = [], []
+                group[0].append(place)
+                group[1].append(key)
+        return [(places, KnownClaim(b, self._known[b], keys)) for b, (places, keys) in groups.items()]
+
+    async def _look_up_claims(
+        self,
+        suite: int,
+        addresses: Sequence[bytes],
+        spent: Collection[int],
+        wanted: Sequence[int],
+        claimed: list[Claimed],
+        lows: list[PoolLow],
+    ) -> None:
+        """Claim, and learn which pools the addresses lead to."""
+        head = suite.to_bytes(2, "big")
+        groups: dict[tuple[int, bool], list[int]] = {}
+        for place in wanted:
+            groups.setdefault((self._bucket(addresses[place]), place in spent), []).append(place)
+        calls = []
+        for (bucket, last_resort), places in groups.items():
+            argument = head + bytes((last_resort,)) + b"".join([addresses[place] for place in places])
+            epoch = self._masters.epochs[bucket]
+            calls.append((places, epoch, Call(bucket, "claim", (argument,), len(places))))
+        for _, _, call in calls:
+            self._masters.submit(call)
+        for places, epoch, call in calls:
+            answers, (low, revocations) = await call
+            self._take_lows(call.bucket, low, lows)
+            pools = self._learned(call.bucket, epoch + revocations)
+            prekey = bucket_keys(self._masters.prefix, call.bucket)[KEYS.index("prekey")]
+            for place, (answer, field) in zip(places, answers, strict=True):
+                if field:
+                    claimed[place] = answer
+                    pools[head + addresses[place]] = redis_pools.list_key(prekey, field)
+                elif isinstance(answer, int):
+                    claimed[place] = GONE if answer == Code.GONE else EMPTY
+                else:
+                    claimed[place] = frames.encode_prekey(0, 0, answer[1:])
+
+    def _learned(self, bucket: int, known: bytes) -> dict[bytes, bytes]:
+        """Return the known pools of a bucket: none, if an address was revoked since they were looked up."""
+        pools = self._pools[bucket]
+        if self._known[bucket] != known or len(pools) > KNOWN_POOLS:
+            pools.clear()
+            self._known[bucket] = known
+        return pools
+
+    def _take_lows(self, bucket: int, data: bytes, lows: list[PoolLow]) -> None:
+        for mailbox, of_suite, left, node in _LOW.iter_unpack(data):
+            lows.append(PoolLow(mailbox, of_suite, left))
+            if node not in {_NOBODY, self._node}:
+                self._masters.publish(bucket, node, low_message(lows[-1]))
 
     async def mark_spent(self, address: bytes) -> bytes | None:
         """See contract."""

@@ -7,13 +7,13 @@ import struct
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from restante_server.stores import redis_pools
 from restante_server.stores.contract import Holding, StoredEntry
 from restante_server.stores.redis_scripts import KEYS, bucket_keys
 
 Command = Callable[..., Awaitable[Any]]
 
 _MAILBOX: Final = struct.Struct(">4s16s8sI32s")
-_POOL: Final = struct.Struct(">8s6s6sIIB")
 _SCAN: Final = 512  # fields per look through the bucket's addresses
 _PREKEYS: Final = 128  # packages in one part
 _PART_ENTRIES: Final = 64
@@ -91,15 +91,15 @@ async def part(command: Command, read: Read, prefix: str, bucket: int, mailbox: 
 async def _pool(command: Command, keys: dict[str, bytes], bucket: int, number: bytes, suite: bytes) -> list[Holding]:
     record = await command("HGET", keys["pool"], number + suite, bucket=bucket)
     last_resort = await command("HGET", keys["last-resort"], number + suite, bucket=bucket)
-    _, uploaded, issued, head, tail, _ = _POOL.unpack(record)
+    pool = await redis_pools.look(command, bucket, record, redis_pools.list_key(keys["prekey"], number + suite))
     return _row(
         "pool",
         suite,
         mailbox=int.from_bytes(number, "big"),
         suite=int.from_bytes(suite, "big"),
-        uploaded=int.from_bytes(uploaded, "big"),
-        issued=int.from_bytes(issued, "big"),
-        left=tail - head,
+        uploaded=pool.uploaded,
+        issued=pool.issued,
+        left=pool.left,
         last_resort=last_resort or b"",
     )
 
@@ -113,29 +113,28 @@ async def _prekeys(
     place: bytes,
 ) -> tuple[list[Holding], bytes]:
     number, epoch = whose
-    index, position = (place[0], int.from_bytes(place[1:], "big")) if place else (0, 0)
+    index, first = (place[0], int.from_bytes(place[1:], "big")) if place else (0, 0)
     if index >= len(suites):
         return [], b"\x04"
     suite = suites[index]
-    of, _, _, head, tail, _ = _POOL.unpack(await command("HGET", keys["pool"], number + suite, bucket=bucket))
-    first = max(head, position)
-    last = min(tail, first + _PREKEYS) if of == epoch else first
-    next_part = b"\x03" + (bytes((index,)) + last.to_bytes(4, "big") if last < tail else bytes((index + 1,)) + bytes(4))
-    if last <= first:
-        return [], b"\x03" + bytes((index + 1,)) + bytes(4)
-    fields = [number + suite + at.to_bytes(4, "big") for at in range(first, last)]
-    packages = await command("HMGET", keys["prekey"], *fields, bucket=bucket)
+    list_key = redis_pools.list_key(keys["prekey"], number + suite)
+    record = await command("HGET", keys["pool"], number + suite, bucket=bucket)
+    pool = await redis_pools.look(command, bucket, record, list_key)
+    last = first + _PREKEYS
+    more = last < pool.left and pool.epoch == epoch
+    next_part = b"\x03" + (bytes((index,)) + last.to_bytes(4, "big") if more else bytes((index + 1,)) + bytes(4))
+    if pool.epoch != epoch:
+        return [], next_part
     found = [
         each
-        for package in packages
-        if package is not None
+        for at, package in await redis_pools.packages(command, bucket, list_key, first, last - 1)
         for each in _row(
             "prekey",
-            suite + b"\x00\x00" + package[:6],
+            suite + b"\x00\x00" + at.to_bytes(6, "big"),
             mailbox=int.from_bytes(number, "big"),
             suite=int.from_bytes(suite, "big"),
-            number=int.from_bytes(package[:6], "big"),
-            package=package[6:],
+            number=at,
+            package=package,
         )
     ]
     return found, next_part

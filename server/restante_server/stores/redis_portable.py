@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from restante_protocol import ids
+from restante_protocol import frames, ids
+from restante_server.stores import redis_pools
 from restante_server.stores.contract import StoreRefused
 from restante_server.stores.migration import (
     AddressRecord,
@@ -29,7 +30,6 @@ _QUEUE: Final = struct.Struct(">24s8s8sQQIII6s6sIB")
 _MAILBOX: Final = struct.Struct(">4s16s8sI32s")
 _ENTRY: Final = struct.Struct(">Q6sIB5s")
 _ADDRESS: Final = struct.Struct(">5s4sIB")
-_POOL: Final = struct.Struct(">8s6s6sIIB")
 _COUNTERS: Final = (6, 4, 5, 6, 4, 6, 7)  # bytes of version, queues, addresses, payloads, mailboxes, entries, size
 
 
@@ -39,10 +39,11 @@ def _number(data: bytes) -> int:
 
 @dataclass(slots=True)
 class _Bucket:
-    """What one bucket is to hold: fields by key, and members of ``expiry``."""
+    """What one bucket is to hold: fields by key, members of ``expiry``, packages by pool."""
 
     hashes: defaultdict[str, dict[bytes, bytes]] = field(default_factory=lambda: defaultdict(dict))
     expiry: dict[bytes, int] = field(default_factory=dict)
+    packages: dict[bytes, list[bytes]] = field(default_factory=dict)
     mailboxes: dict[bytes, MailboxRecord] = field(default_factory=dict)
     numbers: dict[bytes, bytes] = field(default_factory=dict)
     addresses: dict[bytes, bytes] = field(default_factory=dict)
@@ -190,21 +191,21 @@ class RedisPortable:
 
     async def _pools(self, bucket: int) -> Sequence[Record]:
         names = await self._names(bucket)
-        packages = await self._hash(bucket, "prekey")
+        prekey = self._key(bucket, "prekey")
         last_resorts = await self._hash(bucket, "last-resort")
         found: list[Record] = []
         for name, data in (await self._hash(bucket, "pool")).items():
-            epoch, uploaded, issued, head, tail, _ = _POOL.unpack(data)
-            prekeys = []
-            for position in range(head, tail) if epoch == self._masters.epochs[bucket] else ():
-                package = packages[name + position.to_bytes(4, "big")]
-                prekeys.append((_number(package[:6]), package[6:]))
+            key = redis_pools.list_key(prekey, name)
+            pool = await redis_pools.look(self._masters.command, bucket, data, key)
+            prekeys: list[tuple[int, bytes]] = []
+            if pool.epoch == self._masters.epochs[bucket]:
+                prekeys = await redis_pools.packages(self._masters.command, bucket, key, 0, -1)
             found.append(
                 PoolRecord(
                     names[name[:4]],
                     _number(name[4:]),
-                    _number(uploaded),
-                    _number(issued),
+                    pool.uploaded,
+                    pool.issued,
                     last_resorts.get(name, b""),
                     tuple(prekeys),
                 )
@@ -240,6 +241,10 @@ class RedisPortable:
         for name, values in bucket.hashes.items():
             for part in _parts(values):
                 await self._command(number, "HSET", self._key(number, name), *part)
+        for pool, packages in bucket.packages.items():
+            key = redis_pools.list_key(self._key(number, "prekey"), pool)
+            for first in range(0, len(packages), _BATCH):
+                await self._command(number, "RPUSH", key, *packages[first : first + _BATCH])
         for part in _parts(bucket.expiry):
             flipped = [value for pair in zip(part[1::2], part[::2], strict=True) for value in pair]
             await self._command(number, "ZADD", self._key(number, "expiry"), *flipped)
@@ -328,13 +333,13 @@ def _take_pool(bucket: _Bucket, record: PoolRecord, epoch: bytes) -> None:
     suite = record.suite.to_bytes(2, "big")
     name = bucket.numbers[record.mailbox] + suite
     bucket.suites[record.mailbox] += suite
-    uploaded, issued = record.uploaded.to_bytes(6, "big"), record.issued.to_bytes(6, "big")
-    value = _POOL.pack(epoch, uploaded, issued, 0, len(record.prekeys), record.last_resort != b"")
-    bucket.hashes["pool"][name] = value
+    numbers = [number for number, _ in record.prekeys]
+    bucket.hashes["pool"][name] = redis_pools.encode_pool(
+        epoch, record.uploaded, record.issued, numbers, last_resort=record.last_resort != b""
+    )
     if record.last_resort:
         bucket.hashes["last-resort"][name] = record.last_resort
-    for position, (number, package) in enumerate(record.prekeys):
-        bucket.hashes["prekey"][name + position.to_bytes(4, "big")] = number.to_bytes(6, "big") + package
+    bucket.packages[name] = [frames.encode_prekey(0, number, package) for number, package in record.prekeys]
 
 
 def _complete(bucket: _Bucket, epoch: bytes) -> None:

@@ -22,7 +22,8 @@ from restante_server.stores.redis_scripts import SCRIPTS, Script, bucket_keys
 
 MAX_COST: Final = 4096  # recipients, claims and calls per pipeline: a script holds its server for some milliseconds
 WAIT_MILLISECONDS: Final = 1000  # for the replicas
-_RANK: Final = {"acknowledge": 0, "claim": 1, "deposit": 2}
+_RANK: Final = {"acknowledge": 0, "claim": 1, "claim_known": 1, "deposit": 2}
+_STALE: Final = "STALE"  # what a call was made with has changed
 _AGAIN: Final = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOSCRIPT", "EPOCH")
 """Errors after which nothing happened, and which another try may not meet."""
 
@@ -63,6 +64,25 @@ class Call:
         """Take an error."""
         if not self._future.done():
             self._future.set_exception(error)
+
+
+class StaleError(Exception):
+    """What the call knew has changed: nothing happened."""
+
+
+class KnownClaim(Call):
+    """A claim from pools that were looked up before.
+
+    Attributes:
+        keys: of their packages.
+    """
+
+    __slots__ = ("keys",)
+
+    def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes]) -> None:
+        """``known``: the epoch and revocations that the keys go with."""
+        super().__init__(bucket, "claim_known", (known,), len(keys))
+        self.keys = keys
 
 
 class Part(Call):
@@ -185,6 +205,8 @@ class _Command:
     def pack(self, around: Surroundings) -> tuple[Any, ...]:
         """Return EVALSHA and its arguments."""
         keys = bucket_keys(around.prefix, self.bucket)
+        if self.script.name == "claim_known":
+            keys += tuple(key for call in self.calls if isinstance(call, KnownClaim) for key in call.keys)
         head = around.head(self.script.name) if self.script.name in _RANK else ()
         arguments = [argument for call in self.calls for argument in call.arguments]
         return ("EVALSHA", self.script.sha, len(keys), *keys, around.epochs[self.bucket], *head, *arguments)
@@ -196,7 +218,7 @@ class _Command:
             return
         around.versions[self.bucket] = max(around.versions[self.bucket], reply[-1])
         position = 0
-        low = reply[-2] if self.script.name == "claim" else b""
+        low = reply[-2] if self.script.name in {"claim", "claim_known"} else b""
         if self.script.name == "deposit":
             yield from zip(self.calls, reply[:-4:3], strict=True)
             return
@@ -207,7 +229,7 @@ class _Command:
             else:
                 yield call, (reply[position : position + call.cost], low)
                 position += call.cost
-                low = b""
+                low = [b"", low[1]] if self.script.name == "claim" else b""
 
 
 class Shard:
@@ -391,6 +413,8 @@ class Shard:
                 self.begun.clear()
             again += command.calls
             return
+        elif error.startswith(_STALE):
+            failure = StaleError()
         else:
             _log.error("a script failed", where=command.script.name, error=error.partition(" ")[0])
             failure = StoreUnavailable()

@@ -678,6 +678,36 @@ async def test_the_owner_is_told_once_when_a_pool_runs_low(store: Store) -> None
     assert not any(lows[:1] + lows[2:])
 
 
+async def test_an_address_that_was_claimed_from_is_gone_once_revoked(store: Store) -> None:
+    await make_mailbox(store, 1, [1, 2])
+    await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2", b"3", b"4", b"5"], b"", replace=False)
+    both = [address(1), address(2)]
+    assert (await store.claim(SUITE, both))[0] == [encode_prekey(0, 1, b"1"), encode_prekey(0, 2, b"2")]
+    await store.revoke_addresses(mailbox(1), [address(1)])
+    gone = encode_prekey(Code.GONE, 0, b"")
+    assert (await store.claim(SUITE, both))[0] == [gone, encode_prekey(0, 3, b"3")]
+    assert (await store.claim(SUITE, [address(2)]))[0] == [encode_prekey(0, 4, b"4")]
+    await store.delete_mailbox(mailbox(1))
+    assert (await store.claim(SUITE, both))[0] == [gone] * 2
+
+
+async def test_numbers_may_have_gaps(store: Store) -> None:
+    await make_mailbox(store, 1, [1])
+    for first, packages in ((3, [b"3", b"4"]), (400, [b"400"]), (70_000, [b"70000", b"70001"]), (2**33, [b"last"])):
+        await store.put_prekeys(mailbox(1), SUITE, first, packages, b"", replace=False)
+    issued, left = [0], 6
+    for number in (3, 4, 400, 70_000, 70_001, 2**33):
+        assert (await subscribe(store, 1)).pools == (Pool(SUITE, 2**33, issued[-1], left, last_resort=False),)
+        claimed, _ = await store.claim(SUITE, [address(1)])
+        assert claimed[0].startswith(encode_prekey(0, number, b"")[:-1][:-1])
+        issued.append(number)
+        left -= 1
+    assert (await subscribe(store, 1)).pools == (Pool(SUITE, 2**33, 2**33, 0, last_resort=False),)
+    await store.put_prekeys(mailbox(1), SUITE, 2**33 + 5, [b"a", b"b"], b"", replace=False)
+    await store.put_prekeys(mailbox(1), SUITE, 2**33 + 7, [], b"", replace=True)
+    assert (await subscribe(store, 1)).pools == (Pool(SUITE, 2**33 + 6, 2**33, 0, last_resort=False),)
+
+
 async def test_a_spent_address_gets_the_last_resort_alone(store: Store) -> None:
     await make_mailbox(store, 1, [1, 2])
     await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2"], b"last", replace=False)

@@ -21,7 +21,7 @@ end
 finish(removal)
 for i = 1, #m.suites, 2 do
   local field = m.number .. sub(m.suites, i, i + 1)
-  clear_pool(field, decode_pool(call('HGET', POOL, field), s.epoch), s.epoch)
+  call('DEL', packages_of(field))
   call('HDEL', POOL, field)
   call('HDEL', LAST_RESORT, field)
 end
@@ -31,4 +31,5 @@ call('HDEL', MAILBOX, m.id)
 if m.addresses > 0 then call('HSET', STATE, 'garbage', '0') end
 s.mailboxes = s.mailboxes - 1
 save_state(s)
+call('HINCRBY', STATE, 'revocations', 1)
 return q.node

@@ -33,9 +33,9 @@ end
 local COUNTERS = '>I6I4I5I6I4I6I7'
 
 local function load_state()
-  local found = call('HMGET', STATE, 'epoch', 'counters')
+  local found = call('HMGET', STATE, 'epoch', 'counters', 'revocations')
   if not found[1] or found[1] ~= ARGV[1] then return nil end
-  local s = {epoch = found[1]}
+  local s = {epoch = found[1], revocations = found[3] or '0'}
   s.version, s.queues, s.addresses, s.payloads, s.mailboxes, s.entries, s.size = sunpack(COUNTERS, found[2])
   return s
 end
@@ -152,27 +152,53 @@ local function finish(r)
   write('ZREM', EXPIRY, members)
 end
 
--- Prekey pools.
+-- Prekey pools. The packages are in a list beside the hash, as a claim's answer has them: the MessagePack of 0, number,
+-- package. So a claim only pops. What was issued follows from the list's head: its number's predecessor, which is the
+-- number before unless ``gaps`` names another (number 6, predecessor 6); of a list that was cleared the record says it.
 
-local POOL_FORMAT = '>c8I6I6I4I4I1'
+local POOL_FORMAT = '>c8I6I6I1I1'
 
-local function decode_pool(record, epoch)
-  local p = {}
-  p.epoch, p.uploaded, p.issued, p.head, p.tail, p.last_resort = sunpack(POOL_FORMAT, record)
-  p.left = p.epoch == epoch and p.tail - p.head or 0
+local function packages_of(field)
+  return PREKEY .. ':' .. field
+end
+
+local NUMBER_BYTES = {[0xcc] = 1, [0xcd] = 2, [0xce] = 4, [0xcf] = 8}
+
+local function number_of(answer)
+  local first = byte(answer, 3)
+  local size = NUMBER_BYTES[first]
+  return size and sunpack('>I' .. size, sub(answer, 4, 3 + size)) or first
+end
+
+local function decode_pool(field, record, epoch)
+  local p = {left = 0}
+  p.epoch, p.uploaded, p.issued, p.cleared, p.last_resort = sunpack(POOL_FORMAT, record)
+  p.gaps = sub(record, 23)
+  if p.cleared == 1 then return p end
+  local key = packages_of(field)
+  local left = call('LLEN', key)
+  if left == 0 then
+    p.issued = p.uploaded
+    return p
+  end
+  local head = number_of(call('LINDEX', key, 0))
+  p.issued = head - 1
+  for i = 1, #p.gaps, 12 do
+    local number, before = sunpack('>I6I6', sub(p.gaps, i, i + 11))
+    if number == head then p.issued = before end
+  end
+  if p.epoch == epoch then p.left = left end
   return p
 end
 
 local function encode_pool(p)
-  return spack(POOL_FORMAT, p.epoch, p.uploaded, p.issued, p.head, p.tail, p.last_resort)
+  return spack(POOL_FORMAT, p.epoch, p.uploaded, p.issued, p.cleared, p.last_resort) .. p.gaps
 end
 
 -- Drop a pool's packages, of whatever epoch.
 local function clear_pool(field, p, epoch)
-  local fields = {}
-  for position = p.head, p.tail - 1 do fields[#fields + 1] = field .. spack('>I4', position) end
-  write('HDEL', PREKEY, fields)
-  p.head, p.tail, p.left, p.epoch = 0, 0, 0, epoch
+  call('DEL', packages_of(field))
+  p.cleared, p.gaps, p.left, p.epoch = 1, '', 0, epoch
 end
 
 -- Return {suite, uploaded, issued, left, last resort} of each pool, flat and in one string.
@@ -180,7 +206,8 @@ local function pools_of(m, epoch)
   local out = {}
   for i = 1, #m.suites, 2 do
     local suite = sub(m.suites, i, i + 1)
-    local p = decode_pool(call('HGET', POOL, m.number .. suite), epoch)
+    local field = m.number .. suite
+    local p = decode_pool(field, call('HGET', POOL, field), epoch)
     out[#out + 1] = suite .. spack('>I6I6I4I1', p.uploaded, p.issued, p.left, p.last_resort)
   end
   return table.concat(out)

@@ -18,4 +18,5 @@ write('HDEL', ADDRESS, gone)
 m.addresses = m.addresses - #gone
 save_mailbox(m)
 save_state(s)
+if #gone > 0 then call('HINCRBY', STATE, 'revocations', 1) end
 return #gone

@@ -14,7 +14,7 @@ local further = seen_ms > q.last_ms or (seen_ms == q.last_ms and seen_n > q.last
 local pools, known = {}, {}
 for i = 1, #m.suites, 2 do
   local suite = sub(m.suites, i, i + 1)
-  pools[suite] = decode_pool(call('HGET', POOL, m.number .. suite), s.epoch)
+  pools[suite] = decode_pool(m.number .. suite, call('HGET', POOL, m.number .. suite), s.epoch)
 end
 local behind = false
 for i = 8, #ARGV do
@@ -30,7 +30,7 @@ if renewed or further or behind then
   for _, k in ipairs(known) do
     local p = pools[k[1]]
     if k[2] > 0 and not p then
-      p = {uploaded = 0, issued = 0, head = 0, tail = 0, last_resort = 0}
+      p = {uploaded = 0, issued = 0, last_resort = 0}
       pools[k[1]] = p
       m.suites = m.suites .. k[1]
     end
