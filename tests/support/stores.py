@@ -10,7 +10,17 @@ from random import Random
 import pytest
 
 from restante_crypto import proofs
-from restante_server.stores.contract import Accepted, AddressSpec, Deposit, FenceLost, Store, StoredEntry, Subscription
+from restante_server.stores.contract import (
+    Accepted,
+    AddressSpec,
+    Claimed,
+    Deposit,
+    FenceLost,
+    PoolLow,
+    Store,
+    StoredEntry,
+    Subscription,
+)
 from restante_server.stores.quotas import Quotas
 from restante_server.stores.redis import RedisStore
 from restante_server.stores.redis_address import parse_redis
@@ -195,6 +205,11 @@ async def read_all(store: Store, number: int) -> Sequence[StoredEntry]:
 async def bodies(store: Store, number: int) -> list[bytes]:
     """Return the bodies of what waits."""
     return [entry.body for entry in await read_all(store, number)]
+
+
+async def store_claim(store: Store, addresses: Sequence[bytes]) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
+    """Claim when this is first run."""
+    return await store.claim(SUITE, addresses)
 
 
 async def store_deposit(store: Store, item: Deposit) -> Accepted | FenceLost:

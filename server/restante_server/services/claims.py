@@ -1,5 +1,6 @@
 """Claims of prekeys, without any credential: over the WebSocket and over HTTP alike."""
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import cast
@@ -8,28 +9,38 @@ from msgspec import Raw
 
 from restante_protocol import frames
 from restante_server.services.relay import Relay
-from restante_server.stores.contract import GONE, StoreError
+from restante_server.stores.contract import GONE, Claimed, PoolLow, StoreError
+
+Outcome = tuple[Sequence[Claimed], Sequence[PoolLow]]
+"""What the store says to a claim."""
 
 
-async def claim(relay: Relay, frame: frames.Claim) -> frames.Claimed:
+def begin(relay: Relay, frame: frames.Claim) -> asyncio.Future[Outcome]:
     """Take one prekey for each address. The store commits the claims of one tick together."""
-    budgets, addresses = relay.claim_budgets, frame.addresses
-    spent = budgets.take(addresses, relay.clock())
-    claimed, lows = await relay.store.claim(frame.suite, addresses, spent)
+    spent = relay.claim_budgets.take(frame.addresses, relay.clock())
+    if spent:
+        return asyncio.ensure_future(_claim_and_tell(relay, frame, spent))
+    return asyncio.ensure_future(relay.store.claim(frame.suite, frame.addresses))
+
+
+def claimed(relay: Relay, frame: frames.Claim, outcome: Outcome) -> frames.Claimed:
+    """Return the answer to a claim."""
+    answers, lows = outcome
     if lows:
         relay.hub.announce_low(lows)
-    if GONE in claimed:
-        for address, each in zip(addresses, claimed, strict=True):
-            if each == GONE:
-                budgets.forget(address)
-    if spent:
-        await _tell(relay, [addresses[position] for position in spent if claimed[position] != GONE])
-    return frames.Claimed(frame.request, cast("list[frames.ClaimedPrekey]", [Raw(each) for each in claimed]))
+    if GONE in answers:
+        for address, answer in zip(frame.addresses, answers, strict=True):
+            if answer == GONE:
+                relay.claim_budgets.forget(address)
+    return frames.Claimed(frame.request, cast("list[frames.ClaimedPrekey]", [Raw(answer) for answer in answers]))
 
 
-async def _tell(relay: Relay, addresses: Sequence[bytes]) -> None:
+async def _claim_and_tell(relay: Relay, frame: frames.Claim, spent: Sequence[int]) -> Outcome:
+    answers, lows = await relay.store.claim(frame.suite, frame.addresses, spent)
+    addresses = [frame.addresses[position] for position in spent if answers[position] != GONE]
     for address in relay.claim_budgets.news(addresses):
         with contextlib.suppress(StoreError):  # the claim stands
             mailbox = await relay.store.mark_spent(address)
             if mailbox is not None:
                 relay.hub.announce_spent(mailbox, address)
+    return answers, lows

@@ -13,8 +13,8 @@ from restante_server.services import claims, slots
 from restante_server.services.relay import Relay
 from restante_server.stores.contract import Accepted, Deposit, FenceLost
 
-Answer = Coroutine[Any, Any, frames.RelayFrame] | asyncio.Future[Accepted | FenceLost]
-"""What computes an answer; of a deposit, whose outcome ``deposited`` answers with, without a task of its own."""
+Answer = Coroutine[Any, Any, frames.RelayFrame] | asyncio.Future[Accepted | FenceLost] | asyncio.Future[claims.Outcome]
+"""What computes an answer; of a deposit or claim its outcome, that ``deposited`` and ``claims.claimed`` answer with."""
 
 _READS: Final = frozenset({frames.FenceGet, frames.SlotGet})
 
@@ -90,7 +90,7 @@ class Sender:
         return frames.Deposited(frame.request, gone)
 
     def _claim(self, frame: frames.Claim) -> Answer:
-        return claims.claim(self._relay, frame)
+        return claims.begin(self._relay, frame)
 
     def _get_slot(self, frame: frames.SlotGet) -> Answer:
         return slots.get(self._relay, frame)

@@ -344,9 +344,9 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(
+    def claim(
         self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
-    ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
+    ) -> Awaitable[tuple[Sequence[Claimed], Sequence[PoolLow]]]:
         """Take the lowest-numbered package of each address's pool, or its last resort. A number is issued once.
 
         ``spent``: positions of addresses that get the last resort alone.

@@ -11,8 +11,9 @@ import contextlib
 import os
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any, Final, Self
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from functools import partial
+from typing import Any, Final, Self, cast
 
 from restante_crypto import proofs
 from restante_protocol import frames, ids, limits
@@ -59,7 +60,7 @@ from restante_server.stores.redis_notices import (
     low_message,
 )
 from restante_server.stores.redis_scripts import KEYS, bucket_keys
-from restante_server.stores.redis_shard import Call, Committed, KnownClaim, StaleError
+from restante_server.stores.redis_shard import Call, Committed, KnownClaim, StaleError, WholeClaim
 
 NODE_BYTES: Final = 8
 SWEEP_BATCH: Final = 250  # of each kind per script call
@@ -368,10 +369,33 @@ class RedisStore:
             )
         ]
 
-    async def claim(
+    def claim(
         self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
-    ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
+    ) -> Awaitable[tuple[Sequence[Claimed], Sequence[PoolLow]]]:
         """See contract."""
+        if self._masters.buckets == 1 and not spent:
+            known, head = self._pools[0], suite.to_bytes(2, "big")
+            keys = [known.get(head + address) for address in addresses]
+            if None not in keys:
+                complete = partial(self._complete_claim, suite, addresses)
+                call = WholeClaim(0, self._known[0], cast("list[bytes]", keys), complete)
+                self._masters.submit(call)
+                return call.future
+        return self._claim(suite, addresses, spent)
+
+    async def _complete_claim(
+        self, suite: int, addresses: Sequence[bytes], answers: Sequence[bytes | None], low: bytes
+    ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
+        """Claim again where known pools are empty, or not to be used any more."""
+        claimed = [answer or b"" for answer in answers]
+        lows: list[PoolLow] = []
+        self._take_lows(0, low, lows)
+        await self._look_up_claims(suite, addresses, (), claimed, lows)
+        return claimed, lows
+
+    async def _claim(
+        self, suite: int, addresses: Sequence[bytes], spent: Collection[int]
+    ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
         claimed: list[Claimed] = [b""] * len(addresses)
         lows: list[PoolLow] = []
         known = self._known_claims(suite, addresses, spent)
@@ -383,9 +407,7 @@ class RedisStore:
                 self._take_lows(call.bucket, low, lows)
                 for place, answer in zip(places, answers, strict=True):
                     claimed[place] = answer or b""
-        left = [place for place, answer in enumerate(claimed) if not answer]
-        if left:
-            await self._look_up_claims(suite, addresses, spent, left, claimed, lows)
+        await self._look_up_claims(suite, addresses, spent, claimed, lows)
         return claimed, lows
 
     def _known_claims(
@@ -397,12 +419,10 @@ class RedisStore:
         for place, address in enumerate(addresses):
             bucket = self._bucket(address)
             key = self._pools[bucket].get(head + address)
-            if key is not None and not (spent and place in spent):
-                group = groups.get(bucket)
-                if group is None:
-                    group = groups[bucket] = [], []
-                group[0].append(place)
-                group[1].append(key)
+            if key is not None and place not in spent:
+                places, keys = groups.setdefault(bucket, ([], []))
+                places.append(place)
+                keys.append(key)
         return [(places, KnownClaim(b, self._known[b], keys)) for b, (places, keys) in groups.items()]
 
     async def _look_up_claims(
@@ -410,15 +430,15 @@ class RedisStore:
         suite: int,
         addresses: Sequence[bytes],
         spent: Collection[int],
-        wanted: Sequence[int],
         claimed: list[Claimed],
         lows: list[PoolLow],
     ) -> None:
         """Claim, and learn which pools the addresses lead to."""
         head = suite.to_bytes(2, "big")
         groups: dict[tuple[int, bool], list[int]] = {}
-        for place in wanted:
-            groups.setdefault((self._bucket(addresses[place]), place in spent), []).append(place)
+        for place, answer in enumerate(claimed):
+            if not answer:
+                groups.setdefault((self._bucket(addresses[place]), place in spent), []).append(place)
         calls = []
         for (bucket, last_resort), places in groups.items():
             argument = head + bytes((last_resort,)) + b"".join([addresses[place] for place in places])

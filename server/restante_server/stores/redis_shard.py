@@ -8,7 +8,7 @@ what is acknowledged was delivered before, so an acknowledgement can only take l
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -22,6 +22,7 @@ from restante_server.stores.redis_scripts import SCRIPTS, Script, bucket_keys
 
 MAX_COST: Final = 4096  # recipients, claims and calls per pipeline: a script holds its server for some milliseconds
 WAIT_MILLISECONDS: Final = 1000  # for the replicas
+Complete = Callable[[list[bytes | None], bytes], Coroutine[Any, Any, Any]]
 _RANK: Final = {"acknowledge": 0, "claim": 1, "claim_known": 1, "deposit": 2}
 _STALE: Final = "STALE"  # what a call was made with has changed
 _AGAIN: Final = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOSCRIPT", "EPOCH")
@@ -75,14 +76,55 @@ class KnownClaim(Call):
 
     Attributes:
         keys: of their packages.
+        future: gets the packages, None where a pool is empty, and the pools that ran low; or StaleError.
     """
 
-    __slots__ = ("keys",)
+    __slots__ = ("future", "keys")
 
     def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes]) -> None:
         """``known``: the epoch and revocations that the keys go with."""
         super().__init__(bucket, "claim_known", (known,), len(keys))
+        self.future = self._future
         self.keys = keys
+
+
+class WholeClaim(KnownClaim):
+    """One that is all of a request. Its future gets what the store returns, by ``complete`` if more has to be done."""
+
+    __slots__ = ("_complete", "_task")
+
+    def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes], complete: Complete) -> None:
+        """``complete``: called with what was answered."""
+        super().__init__(bucket, known, keys)
+        self._complete = complete
+
+    def succeed(self, reply: Reply) -> None:
+        """Take the packages."""
+        answers, low = reply
+        if low or None in answers:
+            self._go_on(answers, low)
+        elif not self._future.done():
+            self._future.set_result((answers, ()))
+
+    def fail(self, error: Exception) -> None:
+        """Take an error."""
+        if isinstance(error, StaleError):
+            self._go_on([None] * len(self.keys), b"")
+        else:
+            super().fail(error)
+
+    def _go_on(self, answers: list[bytes | None], low: bytes) -> None:
+        self._task = asyncio.ensure_future(self._complete(answers, low))
+        self._task.add_done_callback(self._completed)
+
+    def _completed(self, task: "asyncio.Future[Any]") -> None:
+        if self._future.done():
+            return
+        error = task.exception()
+        if error is None:
+            self._future.set_result(task.result())
+        else:
+            self._future.set_exception(error)
 
 
 class Part(Call):

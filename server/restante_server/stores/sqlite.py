@@ -283,13 +283,11 @@ class SqliteStore:
             grows=True,
         )
 
-    async def claim(
+    def claim(
         self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
-    ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
+    ) -> Awaitable[tuple[Sequence[Claimed], Sequence[PoolLow]]]:
         """See contract."""
-        return await self._writer.submit(
-            lambda batch: sqlite_prekeys.claim(batch, self._index, suite, addresses, spent)
-        )
+        return self._writer.submit(lambda batch: sqlite_prekeys.claim(batch, self._index, suite, addresses, spent))
 
     async def mark_spent(self, address: bytes) -> bytes | None:
         """See contract."""

@@ -120,7 +120,7 @@ class ClaimEndpoint:
         cost = len(data) + len(frame.addresses) * limits.MAX_PREKEY_BYTES
         self._backlog.take(cost)
         try:
-            answer = await claims.claim(self._relay, frame)
+            answer = claims.claimed(self._relay, frame, await claims.begin(self._relay, frame))
         except StoreError as error:
             code = Code.FULL if isinstance(error, StoreFull) else Code.UNAVAILABLE
             return refusal(metrics, code, "store", frame.request)

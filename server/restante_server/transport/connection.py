@@ -28,7 +28,7 @@ from restante_protocol.limits import (
 from restante_server.config import CONNECTION_REQUEST_BYTES
 from restante_server.errors import Refused
 from restante_server.metrics import ROLES
-from restante_server.services import sender
+from restante_server.services import claims, sender
 from restante_server.services.receiver import Receiver
 from restante_server.services.relay import ADMISSIONS, Relay
 from restante_server.services.sender import Sender
@@ -355,7 +355,7 @@ class Connection(asyncio.Protocol):
         cost = _cost(frame, size)
         self._held += cost
         self._backlog.take(cost)
-        work: asyncio.Future[Any] = asyncio.ensure_future(answer)
+        work: asyncio.Future[Any] = asyncio.ensure_future(answer, loop=self._loop)
         if isinstance(self._working, set):
             self._working.add(work)
         else:
@@ -413,6 +413,8 @@ class Connection(asyncio.Protocol):
         """Return the answer of what is done, or the Error frame for what it raised."""
         try:
             result = done.result()
+            if isinstance(frame, frames.Claim):
+                return claims.claimed(self._relay, frame, result)
             if isinstance(frame, frames.Deposit) and not isinstance(result, frames.Deposited):
                 return sender.deposited(frame, result)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- it must not take other requests with it

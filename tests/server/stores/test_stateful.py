@@ -37,6 +37,7 @@ from support.stores import (
     give_addresses,
     mailbox,
     read_all,
+    store_claim,
     store_deposit,
 )
 
@@ -319,7 +320,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(addresses=st.lists(ADDRESSES, min_size=1, max_size=4))
     def claim(self, addresses: list[int]) -> None:
-        claimed, low = self.run(self.store.claim(SUITE, [address(n) for n in addresses]))
+        claimed, low = self.run(store_claim(self.store, [address(n) for n in addresses]))
         assert not low  # a pool of five is always below the mark
         for target, claim in zip(addresses, claimed, strict=True):
             box = self.boxes.get(target % 3)
