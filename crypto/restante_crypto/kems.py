@@ -8,6 +8,7 @@ X-Wing (draft-connolly-cfrg-xwing-kem) is X25519 and ML-KEM-768 together: who wa
     shared secret   = SHA3-256(ML-KEM secret ‖ X25519 secret ‖ X25519 of the encapsulation ‖ X25519 public ‖ label)
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,6 +19,24 @@ _ENCAPSULATION_BYTES: Final = primitives.ML_KEM_768_CIPHERTEXT_BYTES + primitive
 _PUBLIC_BYTES: Final = primitives.ML_KEM_768_PUBLIC_BYTES + primitives.X25519_BYTES
 _XWING_LABEL: Final = b"\\.//^\\"
 _XWING_PRIVATE_BYTES: Final = 32
+
+
+_X25519_MASK: Final = 2**255 - 1  # the highest bit of a key does not count: RFC 7748 section 5
+_SMALL_ORDER: Final = frozenset(
+    {
+        0,
+        1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+        2**255 - 20,
+        2**255 - 19,
+        2**255 - 18,
+    }
+)
+"""The u-coordinates of points whose order divides 8, all their forms below 2**255."""
+_ML_KEM_Q: Final = 3329
+_ML_KEM_VECTOR_BYTES: Final = primitives.ML_KEM_768_PUBLIC_BYTES - 32  # then comes a seed
+_LOW_NIBBLES: Final = bytes(byte & 0xF for byte in range(256))
 
 
 class Kem(Protocol):
@@ -39,6 +58,10 @@ class Kem(Protocol):
 
     def public_key(self, private: bytes) -> bytes:
         """Return the public key of a private key. Raises KeyExchangeError."""
+        ...
+
+    def is_public_key(self, public: bytes) -> bool:
+        """Say whether one can encapsulate to these bytes: a length, and no key that gives away what is encapsulated."""
         ...
 
     def encapsulate(self, public: bytes, random: Random) -> tuple[bytes, bytes]:
@@ -66,6 +89,12 @@ class DhKemX25519:
         """See Kem."""
         return primitives.x25519_public(private)
 
+    def is_public_key(self, public: bytes) -> bool:
+        """See Kem; RFC 9180 section 7.1.4."""
+        if len(public) != primitives.X25519_BYTES:
+            return False
+        return int.from_bytes(public, "little") & _X25519_MASK not in _SMALL_ORDER
+
     def encapsulate(self, public: bytes, random: Random) -> tuple[bytes, bytes]:
         """See Kem."""
         private = random(32)
@@ -85,6 +114,9 @@ class DhKemX25519:
 
     def _expand(self, secret: bytes, label: bytes, info: bytes) -> bytes:
         return primitives.hkdf_expand("sha256", secret, b"\x00\x20HPKE-v1KEM\x00\x20" + label + info, 32)
+
+
+_X25519: Final = DhKemX25519()
 
 
 class _XWingPrivate(bytes):
@@ -120,6 +152,16 @@ class XWing:
         ml_kem, _, x25519_public = _expanded(private)
         return ml_kem.public + x25519_public
 
+    def is_public_key(self, public: bytes) -> bool:
+        """See Kem; the modulus check of FIPS 203 section 7.2."""
+        if len(public) != _PUBLIC_BYTES or not _X25519.is_public_key(public[primitives.ML_KEM_768_PUBLIC_BYTES :]):
+            return False
+        coefficients = public[:_ML_KEM_VECTOR_BYTES]  # two of twelve bits in each three bytes
+        return not any(
+            low | (middle & 0xF) << 8 >= _ML_KEM_Q or middle >> 4 | high << 4 >= _ML_KEM_Q
+            for low, middle, high in _suspects(coefficients)
+        )
+
     def encapsulate(self, public: bytes, random: Random) -> tuple[bytes, bytes]:
         """See Kem."""
         if len(public) != _PUBLIC_BYTES:
@@ -138,6 +180,14 @@ class XWing:
         theirs = encapsulation[primitives.ML_KEM_768_CIPHERTEXT_BYTES :]
         ml_kem, x25519_private, ours = _expanded(private)
         return _combine(ml_kem.decapsulate(ciphertext), primitives.x25519(x25519_private, theirs), theirs, ours)
+
+
+def _suspects(coefficients: bytes) -> Iterable[tuple[int, int, int]]:
+    """Return the triples of bytes, unless their highest bytes show that no coefficient can be too large."""
+    low, middle, high = coefficients[::3], coefficients[1::3], coefficients[2::3]
+    if max(high) < _ML_KEM_Q >> 4 and max(middle.translate(_LOW_NIBBLES)) < _ML_KEM_Q >> 8:
+        return ()
+    return zip(low, middle, high, strict=True)
 
 
 def _expanded(private: bytes) -> tuple[MlKem768Key, bytes, bytes]:

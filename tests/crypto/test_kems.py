@@ -59,6 +59,45 @@ def test_an_ml_kem_key_out_of_range_is_refused() -> None:
         XWing().encapsulate(b"\xff" * 1184 + public[1184:], os.urandom)
 
 
+P = 2**255 - 19
+SMALL_ORDER = (0, 1, 325606250916557431795983626356110631294008115727848805560023387167927233504, P - 1, P, P + 1)
+
+
+@pytest.mark.parametrize("kem", KEMS)
+def test_a_public_key_is_told_from_what_is_none(kem: Kem) -> None:
+    for _ in range(20):
+        _, public = kem.derive_key_pair(os.urandom(32))
+        assert kem.is_public_key(public)
+    for wrong in (b"", public[:-1], public + b"x"):
+        assert not kem.is_public_key(wrong)
+    for number in SMALL_ORDER:
+        for highest in (0, 1 << 255):
+            wrong = public[:-32] + (number | highest).to_bytes(32, "little")
+            assert not kem.is_public_key(wrong)
+            with pytest.raises(KeyExchangeError):
+                kem.encapsulate(wrong, os.urandom)
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "fits"),
+    [
+        (b"\x00\x0d\x00", True),  # 3328, 0
+        (b"\x01\x0d\x00", False),  # 3329, 0
+        (b"\x00\x00\xd0", True),  # 0, 3328
+        (b"\x00\x10\xd0", False),  # 0, 3329
+        (b"\x00\x0e\x00", False),
+        (b"\x00\x00\xd1", False),
+    ],
+)
+def test_coefficients_of_ml_kem_are_below_its_modulus(coefficients: bytes, fits: bool) -> None:
+    _, public = XWing().derive_key_pair(os.urandom(32))
+    changed = coefficients + public[3:]
+    assert XWing().is_public_key(changed) == fits
+    if not fits:
+        with pytest.raises(KeyExchangeError):
+            XWing().encapsulate(changed, os.urandom)
+
+
 def test_another_ciphertext_gives_another_secret() -> None:
     kem = XWing()
     private, public = kem.derive_key_pair(os.urandom(32))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Final, Self
 
 from restante_crypto import primitives
 from restante_crypto.mls import codec, private_message, public_message
@@ -10,7 +10,12 @@ from restante_crypto.mls.codec import Reader
 from restante_crypto.mls.errors import DecodeError, OwnMessage, StateError, UnprotectError
 from restante_crypto.mls.framing import (
     CONTENT_APPLICATION,
+    CONTENT_COMMIT,
+    CONTENT_PROPOSAL,
+    SENDER_EXTERNAL,
     SENDER_MEMBER,
+    SENDER_NEW_MEMBER_COMMIT,
+    SENDER_NEW_MEMBER_PROPOSAL,
     AuthenticatedContent,
     Commit,
 )
@@ -22,6 +27,13 @@ from restante_crypto.mls.public_message import PublicMessage
 from restante_crypto.mls.secret_tree import SecretTree
 from restante_crypto.primitives import Random
 from restante_crypto.suites import SUITES, CipherSuite
+
+_OF_OUTSIDERS: Final = {
+    SENDER_EXTERNAL: CONTENT_PROPOSAL,
+    SENDER_NEW_MEMBER_PROPOSAL: CONTENT_PROPOSAL,
+    SENDER_NEW_MEMBER_COMMIT: CONTENT_COMMIT,
+}
+"""The content that each kind of sender may send who is no member (section 6.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +73,14 @@ class EpochKeys:
         tree, message = private_message.protect(self.suite, self.tree, self.sender_data_secret, content, random)
         return replace(self, tree=tree), MLSMessage(message).encode()
 
+    def publish(self, content: AuthenticatedContent) -> bytes:
+        """Return a signed content of a member as MLSMessage in the clear."""
+        return MLSMessage(public_message.protect(self.suite, self.membership_key, content, self.context)).encode()
+
     def unprotect(
-        self, message: MLSMessage, leaf_of: Callable[[int], LeafNode | None]
+        self, message: MLSMessage, key_of: Callable[[AuthenticatedContent], bytes | None]
     ) -> tuple[Self, AuthenticatedContent]:
-        """Decrypt, verify and return (keys, content).
+        """Decrypt, verify and return (keys, content); ``key_of`` returns the signature key of who sent it, if any.
 
         Raises:
             StateError: another group, epoch or kind of message.
@@ -84,8 +100,8 @@ class EpochKeys:
                 keys, content = self, self._public(body)
             case _:
                 raise StateError("not a message of a group")
-        leaf = leaf_of(content.content.sender.index)
-        if leaf is None or not content.verify(leaf.signature_key, self.context):
+        key = key_of(content)
+        if key is None or not content.verify(key, self.context):
             raise UnprotectError("signature")
         return keys, content
 
@@ -96,11 +112,13 @@ class EpochKeys:
     def _public(self, body: PublicMessage) -> AuthenticatedContent:
         framed = body.content
         self._check(framed.group_id, framed.epoch)
-        if framed.sender.type != SENDER_MEMBER:
-            raise StateError("a sender who is no member")
         if framed.content_type == CONTENT_APPLICATION:
             raise UnprotectError("application data in a PublicMessage")
         content = body.authenticated()
+        if framed.sender.type != SENDER_MEMBER:
+            if framed.content_type != _OF_OUTSIDERS[framed.sender.type]:
+                raise UnprotectError("content of a sender who is no member")
+            return content
         expected = public_message.membership_tag(self.suite, self.membership_key, content, self.context)
         if not self.membership_key or not primitives.equal(expected, body.membership_tag):
             raise UnprotectError("membership tag")
@@ -139,7 +157,7 @@ class PastEpoch:
 
     def unprotect(self, message: bytes) -> LateMessage:
         """Open a late message. Raises as EpochKeys.unprotect, and StateError for a Commit: it comes too late."""
-        keys, content = self.keys.unprotect(MLSMessage.parse(message), self.leaves.get)
+        keys, content = self.keys.unprotect(MLSMessage.parse(message), self._key_of)
         framed = content.content
         after = replace(self, keys=keys)
         if isinstance(framed.content, bytes):
@@ -147,6 +165,13 @@ class PastEpoch:
         if isinstance(framed.content, Commit):
             raise StateError("a Commit of an epoch that is over")
         return LateMessage(after, framed.sender.index, None, framed.content, framed.authenticated_data)
+
+    def _key_of(self, content: AuthenticatedContent) -> bytes | None:
+        sender = content.content.sender
+        if sender.type != SENDER_MEMBER:
+            raise StateError("a sender who is no member")
+        leaf = self.leaves.get(sender.index)
+        return leaf.signature_key if leaf is not None else None
 
     def epoch_state(self) -> bytes:
         """Return what does not change with messages, for storage."""

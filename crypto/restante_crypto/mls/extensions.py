@@ -1,11 +1,13 @@
 """Extensions, capabilities and lifetimes (RFC 9420 sections 7.2, 11.1, 13)."""
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 
 from restante_crypto.mls import codec
 from restante_crypto.mls.codec import Reader
+from restante_crypto.mls.credential import Credential
 from restante_crypto.mls.errors import DecodeError
 
 APPLICATION_ID: Final = 0x0001
@@ -126,3 +128,36 @@ class Lifetime:
     def decode(cls, reader: Reader) -> Self:
         """Read one."""
         return cls(reader.u64(), reader.u64())
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalSender:
+    """Somebody who is no member and may propose (section 12.1.8.1)."""
+
+    signature_key: bytes
+    credential: Credential
+
+    def encode(self) -> bytes:
+        """Encode."""
+        return codec.opaque(self.signature_key) + self.credential.encode()
+
+    @classmethod
+    def decode(cls, reader: Reader) -> Self:
+        """Read one."""
+        return cls(reader.opaque(), Credential.decode(reader))
+
+
+def encode_external_senders(senders: Iterable[ExternalSender]) -> Extension:
+    """Return the extension of a GroupContext that names who may propose from outside."""
+    return Extension(EXTERNAL_SENDERS, codec.vector(sender.encode() for sender in senders))
+
+
+def external_senders(extensions: Extensions) -> tuple[ExternalSender, ...]:
+    """Return who may propose from outside. Raises DecodeError."""
+    data = find(extensions, EXTERNAL_SENDERS)
+    if data is None:
+        return ()
+    reader = Reader(data)
+    senders = reader.vector(ExternalSender.decode)
+    reader.done()
+    return senders

@@ -1,61 +1,54 @@
 """A group as one member sees it (RFC 9420 sections 11 and 12): frozen, every step gives the next group.
 
-A failure changes nothing, because nothing is changed in place. Not here yet: external Commits and senders, ReInit and
-branching, proposals of other types than the RFC's.
-
-Longer than 600 lines because a group is one value with the operations of sections 11 and 12; what they are made of is
-in the files beside.
+A failure changes nothing, because nothing is changed in place. What a Commit does is in ``commits``, how one joins in
+``joining`` and ``external``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Self
 
-from restante_crypto import hpke, primitives
-from restante_crypto.mls import codec, key_schedule, labels, proposal_list, tree_math, treekem, welcome
+from restante_crypto import primitives
+from restante_crypto.mls import codec, commits, external, joining, key_schedule
 from restante_crypto.mls.codec import Reader
+from restante_crypto.mls.commits import CommitProcessed, Policy, Request, StagedCommit
 from restante_crypto.mls.credential import Credential
 from restante_crypto.mls.epoch import EpochKeys, Member, PastEpoch
-from restante_crypto.mls.errors import (
-    DecodeError,
-    PathError,
-    StateError,
-    UnprotectError,
-    ValidationError,
-)
-from restante_crypto.mls.extensions import RATCHET_TREE, Capabilities, Extension, Extensions, Lifetime, find
+from restante_crypto.mls.errors import DecodeError, StateError, ValidationError
+from restante_crypto.mls.extensions import Capabilities, Extensions, Lifetime, external_senders
 from restante_crypto.mls.framing import (
     CONTENT_APPLICATION,
-    CONTENT_COMMIT,
     CONTENT_PROPOSAL,
+    SENDER_EXTERNAL,
     SENDER_MEMBER,
+    SENDER_NEW_MEMBER_COMMIT,
     WIRE_PRIVATE_MESSAGE,
+    WIRE_PUBLIC_MESSAGE,
     AuthenticatedContent,
     Commit,
     Content,
     FramedContent,
     Sender,
-    confirmed_transcript_hash,
     interim_transcript_hash,
 )
 from restante_crypto.mls.group_context import GroupContext
+from restante_crypto.mls.joining import SameClient
 from restante_crypto.mls.key_package import KeyPackage, KeyPackageBundle
 from restante_crypto.mls.key_schedule import EpochSecrets
 from restante_crypto.mls.leaf_node import SOURCE_COMMIT, SOURCE_KEY_PACKAGE, LeafNode, SignatureKeyPair
 from restante_crypto.mls.message import MLSMessage
-from restante_crypto.mls.proposal_list import Applied, SentProposal
-from restante_crypto.mls.proposals import Proposal, ProposalOrRef, decode_proposal
-from restante_crypto.mls.psk import PreSharedKeyID, psk_secret
+from restante_crypto.mls.proposal_list import BY_OUTSIDERS, SentProposal, Terms
+from restante_crypto.mls.proposals import Add, PreSharedKey, Proposal, ReInit, Remove, decode_proposal
+from restante_crypto.mls.psk import RESUMPTION, USAGE_APPLICATION, USAGE_BRANCH, USAGE_REINIT, PreSharedKeyID
 from restante_crypto.mls.ratchet_tree import RatchetTree
 from restante_crypto.mls.secret_tree import SecretTree
-from restante_crypto.mls.tree_math import LeafIndex, NodeIndex
-from restante_crypto.mls.tree_validation import Authenticate, check_leaf, check_members, check_tree
-from restante_crypto.mls.update_path import HPKECiphertext, UpdatePath
+from restante_crypto.mls.tree_math import NodeIndex
+from restante_crypto.mls.tree_validation import Authenticate, check_leaf
+from restante_crypto.mls.welcome import GroupInfo
 from restante_crypto.primitives import Random
-from restante_crypto.suites import SUITES, CipherSuite
+from restante_crypto.suites import SUITES
 
-_WELCOME: Final = b"Welcome"
 _NO_PSKS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 _FOREVER: Final = Lifetime(0, 2**64 - 1)
 
@@ -66,27 +59,6 @@ class Protected:
 
     group: "Group"
     message: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StagedCommit:
-    """A Commit of ours that nobody has accepted yet.
-
-    Attributes:
-        message: the MLSMessage to send.
-        welcome: the MLSMessage for those it adds, or None.
-        current: the group in its present epoch, with the message key used: keep it whatever happens.
-        group: the group of the next epoch: replace the present one once the Commit is accepted.
-        added: leaf indexes.
-        removed: members.
-    """
-
-    message: bytes
-    welcome: bytes | None
-    current: "Group"
-    group: "Group"
-    added: tuple[int, ...]
-    removed: tuple[Member, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,31 +73,21 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class ProposalReceived:
-    """A proposal of a member, which a Commit of this epoch may refer to."""
+    """A proposal, which a Commit of this epoch may refer to.
+
+    Attributes:
+        group: with it.
+        sender: a member's leaf index; with ``outside`` that of an external sender, or 0 of who asks to be added.
+        proposal: what is proposed.
+        reference: by which a Commit names it.
+        outside: the sender is no member.
+    """
 
     group: "Group"
     sender: int
     proposal: Proposal
     reference: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class CommitProcessed:
-    """A Commit of a member, checked; it holds once it is accepted for all.
-
-    Attributes:
-        group: the next epoch, or None if this member was removed.
-        committer: leaf index in the epoch before.
-        added: members of the new epoch.
-        removed: members of the epoch before.
-        updated: members of the new epoch with a new leaf, the committer included.
-    """
-
-    group: "Group | None"
-    committer: int
-    added: tuple[Member, ...]
-    removed: tuple[Member, ...]
-    updated: tuple[Member, ...]
+    outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +98,25 @@ class Joined:
     sender: int
 
 
+@dataclass(frozen=True, slots=True)
+class JoinedExternally:
+    """A group after an external Commit of ours, and that Commit's MLSMessage: both hold once it is accepted."""
+
+    group: "Group"
+    message: bytes
+
+
+def _same_credential(leaf: LeafNode, other: LeafNode) -> bool:
+    return leaf.credential == other.credential
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """A member's view of a group in one epoch."""
+    """A member's view of a group in one epoch.
+
+    Attributes:
+        reinit: the group has ended, and is to begin again like this (section 11.2).
+    """
 
     keys: EpochKeys = field(repr=False)
     tree: RatchetTree = field(repr=False)
@@ -148,6 +126,7 @@ class Group:
     private_keys: Mapping[NodeIndex, bytes] = field(repr=False)
     signer: SignatureKeyPair = field(repr=False)
     proposals: Mapping[bytes, SentProposal] = field(repr=False)
+    reinit: ReInit | None = None
 
     # What it is.
 
@@ -225,12 +204,12 @@ class Group:
             lifetime,
             extensions=leaf_extensions,
         ).sign(signer)
-        check_leaf(leaf, suite, extensions)
+        check_leaf(leaf, chosen, extensions)
         tree = RatchetTree(chosen, [leaf])
         context = GroupContext(suite, group_id, 0, tree.tree_hash(), b"", extensions)
         secrets, encryption_secret = key_schedule.from_epoch_secret(chosen, random(chosen.hash_bytes))
         tag = primitives.hmac(chosen.hash_name, secrets.confirmation_key, b"")
-        return cls._in_epoch(
+        return cls.in_epoch(
             tree,
             context,
             secrets,
@@ -242,7 +221,7 @@ class Group:
         )
 
     @classmethod
-    def _in_epoch(
+    def in_epoch(  # noqa: PLR0913 -- an epoch has these parts
         cls,
         tree: RatchetTree,
         context: GroupContext,
@@ -253,7 +232,9 @@ class Group:
         own_index: int,
         private_keys: Mapping[NodeIndex, bytes],
         signer: SignatureKeyPair,
+        reinit: ReInit | None = None,
     ) -> Self:
+        """Return a group at the beginning of an epoch: for this package's own use."""
         suite = tree.suite
         keys = EpochKeys(
             suite,
@@ -265,7 +246,7 @@ class Group:
             secrets.membership_key,
             SecretTree.create(suite, tree.leaves, encryption_secret),
         )
-        return cls(keys, tree, context, secrets, interim, private_keys, signer, {})
+        return cls(keys, tree, context, secrets, interim, private_keys, signer, {}, reinit)
 
     @classmethod
     def join(
@@ -277,6 +258,8 @@ class Group:
         authenticate: Authenticate,
         ratchet_tree: bytes | None = None,
         psks: Mapping[bytes, bytes] = _NO_PSKS,
+        resumed: "Group | None" = None,
+        same_client: SameClient = _same_credential,
     ) -> Joined:
         """Join by a Welcome (section 12.4.3.1).
 
@@ -286,90 +269,227 @@ class Group:
             signer: the key pair of that KeyPackage's leaf.
             authenticate: checks every member's credential.
             ratchet_tree: the tree, if it is not in the Welcome.
-            psks: secrets by encoded PreSharedKeyID without nonce; see ``_psks``.
+            psks: secrets by ``psk_id``, or by group id ‖ epoch (8 bytes) of resumption PSKs.
+            resumed: the group that the new one continues (sections 11.2 and 11.3); None if it continues none.
+            same_client: says whether leaves of the two are the same client's; by default their credentials are equal.
 
         Raises:
             MLSError: DecodeError, StateError (not for this KeyPackage), UnprotectError, ValidationError, PathError.
         """
-        body = MLSMessage.parse(welcome_message).body
-        if not isinstance(body, welcome.Welcome):
-            raise StateError("not a Welcome")
-        suite = SUITES.get(body.suite)
-        if suite is None or body.suite != bundle.key_package.suite:
-            raise ValidationError("12.4.3.1 cipher suite")
-        secrets = _group_secrets(suite, body, bundle)
-        member = key_schedule.member_secret(suite, secrets.joiner_secret, _psk_secret(suite, secrets.psks, psks))
-        info = _group_info(suite, member, body)
-        context = info.context
-        if context.suite != body.suite:
-            raise ValidationError("12.4.3.1 cipher suite")
-        encoded = find(info.extensions, RATCHET_TREE)
-        encoded = ratchet_tree if encoded is None else encoded
-        if encoded is None:
-            raise StateError("no ratchet tree")
-        tree = RatchetTree.from_bytes(suite, encoded)
-        signer_leaf = tree.leaf(info.signer)
-        if signer_leaf is None or not info.verify(signer_leaf.signature_key):
-            raise ValidationError("12.4.3.1 signature of the GroupInfo")
-        if tree.tree_hash() != context.tree_hash:
-            raise ValidationError("12.4.3.1 tree hash")
-        check_tree(tree, context.group_id, context.extensions, authenticate)
-        own = next((index for index, leaf in tree.members() if leaf == bundle.key_package.leaf_node), None)
-        if own is None:
-            raise ValidationError("12.4.3.1 own leaf")
-        private_keys = {NodeIndex(2 * own): bundle.leaf_private}
-        if secrets.path_secret is not None:
-            path = [
-                (node, child)
-                for node, child in tree.filtered_direct_path(LeafIndex(info.signer))
-                if own in _leaves_below(node)
-            ]
-            keys, _ = treekem.path_keys(tree, [node for node, _ in path], secrets.path_secret)
-            private_keys.update(keys)
-        epoch_secrets, encryption_secret = key_schedule.epoch_secrets(suite, member, context.encode())
-        tag = primitives.hmac(suite.hash_name, epoch_secrets.confirmation_key, context.confirmed_transcript_hash)
-        if not primitives.equal(tag, info.confirmation_tag):
-            raise PathError("confirmation tag")
-        group = cls._in_epoch(
-            tree,
-            context,
-            epoch_secrets,
-            encryption_secret,
-            interim=interim_transcript_hash(suite, context.confirmed_transcript_hash, tag),
-            own_index=own,
-            private_keys=private_keys,
+        entry = joining.open_welcome(
+            welcome_message,
+            bundle,
+            authenticate=authenticate,
+            ratchet_tree=ratchet_tree,
+            psks=psks,
+            resumed=resumed,
+            same_client=same_client,
+        )
+        group = cls.in_epoch(
+            entry.tree,
+            entry.context,
+            entry.secrets,
+            entry.encryption_secret,
+            interim=entry.interim,
+            own_index=entry.own_index,
+            private_keys=entry.private_keys,
             signer=signer,
         )
-        return Joined(group, info.signer)
+        return Joined(group, entry.sender)
+
+    @classmethod
+    def join_externally(  # noqa: PLR0913 -- a group and a leaf have these parts
+        cls,
+        group_info: bytes,
+        *,
+        signer: SignatureKeyPair,
+        credential: Credential,
+        capabilities: Capabilities,
+        authenticate: Authenticate,
+        random: Random,
+        leaf_extensions: Extensions = (),
+        ratchet_tree: bytes | None = None,
+        replaces: int | None = None,
+        psk_ids: Sequence[PreSharedKeyID] = (),
+        psks: Mapping[bytes, bytes] = _NO_PSKS,
+        authenticated_data: bytes = b"",
+    ) -> JoinedExternally:
+        """Let oneself in by an external Commit (section 12.4.3.2), in the clear.
+
+        Args:
+            group_info: the MLSMessage of a member's ``group_info``.
+            signer: of the new leaf.
+            credential: of the new leaf.
+            capabilities: of the new leaf.
+            authenticate: checks every member's credential.
+            random: for keys and encapsulations.
+            leaf_extensions: of the new leaf.
+            ratchet_tree: the tree, if it is not in the GroupInfo.
+            replaces: this client's old leaf, which is removed.
+            psk_ids: PSKs to mix in.
+            psks: their secrets: see ``join``.
+            authenticated_data: of the Commit.
+
+        Raises:
+            MLSError: DecodeError, StateError, ValidationError.
+        """
+        info = MLSMessage.parse(group_info).body
+        if not isinstance(info, GroupInfo):
+            raise StateError("not a GroupInfo")
+        suite = SUITES.get(info.context.suite)
+        if suite is None:
+            raise StateError("cipher suite")
+        tree = joining.checked_tree(suite, info, ratchet_tree, authenticate)
+        init = external.encapsulate(suite, external.external_key(info), random)
+        none = EpochSecrets(*[b""] * 8)
+        interim = interim_transcript_hash(suite, info.context.confirmed_transcript_hash, info.confirmation_tag)
+        outside = cls.in_epoch(
+            tree,
+            info.context,
+            none,
+            bytes(suite.hash_bytes),
+            interim=interim,
+            own_index=info.signer,
+            private_keys={},
+            signer=signer,
+        )
+        leaf = LeafNode(b"", signer.public, credential, capabilities, SOURCE_COMMIT, extensions=leaf_extensions)
+        items: list[Proposal] = [] if replaces is None else [Remove(replaces)]
+        items += [PreSharedKey(psk) for psk in psk_ids]
+        request = Request(
+            proposals=items,
+            references=(),
+            leaf_extensions=None,
+            authenticated_data=authenticated_data,
+            psks=psks,
+            authenticate=authenticate,
+            public=True,
+            tree_in_welcome=False,
+        )
+        message, group = commits.stage_external(outside, leaf, init, request, random)
+        return JoinedExternally(group, message)
+
+    def branch(
+        self,
+        group_id: bytes,
+        key_packages: Sequence[KeyPackage],
+        *,
+        signer: SignatureKeyPair,
+        extensions: Extensions = (),
+        authenticate: Authenticate,
+        random: Random,
+    ) -> StagedCommit:
+        """Begin a group of some of the members, bound to this one (section 11.3)."""
+        wanted = ReInit(group_id, self.context.version, self.suite, extensions)
+        return self._resume(wanted, USAGE_BRANCH, key_packages, signer, authenticate, random)
+
+    def begin_again(
+        self,
+        key_packages: Sequence[KeyPackage],
+        *,
+        signer: SignatureKeyPair,
+        authenticate: Authenticate,
+        random: Random,
+    ) -> StagedCommit:
+        """Begin the group again that a ReInit has ended, with all its members (section 11.2).
+
+        Raises:
+            StateError: it has not ended.
+        """
+        if self.reinit is None:
+            raise StateError("11.2 the group has not ended")
+        if len(key_packages) != len(self.members) - 1:
+            raise ValidationError("11.2 all members of the group before")
+        return self._resume(self.reinit, USAGE_REINIT, key_packages, signer, authenticate, random)
+
+    def _resume(
+        self,
+        wanted: ReInit,
+        usage: int,
+        key_packages: Sequence[KeyPackage],
+        signer: SignatureKeyPair,
+        authenticate: Authenticate,
+        random: Random,
+    ) -> StagedCommit:
+        own = self.tree.occupied_leaf(self.own_index)
+        new = type(self).create(
+            wanted.suite,
+            wanted.group_id,
+            signer=signer,
+            credential=own.credential,
+            capabilities=own.capabilities,
+            leaf_extensions=own.extensions,
+            extensions=wanted.extensions,
+            random=random,
+        )
+        nonce = random(new.keys.suite.hash_bytes)
+        psk = PreSharedKeyID(RESUMPTION, nonce, usage=usage, psk_group_id=self.group_id, psk_epoch=self.epoch)
+        request = Request(
+            proposals=[*(Add(package) for package in key_packages), PreSharedKey(psk)],
+            references=(),
+            leaf_extensions=None,
+            authenticated_data=b"",
+            psks={self.group_id + codec.u64(self.epoch): self.secrets.resumption_psk},
+            authenticate=authenticate,
+            public=False,
+            tree_in_welcome=True,
+            usages=frozenset({usage}),
+        )
+        return commits.stage(new, request, random)
+
+    # For those outside.
+
+    def group_info(self, *, with_tree: bool = True) -> bytes:
+        """Return the MLSMessage of a signed GroupInfo, with which somebody may let themselves in (section 12.4.3.3)."""
+        suite, context = self.keys.suite, self.context
+        tag = primitives.hmac(suite.hash_name, self.secrets.confirmation_key, context.confirmed_transcript_hash)
+        info = GroupInfo(context, (), tag, self.own_index)
+        tree = self.tree.encode() if with_tree else None
+        return external.shown(suite, info, self.secrets.external_secret, tree, self.signer.private)
+
+    def external_init_secret(self, encapsulation: bytes) -> bytes:
+        """Return the init secret of an external Commit of this epoch: for this package's own use."""
+        return external.decapsulate(self.keys.suite, encapsulation, self.secrets.external_secret)
 
     # Sending.
 
-    def _frame(self, content_type: int, content: Content, authenticated_data: bytes) -> AuthenticatedContent:
-        framed = FramedContent(
-            self.group_id,
-            self.epoch,
-            Sender(SENDER_MEMBER, self.own_index),
-            authenticated_data,
-            content_type,
-            content,
-        )
-        return AuthenticatedContent(WIRE_PRIVATE_MESSAGE, framed).sign(self.signer.private, self.keys.context)
+    def frame(
+        self,
+        content_type: int,
+        content: Content,
+        authenticated_data: bytes,
+        *,
+        wire_format: int = WIRE_PRIVATE_MESSAGE,
+        sender: Sender | None = None,
+    ) -> AuthenticatedContent:
+        """Return a signed content: for this package's own use. Raises StateError: the group has ended."""
+        if self.reinit is not None:
+            raise StateError("11.2 the group has ended")
+        sender = sender or Sender(SENDER_MEMBER, self.own_index)
+        framed = FramedContent(self.group_id, self.epoch, sender, authenticated_data, content_type, content)
+        return AuthenticatedContent(wire_format, framed).sign(self.signer.private, self.keys.context)
 
     def protect(self, data: bytes, *, random: Random, authenticated_data: bytes = b"") -> Protected:
         """Encrypt application data."""
-        content = self._frame(CONTENT_APPLICATION, data, authenticated_data)
+        content = self.frame(CONTENT_APPLICATION, data, authenticated_data)
         keys, message = self.keys.protect(content, random)
         return Protected(replace(self, keys=keys), message)
 
-    def propose(self, proposal: Proposal, *, random: Random, authenticated_data: bytes = b"") -> Protected:
-        """Propose something that another member may commit."""
-        content = self._frame(CONTENT_PROPOSAL, proposal, authenticated_data)
-        keys, message = self.keys.protect(content, random)
+    def propose(
+        self, proposal: Proposal, *, random: Random, authenticated_data: bytes = b"", public: bool = False
+    ) -> Protected:
+        """Propose something that another member may commit; ``public``: in the clear, as a PublicMessage."""
+        wire_format = WIRE_PUBLIC_MESSAGE if public else WIRE_PRIVATE_MESSAGE
+        content = self.frame(CONTENT_PROPOSAL, proposal, authenticated_data, wire_format=wire_format)
+        if public:
+            keys, message = self.keys, self.keys.publish(content)
+        else:
+            keys, message = self.keys.protect(content, random)
         reference = content.proposal_ref(self.keys.suite)
-        known = {**self.proposals, reference: SentProposal(proposal, LeafIndex(self.own_index))}
+        known = {**self.proposals, reference: SentProposal(proposal, content.content.sender)}
         return Protected(replace(self, keys=keys, proposals=known), message)
 
-    def commit(
+    def commit(  # noqa: PLR0913 -- a Commit has these parts
         self,
         proposals: Sequence[Proposal] = (),
         *,
@@ -379,6 +499,8 @@ class Group:
         authenticated_data: bytes = b"",
         psks: Mapping[bytes, bytes] = _NO_PSKS,
         authenticate: Authenticate = lambda _new, _old: None,
+        public: bool = False,
+        tree_in_welcome: bool = True,
     ) -> StagedCommit:
         """Stage a Commit with a path (section 12.4.1): proposals by value, then those referred to.
 
@@ -390,204 +512,84 @@ class Group:
             authenticated_data: authenticated, not encrypted.
             psks: see ``join``.
             authenticate: checks the credentials of what is added; the caller has usually done that.
+            public: in the clear, as a PublicMessage.
+            tree_in_welcome: without it, those added get the tree (``group.tree.encode()``) another way.
 
         Raises:
             ValidationError: the list is not valid.
             StateError: a reference or a PSK is not known.
         """
-        suite, own = self.keys.suite, LeafIndex(self.own_index)
-        items = [ProposalOrRef(proposal) for proposal in proposals]
-        items += [ProposalOrRef(None, reference) for reference in references]
-        applied = self._apply(items, own, authenticate)
-        leaf = self.tree.occupied_leaf(own)
-        if leaf_extensions is not None:
-            leaf = replace(leaf, extensions=leaf_extensions, raw=b"")
-        made = treekem.make_path(applied.tree, own, leaf, signer=self.signer, group_id=self.group_id, random=random)
-        check_leaf(made.leaf_node, suite.number, applied.extensions)
-        check_members(made.tree)
-        provisional = replace(
-            self.context, epoch=self.epoch + 1, tree_hash=made.tree.tree_hash(), extensions=applied.extensions
+        request = Request(
+            proposals=proposals,
+            references=references,
+            leaf_extensions=leaf_extensions,
+            authenticated_data=authenticated_data,
+            psks=psks,
+            authenticate=authenticate,
+            public=public,
+            tree_in_welcome=tree_in_welcome,
         )
-        path = treekem.seal_path(made, provisional.encode(), applied.added, random)
-        content = self._frame(CONTENT_COMMIT, Commit(tuple(items), path), authenticated_data)
-        context = replace(
-            provisional,
-            confirmed_transcript_hash=confirmed_transcript_hash(suite, self.interim_transcript_hash, content),
-        )
-        joiner = key_schedule.joiner_secret(suite, self.secrets.init_secret, made.commit_secret, context.encode())
-        member = key_schedule.member_secret(suite, joiner, _psk_secret(suite, applied.psks, psks))
-        secrets, encryption_secret = key_schedule.epoch_secrets(suite, member, context.encode())
-        tag = primitives.hmac(suite.hash_name, secrets.confirmation_key, context.confirmed_transcript_hash)
-        keys, message = self.keys.protect(replace(content, confirmation_tag=tag), random)
-        group = self._in_epoch(
-            made.tree,
-            context,
-            secrets,
-            encryption_secret,
-            interim=interim_transcript_hash(suite, context.confirmed_transcript_hash, tag),
-            own_index=own,
-            private_keys=made.private_keys,
-            signer=self.signer,
-        )
-        return StagedCommit(
-            message,
-            group._welcome(made, applied, joiner, member, tag, random) if applied.added else None,  # noqa: SLF001 -- our own
-            replace(self, keys=keys),
-            group,
-            applied.added,
-            tuple(Member(index, old) for index in applied.removed if (old := self.tree.leaf(index)) is not None),
-        )
-
-    def _welcome(
-        self, made: treekem.OwnPath, applied: Applied, joiner: bytes, member: bytes, tag: bytes, random: Random
-    ) -> bytes:
-        suite = self.keys.suite
-        info = welcome.GroupInfo(
-            self.context, (Extension(RATCHET_TREE, self.tree.encode()),), tag, self.own_index
-        ).sign(self.signer.private)
-        key, nonce = key_schedule.welcome_key_nonce(suite, member)
-        encrypted_info = primitives.aead_seal(suite.aead, key, nonce, info.encode(), b"")
-        hpke_context = labels.encryption_context(suite, _WELCOME, encrypted_info)
-        secrets = []
-        for index, package in zip(applied.added, applied.joiners, strict=True):
-            path_secret = next(
-                (
-                    secret
-                    for (node, _), secret in zip(made.path, made.path_secrets, strict=True)
-                    if index in _leaves_below(node)
-                ),
-                None,
-            )
-            plain = welcome.GroupSecrets(joiner, path_secret, applied.psks).encode()
-            try:
-                sealed = hpke.seal(suite, package.init_key, hpke_context, b"", plain, random)
-            except hpke.HpkeError:
-                raise ValidationError("10.1 init key") from None
-            secrets.append(welcome.EncryptedGroupSecrets(package.ref(), HPKECiphertext(*sealed)))
-        return MLSMessage(welcome.Welcome(suite.number, tuple(secrets), encrypted_info)).encode()
+        return commits.stage(self, request, random)
 
     # Receiving.
 
     def process(
-        self, message: bytes, *, authenticate: Authenticate, psks: Mapping[bytes, bytes] = _NO_PSKS
+        self,
+        message: bytes,
+        *,
+        authenticate: Authenticate,
+        psks: Mapping[bytes, bytes] = _NO_PSKS,
+        policy: Policy = Policy(),  # noqa: B008 -- a frozen value
     ) -> Application | ProposalReceived | CommitProcessed:
         """Open, verify and check a message of this epoch.
+
+        Args:
+            message: an MLSMessage.
+            authenticate: checks the credentials of what is added or changed.
+            psks: see ``join``.
+            policy: what is taken beyond what members do to each other.
 
         Raises:
             MLSError: see ``errors``; nothing has changed.
         """
-        keys, content = self.keys.unprotect(MLSMessage.parse(message), self.tree.leaf)
-        framed = content.content
-        group = replace(self, keys=keys)
-        sender = framed.sender.index
-        if isinstance(framed.content, bytes):
-            return Application(group, sender, framed.content, framed.authenticated_data)
-        if isinstance(framed.content, Commit):
-            return group._process_commit(content, framed.content, LeafIndex(sender), authenticate, psks)  # noqa: SLF001 -- our own
+        if self.reinit is not None:
+            raise StateError("11.2 the group has ended")
+        keys, content = self.keys.unprotect(MLSMessage.parse(message), lambda content: self._key_of(content, policy))
+        framed, group = content.content, replace(self, keys=keys)
+        sender, body = framed.sender, framed.content
+        if isinstance(body, bytes):
+            return Application(group, sender.index, body, framed.authenticated_data)
+        if isinstance(body, Commit):
+            return commits.follow(group, content, body, authenticate=authenticate, psks=psks, policy=policy)
         reference = content.proposal_ref(self.keys.suite)
-        known = {**self.proposals, reference: SentProposal(framed.content, LeafIndex(sender))}
-        return ProposalReceived(replace(group, proposals=known), sender, framed.content, reference)
+        known = {**self.proposals, reference: SentProposal(body, sender)}
+        outside = sender.type != SENDER_MEMBER
+        return ProposalReceived(replace(group, proposals=known), sender.index, body, reference, outside)
 
-    def _process_commit(
-        self,
-        content: AuthenticatedContent,
-        commit: Commit,
-        committer: LeafIndex,
-        authenticate: Authenticate,
-        psks: Mapping[bytes, bytes],
-    ) -> CommitProcessed:
-        suite = self.keys.suite
-        applied = self._apply(commit.proposals, committer, authenticate)
-        removed = tuple(Member(i, old) for i in applied.removed if (old := self.tree.leaf(i)) is not None)
-        tree = applied.tree
-        if commit.path is not None:
-            self._check_path_leaf(commit.path, committer, applied, authenticate)
-            tree = treekem.merge_path(tree, committer, commit.path)
-        elif applied.path_required:
-            raise ValidationError("12.4 path required")
-        check_members(tree)
-        context = replace(self.context, epoch=self.epoch + 1, tree_hash=tree.tree_hash(), extensions=applied.extensions)
-        if self.own_index in applied.removed:
-            return CommitProcessed(None, committer, (), removed, ())
-        private_keys = {index: key for index, key in self.private_keys.items() if self._still_holds(tree, index)}
-        commit_secret = bytes(suite.hash_bytes)
-        if commit.path is not None:
-            fresh, commit_secret = treekem.open_path(
-                tree,
-                committer,
-                commit.path,
-                receiver=LeafIndex(self.own_index),
-                private_keys=private_keys,
-                context=context.encode(),
-                new_leaves=applied.added,
-            )
-            private_keys.update(fresh)
-        context = replace(
-            context, confirmed_transcript_hash=confirmed_transcript_hash(suite, self.interim_transcript_hash, content)
-        )
-        joiner = key_schedule.joiner_secret(suite, self.secrets.init_secret, commit_secret, context.encode())
-        member = key_schedule.member_secret(suite, joiner, _psk_secret(suite, applied.psks, psks))
-        secrets, encryption_secret = key_schedule.epoch_secrets(suite, member, context.encode())
-        tag = primitives.hmac(suite.hash_name, secrets.confirmation_key, context.confirmed_transcript_hash)
-        if not primitives.equal(tag, content.confirmation_tag):
-            raise PathError("confirmation tag")
-        group = self._in_epoch(
-            tree,
-            context,
-            secrets,
-            encryption_secret,
-            interim=interim_transcript_hash(suite, context.confirmed_transcript_hash, tag),
-            own_index=self.own_index,
-            private_keys=private_keys,
-            signer=self.signer,
-        )
-        changed = [*applied.updated, committer] if commit.path is not None else list(applied.updated)
-        return CommitProcessed(
-            group,
-            committer,
-            tuple(Member(index, leaf) for index in applied.added if (leaf := tree.leaf(index)) is not None),
-            removed,
-            tuple(Member(index, leaf) for index in changed if (leaf := tree.leaf(index)) is not None),
-        )
+    def _key_of(self, content: AuthenticatedContent, policy: Policy) -> bytes | None:
+        """Return the signature key of who sent this. Raises StateError, ValidationError: they may not."""
+        sender, body = content.content.sender, content.content.content
+        if sender.type == SENDER_MEMBER:
+            leaf = self.tree.leaf(sender.index)
+            return leaf.signature_key if leaf is not None else None
+        if not (policy.external_commits if sender.type == SENDER_NEW_MEMBER_COMMIT else policy.external_proposals):
+            raise StateError("a sender who is no member")
+        if isinstance(body, Commit):
+            if body.path is None:
+                raise ValidationError("12.4.3.2 path required")
+            return body.path.leaf_node.signature_key
+        if sender.type == SENDER_EXTERNAL:
+            if not isinstance(body, BY_OUTSIDERS):
+                raise ValidationError("12.1.8 proposal of an external sender")
+            known = external_senders(self.extensions)
+            return known[sender.index].signature_key if sender.index < len(known) else None
+        if not isinstance(body, Add):
+            raise ValidationError("12.1.8 proposal of a new member")
+        return body.key_package.leaf_node.signature_key
 
-    def _apply(self, items: Sequence[ProposalOrRef], committer: LeafIndex, authenticate: Authenticate) -> Applied:
-        sent = []
-        for item in items:
-            if item.proposal is not None:
-                sent.append(SentProposal(item.proposal, committer))
-                continue
-            known = self.proposals.get(item.reference)
-            if known is None:
-                raise StateError("a proposal that did not arrive")
-            sent.append(known)
-        return proposal_list.apply(
-            self.tree,
-            self.keys.suite,
-            self.group_id,
-            self.extensions,
-            sent,
-            committer=committer,
-            authenticate=authenticate,
-        )
-
-    def _check_path_leaf(
-        self, path: UpdatePath, committer: LeafIndex, applied: Applied, authenticate: Authenticate
-    ) -> None:
-        old, new = self.tree.occupied_leaf(committer), path.leaf_node
-        if new.source != SOURCE_COMMIT:
-            raise ValidationError("7.3 leaf of a Commit")
-        if new.encryption_key == old.encryption_key:
-            raise ValidationError("7.3 new encryption key")
-        check_leaf(new, self.suite, applied.extensions)
-        if not new.verify(self.group_id, committer):
-            raise ValidationError("7.3 leaf signature")
-        authenticate(new, old)
-
-    def _still_holds(self, tree: RatchetTree, index: NodeIndex) -> bool:
-        if index >= 2 * tree.leaves - 1:
-            return False
-        before, after = self.tree.node(index), tree.node(index)
-        return before is not None and after is not None and before.encryption_key == after.encryption_key
+    def terms(self, authenticate: Authenticate, usages: Collection[int] = frozenset({USAGE_APPLICATION})) -> Terms:
+        """Return what proposals are checked against: for this package's own use."""
+        return Terms(self.keys.suite, self.group_id, self.extensions, authenticate, usages)
 
     # Storage.
 
@@ -608,13 +610,14 @@ class Group:
                 codec.vector(codec.u32(index) + codec.opaque(key) for index, key in self.private_keys.items()),
                 codec.opaque(self.signer.public),
                 codec.opaque(self.signer.private),
+                codec.optional(None if self.reinit is None else self.reinit.encode()),
             )
         )
 
     def message_state(self) -> bytes:
         """Return what changes with messages: the secret tree and received proposals, for storage."""
         proposals = codec.vector(
-            codec.opaque(reference) + codec.u32(sent.sender) + sent.proposal.encode()
+            codec.opaque(reference) + sent.sender.encode() + sent.proposal.encode()
             for reference, sent in self.proposals.items()
         )
         return self.keys.tree.encode() + proposals
@@ -630,17 +633,16 @@ class Group:
             secrets, interim, own_index = EpochSecrets.decode(reader), reader.opaque(), reader.u32()
             private_keys = dict(reader.vector(lambda item: (NodeIndex(item.u32()), item.opaque())))
             signer = SignatureKeyPair(reader.opaque(), reader.opaque())
+            reinit = reader.optional(decode_proposal)
             reader.done()
             inner = Reader(message_state)
             secret_tree = SecretTree.decode(suite, inner)
-            proposals = dict(
-                inner.vector(
-                    lambda item: (item.opaque(), _sent(LeafIndex(item.u32()), item)),
-                )
-            )
+            proposals = dict(inner.vector(_read_sent))
             inner.done()
         except (DecodeError, KeyError):
             raise StateError("stored group") from None
+        if not isinstance(reinit, ReInit | None):
+            raise StateError("stored group")
         keys = EpochKeys(
             suite,
             context.group_id,
@@ -651,49 +653,12 @@ class Group:
             secrets.membership_key,
             secret_tree,
         )
-        return cls(keys, tree, context, secrets, interim, private_keys, signer, proposals)
+        return cls(keys, tree, context, secrets, interim, private_keys, signer, proposals, reinit)
 
 
-def _sent(sender: LeafIndex, reader: Reader) -> SentProposal:
-    return SentProposal(decode_proposal(reader), sender)
-
-
-def _leaves_below(node: NodeIndex) -> range:
-    return tree_math.subtree_leaves(node)
-
-
-def _psk_secret(suite: CipherSuite, ids: Sequence[PreSharedKeyID], psks: Mapping[bytes, bytes]) -> bytes:
-    """Combine PSKs, which are looked up by ``psk_id`` (external) or by group id ‖ epoch (resumption)."""
-    pairs = []
-    for psk in ids:
-        secret = psks.get(psk.psk_id or psk.psk_group_id + codec.u64(psk.psk_epoch))
-        if secret is None:
-            raise StateError("a PSK that is not here")
-        pairs.append((psk, secret))
-    return psk_secret(suite, pairs)
-
-
-def _group_secrets(suite: CipherSuite, body: welcome.Welcome, bundle: KeyPackageBundle) -> welcome.GroupSecrets:
-    reference = bundle.key_package.ref()
-    sealed = next((item.encrypted_group_secrets for item in body.secrets if item.new_member == reference), None)
-    if sealed is None:
-        raise StateError("a Welcome for another KeyPackage")
-    try:
-        plain = labels.decrypt_with_label(
-            suite, bundle.init_private, _WELCOME, body.encrypted_group_info, sealed.kem_output, sealed.ciphertext
-        )
-    except hpke.HpkeError:
-        raise UnprotectError("group secrets") from None
-    return codec.parse(welcome.GroupSecrets, plain)
-
-
-def _group_info(suite: CipherSuite, member: bytes, body: welcome.Welcome) -> welcome.GroupInfo:
-    key, nonce = key_schedule.welcome_key_nonce(suite, member)
-    try:
-        plain = primitives.aead_open(suite.aead, key, nonce, body.encrypted_group_info, b"")
-    except primitives.AuthenticationError:
-        raise UnprotectError("GroupInfo") from None
-    return codec.parse(welcome.GroupInfo, plain)
+def _read_sent(reader: Reader) -> tuple[bytes, SentProposal]:
+    reference, sender = reader.opaque(), Sender.decode(reader)
+    return reference, SentProposal(decode_proposal(reader), sender)
 
 
 def key_package_message(key_package: KeyPackage) -> bytes:

@@ -139,7 +139,7 @@ def check_key_package(key_package: KeyPackage, suite: int) -> None:
         raise ValidationError("7.3 leaf signature")
     if not package_fits:
         raise ValidationError("10.1 signature")
-    if key_package.init_key == leaf.encryption_key:
+    if key_package.init_key == leaf.encryption_key or not SUITES[suite].kem.is_public_key(key_package.init_key):
         raise ValidationError("10.1 init key")
 
 

@@ -1,35 +1,61 @@
 """The list of proposals of a Commit: what makes it valid, and what it does (RFC 9420 sections 12.2 and 12.3)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 from restante_crypto.mls.errors import ValidationError
 from restante_crypto.mls.extensions import Extensions
-from restante_crypto.mls.key_package import KeyPackage, check_key_package
-from restante_crypto.mls.leaf_node import SOURCE_UPDATE
+from restante_crypto.mls.framing import Sender
+from restante_crypto.mls.key_package import MLS10, KeyPackage, check_key_package
+from restante_crypto.mls.leaf_node import SOURCE_UPDATE, LeafNode
 from restante_crypto.mls.proposals import (
     Add,
+    CustomProposal,
     ExternalInit,
     GroupContextExtensions,
     PreSharedKey,
     Proposal,
+    ProposalOrRef,
     ReInit,
     Remove,
     Update,
 )
-from restante_crypto.mls.psk import EXTERNAL, PreSharedKeyID
+from restante_crypto.mls.psk import EXTERNAL, USAGE_APPLICATION, PreSharedKeyID
 from restante_crypto.mls.ratchet_tree import RatchetTree
 from restante_crypto.mls.tree_math import LeafIndex
 from restante_crypto.mls.tree_validation import Authenticate, check_leaf
 from restante_crypto.suites import CipherSuite
 
+BY_OUTSIDERS: Final = (Add, Remove, PreSharedKey, ReInit, GroupContextExtensions)
+"""What an external sender may propose (section 12.1.8)."""
+
 
 @dataclass(frozen=True, slots=True)
 class SentProposal:
-    """A proposal and the leaf that sent it."""
+    """A proposal and who sent it."""
 
     proposal: Proposal
-    sender: LeafIndex
+    sender: Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a list of proposals is checked against.
+
+    Attributes:
+        suite: the group's.
+        group_id: the group's.
+        extensions: of its GroupContext.
+        authenticate: checks credentials.
+        usages: of resumption PSKs that this Commit may have.
+    """
+
+    suite: CipherSuite
+    group_id: bytes
+    extensions: Extensions
+    authenticate: Authenticate
+    usages: Collection[int] = frozenset({USAGE_APPLICATION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,50 +71,49 @@ class Applied:
         updated: leaf indexes of Updates.
         psks: in the list's order.
         path_required: whether the Commit must have a path (section 12.4).
+        reinit: the group ends, and begins again like this.
+        custom: proposals of other types than the RFC's.
+        external_init: the encapsulated init secret of an external Commit.
     """
 
     tree: RatchetTree
     extensions: Extensions
-    added: tuple[LeafIndex, ...]
-    joiners: tuple[KeyPackage, ...]
-    removed: tuple[LeafIndex, ...]
-    updated: tuple[LeafIndex, ...]
-    psks: tuple[PreSharedKeyID, ...]
-    path_required: bool
+    added: tuple[LeafIndex, ...] = ()
+    joiners: tuple[KeyPackage, ...] = ()
+    removed: tuple[LeafIndex, ...] = ()
+    updated: tuple[LeafIndex, ...] = ()
+    psks: tuple[PreSharedKeyID, ...] = ()
+    path_required: bool = True
+    reinit: ReInit | None = None
+    custom: tuple[SentProposal, ...] = ()
+    external_init: bytes = b""
 
 
-def apply(
-    tree: RatchetTree,
-    suite: CipherSuite,
-    group_id: bytes,
-    extensions: Extensions,
-    proposals: Sequence[SentProposal],
-    *,
-    committer: LeafIndex,
-    authenticate: Authenticate,
-) -> Applied:
+def apply(tree: RatchetTree, proposals: Sequence[SentProposal], *, committer: LeafIndex, terms: Terms) -> Applied:
     """Check a regular Commit's list and apply it.
 
     Raises:
         ValidationError: with the rule that is broken.
         CredentialError: from ``authenticate``.
     """
-    _check_kinds([sent.proposal for sent in proposals], suite)
+    suite, extensions = terms.suite, terms.extensions
+    _check_kinds([sent.proposal for sent in proposals], terms)
+    _check_custom(tree, proposals)
     for sent in proposals:
         if isinstance(sent.proposal, GroupContextExtensions):
             extensions = sent.proposal.extensions
             for _, leaf in tree.members():
-                check_leaf(leaf, suite.number, extensions)
-    updates = [(sent.sender, sent.proposal) for sent in proposals if isinstance(sent.proposal, Update)]
+                check_leaf(leaf, suite, extensions)
+    updates = [(LeafIndex(sent.sender.index), sent.proposal) for sent in proposals if isinstance(sent.proposal, Update)]
     removes = [LeafIndex(sent.proposal.removed) for sent in proposals if isinstance(sent.proposal, Remove)]
     adds = [sent.proposal for sent in proposals if isinstance(sent.proposal, Add)]
     _check_targets([leaf for leaf, _ in updates], removes, committer)
     for sender, update in updates:
-        _check_update(tree, sender, update, suite, group_id, extensions, authenticate)
+        _check_update(tree, sender, update, replace(terms, extensions=extensions))
     for add in adds:
         check_key_package(add.key_package, suite.number)
-        check_leaf(add.key_package.leaf_node, suite.number, extensions)
-        authenticate(add.key_package.leaf_node, None)
+        check_leaf(add.key_package.leaf_node, suite, extensions)
+        terms.authenticate(add.key_package.leaf_node, None)
     if len({add.key_package.leaf_node.signature_key for add in adds}) != len(adds):
         raise ValidationError("12.2 the same client twice")
     changed, added = tree.apply(
@@ -99,30 +124,81 @@ def apply(
     return Applied(
         changed,
         extensions,
-        tuple(added),
-        tuple(add.key_package for add in adds),
-        tuple(removes),
-        tuple(leaf for leaf, _ in updates),
-        tuple(sent.proposal.psk for sent in proposals if isinstance(sent.proposal, PreSharedKey)),
-        not proposals or any(not isinstance(sent.proposal, Add | PreSharedKey | ReInit) for sent in proposals),
+        added=tuple(added),
+        joiners=tuple(add.key_package for add in adds),
+        removed=tuple(removes),
+        updated=tuple(leaf for leaf, _ in updates),
+        psks=_psks(proposals),
+        path_required=not proposals
+        or any(not isinstance(sent.proposal, Add | PreSharedKey | ReInit | CustomProposal) for sent in proposals),
+        reinit=next((sent.proposal for sent in proposals if isinstance(sent.proposal, ReInit)), None),
+        custom=tuple(sent for sent in proposals if isinstance(sent.proposal, CustomProposal)),
     )
 
 
-def _check_kinds(proposals: Sequence[Proposal], suite: CipherSuite) -> None:
+def apply_external(tree: RatchetTree, proposals: Sequence[ProposalOrRef], leaf: LeafNode, terms: Terms) -> Applied:
+    """Check an external Commit's list and apply it; its sender is added at the leftmost place, with this leaf.
+
+    Raises:
+        ValidationError: with the rule that is broken.
+    """
+    values = [item.proposal for item in proposals if item.proposal is not None]
+    if len(values) != len(proposals):
+        raise ValidationError("12.4.3.2 a reference in an external Commit")
+    inits = [proposal for proposal in values if isinstance(proposal, ExternalInit)]
+    removes = [LeafIndex(proposal.removed) for proposal in values if isinstance(proposal, Remove)]
+    if len(inits) != 1:
+        raise ValidationError("12.2 one ExternalInit")
+    if len(removes) > 1:
+        raise ValidationError("12.2 more than one Remove in an external Commit")
+    if not all(isinstance(proposal, ExternalInit | Remove | PreSharedKey) for proposal in values):
+        raise ValidationError("12.2 proposal in an external Commit")
+    _check_psks(values, terms)
+    changed, added = tree.apply([], removes, [leaf])
+    psks = tuple(proposal.psk for proposal in values if isinstance(proposal, PreSharedKey))
+    return Applied(
+        changed,
+        terms.extensions,
+        added=tuple(added),
+        removed=tuple(removes),
+        psks=psks,
+        external_init=inits[0].kem_output,
+    )
+
+
+def _psks(proposals: Sequence[SentProposal]) -> tuple[PreSharedKeyID, ...]:
+    return tuple(sent.proposal.psk for sent in proposals if isinstance(sent.proposal, PreSharedKey))
+
+
+def _check_kinds(proposals: Sequence[Proposal], terms: Terms) -> None:
     if any(isinstance(proposal, ExternalInit) for proposal in proposals):
         raise ValidationError("12.2 ExternalInit")
     if any(isinstance(proposal, ReInit) for proposal in proposals):
-        raise ValidationError("12.2 ReInit, which this version does not follow")
+        if len(proposals) > 1:
+            raise ValidationError("12.2 ReInit and something else")
+        for proposal in proposals:
+            if isinstance(proposal, ReInit) and proposal.version < MLS10:
+                raise ValidationError("12.1.5 version of a ReInit")
     if sum(isinstance(proposal, GroupContextExtensions) for proposal in proposals) > 1:
         raise ValidationError("12.2 GroupContextExtensions twice")
+    _check_psks(proposals, terms)
+
+
+def _check_psks(proposals: Sequence[Proposal], terms: Terms) -> None:
     psks = [proposal.psk for proposal in proposals if isinstance(proposal, PreSharedKey)]
     if len(set(psks)) != len(psks):
         raise ValidationError("12.2 PreSharedKey twice")
     for psk in psks:
-        if len(psk.psk_nonce) != suite.hash_bytes:
+        if len(psk.psk_nonce) != terms.suite.hash_bytes:
             raise ValidationError("12.1.4 PSK nonce")
-        if psk.psk_type != EXTERNAL and psk.usage != 1:
+        if psk.psk_type != EXTERNAL and psk.usage not in terms.usages:
             raise ValidationError("12.1.4 PSK usage")
+
+
+def _check_custom(tree: RatchetTree, proposals: Sequence[SentProposal]) -> None:
+    kinds = {sent.proposal.type for sent in proposals if isinstance(sent.proposal, CustomProposal)}
+    if kinds and not all(kinds <= set(leaf.capabilities.proposals) for _, leaf in tree.members()):
+        raise ValidationError("12.2 a proposal that not all members support")
 
 
 def _check_targets(updates: list[LeafIndex], removes: list[LeafIndex], committer: LeafIndex) -> None:
@@ -134,21 +210,13 @@ def _check_targets(updates: list[LeafIndex], removes: list[LeafIndex], committer
         raise ValidationError("12.2 one leaf twice")
 
 
-def _check_update(
-    tree: RatchetTree,
-    leaf: LeafIndex,
-    update: Update,
-    suite: CipherSuite,
-    group_id: bytes,
-    extensions: Extensions,
-    authenticate: Authenticate,
-) -> None:
+def _check_update(tree: RatchetTree, leaf: LeafIndex, update: Update, terms: Terms) -> None:
     old, new = tree.occupied_leaf(leaf), update.leaf_node
     if new.source != SOURCE_UPDATE:
         raise ValidationError("7.3 leaf of an Update")
     if new.encryption_key == old.encryption_key:
         raise ValidationError("7.3 new encryption key")
-    check_leaf(new, suite.number, extensions)
-    if not new.verify(group_id, leaf):
+    check_leaf(new, terms.suite, terms.extensions)
+    if not new.verify(terms.group_id, leaf):
         raise ValidationError("7.3 leaf signature")
-    authenticate(new, old)
+    terms.authenticate(new, old)

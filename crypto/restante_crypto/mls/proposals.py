@@ -1,4 +1,4 @@
-"""Proposals (RFC 9420 section 12.1). Types that are not the RFC's are carried verbatim."""
+"""Proposals (RFC 9420 section 12.1). Types that are not the RFC's are carried verbatim, as one vector."""
 
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -118,11 +118,23 @@ class GroupContextExtensions:
         return codec.u16(GROUP_CONTEXT_EXTENSIONS) + encode_extensions(self.extensions)
 
 
-Proposal = Add | Update | Remove | PreSharedKey | ReInit | ExternalInit | GroupContextExtensions
+@dataclass(frozen=True, slots=True)
+class CustomProposal:
+    """A proposal of a type that is the application's, or of an extension of MLS: its members know what it means."""
+
+    type: int
+    data: bytes
+
+    def encode(self) -> bytes:
+        """Encode with the type."""
+        return codec.u16(self.type) + codec.opaque(self.data)
+
+
+Proposal = Add | Update | Remove | PreSharedKey | ReInit | ExternalInit | GroupContextExtensions | CustomProposal
 
 
 def decode_proposal(reader: Reader) -> Proposal:  # noqa: PLR0911 -- one per type
-    """Read a proposal. Raises DecodeError for a type that is not known: its length cannot be told."""
+    """Read a proposal. Raises DecodeError for the type 0."""
     kind = reader.u16()
     match kind:
         case 1:
@@ -140,8 +152,10 @@ def decode_proposal(reader: Reader) -> Proposal:  # noqa: PLR0911 -- one per typ
             return ExternalInit(reader.opaque())
         case 7:
             return GroupContextExtensions(reader.vector(Extension.decode))
-        case _:
+        case 0:
             raise DecodeError("proposal type")
+        case _:
+            return CustomProposal(kind, reader.opaque())
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,3 +56,8 @@ def protect(suite: CipherSuite, membership_key: bytes, content: AuthenticatedCon
     """Return a member's signed content as PublicMessage."""
     tag = membership_tag(suite, membership_key, content, context)
     return PublicMessage(content.content, content.signature, content.confirmation_tag, tag)
+
+
+def of_an_outsider(content: AuthenticatedContent) -> PublicMessage:
+    """Return a signed content of somebody who is no member as PublicMessage."""
+    return PublicMessage(content.content, content.signature, content.confirmation_tag, b"")

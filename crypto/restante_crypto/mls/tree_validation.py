@@ -15,6 +15,7 @@ from restante_crypto.mls.key_package import MLS10
 from restante_crypto.mls.leaf_node import SOURCE_COMMIT, LeafNode
 from restante_crypto.mls.ratchet_tree import Node, ParentNode, RatchetTree
 from restante_crypto.mls.tree_math import NodeIndex
+from restante_crypto.suites import CipherSuite
 
 Authenticate = Callable[[LeafNode, LeafNode | None], None]
 """The application's check of a credential: (new leaf, the leaf it replaces or None); raises CredentialError."""
@@ -26,13 +27,15 @@ def required_capabilities(extensions: Extensions) -> RequiredCapabilities:
     return codec.parse(RequiredCapabilities, data) if data is not None else RequiredCapabilities()
 
 
-def check_leaf(leaf: LeafNode, suite: int, extensions: Extensions) -> None:
+def check_leaf(leaf: LeafNode, suite: CipherSuite, extensions: Extensions) -> None:
     """Check what section 7.3 says of one leaf beside its signature, and section 13.4 of the group's extensions."""
     capabilities = leaf.capabilities
     if MLS10 not in capabilities.versions:
         raise ValidationError("7.3 protocol version")
-    if suite not in capabilities.suites:
+    if suite.number not in capabilities.suites:
         raise ValidationError("7.3 cipher suite")
+    if not suite.kem.is_public_key(leaf.encryption_key):
+        raise ValidationError("7.3 encryption key")
     if leaf.credential.type not in capabilities.credentials:
         raise ValidationError("7.3 own credential type")
     supported = set(capabilities.extensions) | DEFAULT_EXTENSIONS
@@ -107,10 +110,12 @@ def _check_unmerged(tree: RatchetTree, index: NodeIndex, parent: ParentNode) -> 
 
 def check_tree(tree: RatchetTree, group_id: bytes, extensions: Extensions, authenticate: Authenticate) -> None:
     """Check a tree before joining its group: every leaf, every signature, every parent hash."""
+    if not all(tree.suite.kem.is_public_key(parent.encryption_key) for _, parent in tree.parents()):
+        raise ValidationError("7.3 encryption key")
     check_parent_hashes(tree)
     check_members(tree)
     for index, leaf in tree.members():
-        check_leaf(leaf, tree.suite.number, extensions)
+        check_leaf(leaf, tree.suite, extensions)
         if not leaf.verify(group_id, index):
             raise ValidationError("7.3 leaf signature")
         authenticate(leaf, None)

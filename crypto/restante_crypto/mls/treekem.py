@@ -133,6 +133,8 @@ def merge_path(tree: RatchetTree, sender: LeafIndex, update: UpdatePath) -> Ratc
     path = tree.filtered_direct_path(sender)
     if len(path) != len(update.nodes):
         raise ValidationError("7.5 length of the path")
+    if not all(tree.suite.kem.is_public_key(node.encryption_key) for node in update.nodes):
+        raise ValidationError("7.5 public key of the path")
     changed, parent_hash = with_path(tree, sender, path, [node.encryption_key for node in update.nodes])
     if update.leaf_node.parent_hash != parent_hash:
         raise ValidationError("7.9.2 parent hash of the committer's leaf")

@@ -66,7 +66,7 @@ def sealed(world: World, number: int, message: bytes) -> bytes:
 
 def test_an_invalid_commit_that_won_advances_it_too(world: World) -> None:
     room = conversation(world, 0)
-    content = room.group._frame(CONTENT_COMMIT, Commit((), None), b"")
+    content = room.group.frame(CONTENT_COMMIT, Commit((), None), b"")
     _, message = room.group.keys.protect(replace(content, confirmation_tag=bytes(32)), os.urandom)
     body, fence = sealed(world, 0, message), room.fence
     for member in world.members[1:]:

@@ -61,7 +61,7 @@ from support.mls import SUITE, Party, alone, key_package, nobody, signature_key_
 
 def forged(group: Group, commit: Commit) -> bytes:
     """A Commit of this member, signed, with a confirmation tag of zeros."""
-    content = group._frame(CONTENT_COMMIT, commit, b"")
+    content = group.frame(CONTENT_COMMIT, commit, b"")
     return group.keys.protect(replace(content, confirmation_tag=bytes(32)), os.urandom)[1]
 
 
@@ -340,14 +340,14 @@ def test_public_messages() -> None:
 def test_private_messages_nobody_may_send() -> None:
     party = Party.of(2)
     sender, receiver = party.groups[1], party.groups[0]
-    unsigned = replace(sender._frame(CONTENT_APPLICATION, b"x", b""), signature=bytes(64))
+    unsigned = replace(sender.frame(CONTENT_APPLICATION, b"x", b""), signature=bytes(64))
     with pytest.raises(UnprotectError, match="signature"):
         receiver.process(sender.keys.protect(unsigned, os.urandom)[1], authenticate=nobody)
     ahead = sender.keys
     tree = ahead.tree
     for _ in range(3):
         tree, *_rest = tree.next(LeafIndex(1), application=True)
-    content = sender._frame(CONTENT_APPLICATION, b"later", b"")
+    content = sender.frame(CONTENT_APPLICATION, b"later", b"")
     _, message = replace(ahead, tree=tree).protect(content, os.urandom)
     opened = receiver.process(message, authenticate=nobody)
     assert isinstance(opened, Application)
@@ -357,7 +357,7 @@ def test_padding_that_is_not_zero() -> None:
     party = Party.of(2)
     sender, receiver = party.groups[1], party.groups[0]
     keys = sender.keys
-    content = sender._frame(CONTENT_APPLICATION, b"x", b"")
+    content = sender.frame(CONTENT_APPLICATION, b"x", b"")
     _, generation, key, nonce = keys.tree.next(LeafIndex(1), application=True)
     message = PrivateMessage(sender.group_id, sender.epoch, CONTENT_APPLICATION, b"", b"", b"")
     plain = codec.opaque(b"x") + content.encode_auth() + b"\x00\x01"

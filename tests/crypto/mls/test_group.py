@@ -26,6 +26,7 @@ from restante_crypto.mls import (
     OwnMessage,
     PastEpoch,
     PathError,
+    Policy,
     Proposal,
     ProposalReceived,
     Remove,
@@ -33,12 +34,18 @@ from restante_crypto.mls import (
     UnprotectError,
     Update,
     ValidationError,
+    codec,
     key_package_message,
     parse_key_package_message,
 )
+from restante_crypto.mls.codec import Reader
 from restante_crypto.mls.message import MLSMessage
-from restante_crypto.mls.proposals import ExternalInit, PreSharedKey, ReInit
+from restante_crypto.mls.proposals import CustomProposal, ExternalInit, PreSharedKey, ReInit, decode_proposal
 from restante_crypto.mls.psk import EXTERNAL, RESUMPTION, PreSharedKeyID
+from restante_crypto.mls.public_message import PublicMessage
+from restante_crypto.mls.ratchet_tree import ParentNode
+from restante_crypto.mls.tree_math import NodeIndex
+from restante_crypto.mls.tree_validation import check_tree
 from restante_crypto.mls.welcome import Welcome
 from restante_crypto.suites import SUITES
 from support.mls import CAPABILITIES, SUITE, Party, alone, key_package, nobody, signature_key_pair
@@ -300,7 +307,9 @@ def test_lists_that_no_commit_may_carry() -> None:
     psk = PreSharedKey(PreSharedKeyID(EXTERNAL, bytes(32), psk_id=b"x"))
     wrong: dict[str, list[Proposal]] = {
         "12.2 ExternalInit": [ExternalInit(b"")],
-        "12.2 ReInit": [ReInit(b"new", 1, SUITE)],
+        "12.2 ReInit and something else": [ReInit(b"new", 1, SUITE), Remove(1)],
+        "12.1.5 version of a ReInit": [ReInit(b"new", 0, SUITE)],
+        "12.2 a proposal that not all members support": [CustomProposal(0xF001, b"")],
         "12.2 GroupContextExtensions twice": [GroupContextExtensions(()), GroupContextExtensions(())],
         "12.2 PreSharedKey twice": [psk, psk],
         "12.1.4 PSK nonce": [PreSharedKey(PreSharedKeyID(EXTERNAL, b"short", psk_id=b"x"))],
@@ -310,7 +319,7 @@ def test_lists_that_no_commit_may_carry() -> None:
         "12.1 proposal for a blank leaf": [Remove(3)],
         "12.2 the same client twice": [Add(good), Add(key_package(signer).key_package)],
         "7.3 unique signature keys": [Add(key_package(member).key_package)],
-        "7.3 unique encryption keys": [Add(_with_key(signer, group))],
+        "7.3 unique encryption keys": [Add(_with_key(signer, group.members[1].leaf.encryption_key))],
         "10.1 cipher suite": [Add(key_package(signer, suite=1).key_package)],
         "10.1 version": [Add(broken(good, version=2))],
         "10.1 signature": [Add(broken(good, signature=bytes(64)))],
@@ -321,6 +330,7 @@ def test_lists_that_no_commit_may_carry() -> None:
         ],
         "7.3 protocol version": [Add(_capable(signer, replace(CAPABILITIES, versions=())))],
         "7.3 cipher suite": [Add(_capable(signer, replace(CAPABILITIES, suites=(1,))))],
+        "7.3 encryption key": [Add(_with_key(signer, bytes(32)))],
         "7.3 own credential type": [Add(_capable(signer, replace(CAPABILITIES, credentials=(2,))))],
         "7.3 leaf extensions": [Add(key_package(signer, leaf_extensions=(Extension(0xFAFA, b""),)).key_package)],
         "12.2 Update by the committer": [Update(good.leaf_node)],
@@ -344,10 +354,9 @@ def _resigned(signer: object, package: KeyPackage, **changes: object) -> KeyPack
     return replace(changed, signature=signature)
 
 
-def _with_key(signer: object, group: Group) -> KeyPackage:
+def _with_key(signer: object, key: bytes) -> KeyPackage:
     package = key_package(signer).key_package  # type: ignore[arg-type]  # a key pair
-    taken = group.members[1].leaf.encryption_key
-    leaf = replace(package.leaf_node, encryption_key=taken, raw=b"").sign(signer)  # type: ignore[arg-type]
+    leaf = replace(package.leaf_node, encryption_key=key, raw=b"").sign(signer)  # type: ignore[arg-type]
     return _resigned(signer, package, leaf_node=leaf)
 
 
@@ -511,3 +520,69 @@ TestMembers = Members.TestCase
 TestMembers.settings = settings(
     max_examples=15, stateful_step_count=12, suppress_health_check=[HealthCheck.too_slow], deadline=None
 )
+
+
+def test_a_tree_whose_keys_give_secrets_away() -> None:
+    group = Party.of(2).groups[0]
+    tree = group.tree.with_nodes({NodeIndex(1): ParentNode(bytes(32), b"")})
+    with pytest.raises(ValidationError, match=r"7\.3 encryption key"):
+        check_tree(tree, group.group_id, (), nobody)
+
+
+def test_what_is_no_proposal_and_no_leaf() -> None:
+    with pytest.raises(DecodeError, match="proposal type"):
+        decode_proposal(Reader(bytes(20)))
+    leaf = Party.of(1).groups[0].members[0].leaf
+    with pytest.raises(DecodeError, match="leaf node source"):
+        codec.parse(LeafNode, replace(leaf, source=9, lifetime=None, raw=b"").encode())
+
+
+def test_handshakes_in_the_clear() -> None:
+    party = Party.of(3)
+    proposed = party.groups[1].propose(Remove(2), random=os.urandom, public=True)
+    party.groups[1] = proposed.group
+    references = []
+    for index in (0, 2):
+        result = party.groups[index].process(proposed.message, authenticate=nobody)
+        assert isinstance(result, ProposalReceived)
+        party.groups[index] = result.group
+        references.append(result.reference)
+    staged = party.groups[0].commit(references=references[:1], random=os.urandom, public=True)
+    assert isinstance(MLSMessage.parse(staged.message).body, PublicMessage)
+    result = party.groups[1].process(staged.message, authenticate=nobody)
+    assert isinstance(result, CommitProcessed)
+    assert result.group is not None
+    assert result.group.epoch_authenticator == staged.group.epoch_authenticator
+
+
+def test_a_welcome_without_the_tree() -> None:
+    party, signer = Party.of(2), signature_key_pair()
+    bundle = key_package(signer)
+    staged = party.groups[0].commit([Add(bundle.key_package)], random=os.urandom, tree_in_welcome=False)
+    assert staged.welcome is not None
+    tree = staged.group.tree.encode()
+    joined = Group.join(staged.welcome, bundle, signer=signer, authenticate=nobody, ratchet_tree=tree).group
+    assert joined.epoch_authenticator == staged.group.epoch_authenticator
+
+
+def test_proposals_of_other_types_are_carried_to_applications_that_know_them() -> None:
+    capabilities = replace(CAPABILITIES, proposals=(0xF001,))
+    founder = Group.create(
+        SUITE,
+        b"group",
+        signer=signature_key_pair(),
+        credential=Credential.basic(b"founder"),
+        capabilities=capabilities,
+        random=os.urandom,
+    )
+    signer = signature_key_pair()
+    bundle = key_package(signer, capabilities=capabilities)
+    added = founder.commit([Add(bundle.key_package)], random=os.urandom)
+    assert added.welcome is not None
+    member = Group.join(added.welcome, bundle, signer=signer, authenticate=nobody).group
+    staged = added.group.commit([CustomProposal(0xF001, b"data")], random=os.urandom)
+    result = member.process(staged.message, authenticate=nobody, policy=Policy(custom=(0xF001,)))
+    assert isinstance(result, CommitProcessed)
+    assert result.custom == (CustomProposal(0xF001, b"data"),)
+    with pytest.raises(ValidationError, match="does not know"):
+        member.process(staged.message, authenticate=nobody)

@@ -27,8 +27,9 @@ from restante_crypto.mls.framing import (
     encode_content,
     interim_transcript_hash,
 )
-from restante_crypto.mls.group import Group, ProposalReceived, _group_info, _group_secrets
+from restante_crypto.mls.group import Group, ProposalReceived
 from restante_crypto.mls.group_context import GroupContext
+from restante_crypto.mls.joining import _group_info, _group_secrets
 from restante_crypto.mls.key_package import KeyPackage, KeyPackageBundle
 from restante_crypto.mls.leaf_node import LeafNode, SignatureKeyPair
 from restante_crypto.mls.message import MLSMessage
@@ -163,10 +164,9 @@ def test_message_protection(case: Case) -> None:
         H(case["membership_key"]),
         SecretTree.create(suite, 2, H(case["encryption_secret"])),
     )
-    leaf = LeafNode(b"", H(case["signature_pub"]), None, None, 1)  # type: ignore[arg-type]  # only its key is used
 
-    def leaf_of(index: int) -> LeafNode | None:
-        return leaf if index == 1 else None
+    def key_of(content: AuthenticatedContent) -> bytes | None:
+        return H(case["signature_pub"]) if content.content.sender == Sender(SENDER_MEMBER, 1) else None
 
     for name, kind in (
         ("proposal", CONTENT_PROPOSAL),
@@ -177,7 +177,7 @@ def test_message_protection(case: Case) -> None:
         body = raw if kind == CONTENT_APPLICATION else decode_content(kind, Reader(raw))
         for wire in ("pub", "priv"):
             if f"{name}_{wire}" in case:
-                _, content = keys.unprotect(MLSMessage.parse(H(case[f"{name}_{wire}"])), leaf_of)
+                _, content = keys.unprotect(MLSMessage.parse(H(case[f"{name}_{wire}"])), key_of)
                 opened = content.content.content
                 assert opened == raw if isinstance(opened, bytes) else encode_content(opened) == raw
         framed = FramedContent(keys.group_id, keys.epoch, Sender(SENDER_MEMBER, 1), b"", kind, body)
@@ -185,16 +185,16 @@ def test_message_protection(case: Case) -> None:
         tag = bytes(32) if kind == CONTENT_COMMIT else b""
         private = AuthenticatedContent(WIRE_PRIVATE_MESSAGE, framed, b"", tag).sign(seed, context)
         _, message = keys.protect(private, os.urandom)
-        assert encode_content(keys.unprotect(MLSMessage.parse(message), leaf_of)[1].content.content) == encode_content(
+        assert encode_content(keys.unprotect(MLSMessage.parse(message), key_of)[1].content.content) == encode_content(
             body
         )
         public = AuthenticatedContent(WIRE_PUBLIC_MESSAGE, framed, b"", tag).sign(seed, context)
         made = MLSMessage(public_message.protect(suite, keys.membership_key, public, context))
         if kind == CONTENT_APPLICATION:
             with pytest.raises(UnprotectError):
-                keys.unprotect(made, leaf_of)
+                keys.unprotect(made, key_of)
         else:
-            assert keys.unprotect(MLSMessage.parse(made.encode()), leaf_of)[1] == public
+            assert keys.unprotect(MLSMessage.parse(made.encode()), key_of)[1] == public
 
 
 @pytest.mark.vectors("key-schedule")
