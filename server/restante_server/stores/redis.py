@@ -48,6 +48,7 @@ from restante_server.stores.contract import (
 from restante_server.stores.quotas import Quotas
 from restante_server.stores.redis_address import RedisAddress
 from restante_server.stores.redis_fan import DIGEST_BYTES, FanOut, decode_deposit, encode_deposit
+from restante_server.stores.redis_link import bulk
 from restante_server.stores.redis_masters import Masters
 from restante_server.stores.redis_notices import (
     DELETED,
@@ -110,7 +111,9 @@ class RedisStore:
         self._notices = Notices()
         self._masters = Masters(address, self, self._node, random, accept_loss=accept_loss)
         self._upkeep: list[asyncio.Task[None]] = []
-        self._pools: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)  # by bucket; suite, address: list
+        self._pools: defaultdict[int, dict[bytes, bytes]] = defaultdict(
+            dict
+        )  # by bucket; suite, address: key of the list, as it is sent
         self._known: defaultdict[int, bytes] = defaultdict(bytes)  # by bucket: epoch and revocations that they go with
 
     @classmethod
@@ -454,7 +457,7 @@ class RedisStore:
             for place, (answer, field) in zip(places, answers, strict=True):
                 if field:
                     claimed[place] = answer
-                    pools[head + addresses[place]] = redis_pools.list_key(prekey, field)
+                    pools[head + addresses[place]] = bulk(redis_pools.list_key(prekey, field))
                 elif isinstance(answer, int):
                     claimed[place] = GONE if answer == Code.GONE else EMPTY
                 else:

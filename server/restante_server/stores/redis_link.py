@@ -19,6 +19,11 @@ REPLY_TIMEOUT: Final = 4.0  # seconds without any reply while one is due: the se
 Reply = Any  # bytes, int, None, a list of replies, or hiredis.ReplyError
 
 
+def bulk(data: bytes) -> bytes:
+    """Return an argument of a command as it is sent."""
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
 class LinkLost(Exception):  # noqa: N818 -- a state
     """The connection ended: whether what was sent took effect is unknown."""
 
@@ -80,8 +85,8 @@ class Link(asyncio.Protocol):
             if isinstance(reply, hiredis.ReplyError):
                 raise LinkLost(str(reply))
 
-    def call(self, commands: Sequence[tuple[Any, ...]]) -> "asyncio.Future[list[Reply]]":
-        """Send commands in one write; the future has their replies, or raises LinkLost."""
+    def call(self, commands: Sequence[tuple[Any, ...] | bytes]) -> "asyncio.Future[list[Reply]]":
+        """Send commands, packed or not, in one write; the future has their replies, or raises LinkLost."""
         future: asyncio.Future[list[Reply]] = self._loop.create_future()
         if self._transport is None or self.lost:
             future.set_exception(LinkLost("not connected"))
@@ -91,7 +96,9 @@ class Link(asyncio.Protocol):
             if self._timer is None:
                 self._timer = self._loop.call_later(REPLY_TIMEOUT, self._check)
         self._waiting.append((len(commands), [], future))
-        self._transport.writelines([hiredis.pack_command(command) for command in commands])
+        self._transport.writelines(
+            [command if isinstance(command, bytes) else hiredis.pack_command(command) for command in commands]
+        )
         return future
 
     def send(self, command: tuple[Any, ...]) -> None:

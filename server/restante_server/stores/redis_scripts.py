@@ -4,6 +4,7 @@ A script touches only the keys of its bucket, all of which share a hash tag and 
 everything before its first write. The files are in ``redis_lua``; ``prelude.lua`` begins each.
 """
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ def _load() -> Mapping[str, Script]:
 SCRIPTS: Final = _load()
 
 
+@functools.cache
 def bucket_keys(prefix: str, bucket: int) -> tuple[bytes, ...]:
     """Return the keys of a bucket, in the order of KEYS."""
     return tuple(f"{prefix}:{{{bucket}}}:{name}".encode() for name in KEYS)

@@ -17,7 +17,7 @@ import structlog
 
 from restante_server.stores.contract import Deposit, StoreFull, StoreUnavailable
 from restante_server.stores.redis_address import Host
-from restante_server.stores.redis_link import Link, LinkLost, Reply
+from restante_server.stores.redis_link import Link, LinkLost, Reply, bulk
 from restante_server.stores.redis_scripts import SCRIPTS, Script, bucket_keys
 
 MAX_COST: Final = 4096  # recipients, claims and calls per pipeline: a script holds its server for some milliseconds
@@ -75,7 +75,7 @@ class KnownClaim(Call):
     """A claim from pools that were looked up before.
 
     Attributes:
-        keys: of their packages.
+        keys: of their packages, as they are sent.
         future: gets the packages, None where a pool is empty, and the pools that ran low; or StaleError.
     """
 
@@ -83,7 +83,7 @@ class KnownClaim(Call):
 
     def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes]) -> None:
         """``known``: the epoch and revocations that the keys go with."""
-        super().__init__(bucket, "claim_known", (known,), len(keys))
+        super().__init__(bucket, "claim_known", (bulk(known),), len(keys))
         self.future = self._future
         self.keys = keys
 
@@ -244,14 +244,28 @@ class _Command:
         self.script = script
         self.calls: list[Call] = []
 
-    def pack(self, around: Surroundings) -> tuple[Any, ...]:
+    def pack(self, around: Surroundings) -> tuple[Any, ...] | bytes:
         """Return EVALSHA and its arguments."""
-        keys = bucket_keys(around.prefix, self.bucket)
         if self.script.name == "claim_known":
-            keys += tuple(key for call in self.calls if isinstance(call, KnownClaim) for key in call.keys)
+            return self._pack_known(around)
+        keys = bucket_keys(around.prefix, self.bucket)
         head = around.head(self.script.name) if self.script.name in _RANK else ()
         arguments = [argument for call in self.calls for argument in call.arguments]
         return ("EVALSHA", self.script.sha, len(keys), *keys, around.epochs[self.bucket], *head, *arguments)
+
+    def _pack_known(self, around: Surroundings) -> bytes:
+        """Return the same of known claims, whose keys are packed already."""
+        own = bucket_keys(around.prefix, self.bucket)
+        keys: list[bytes] = []
+        known: list[Any] = []
+        for call in self.calls:
+            if isinstance(call, KnownClaim):
+                keys += call.keys
+                known += call.arguments
+        head = [str(each).encode() for each in around.head(self.script.name)]
+        start = [b"EVALSHA", self.script.sha, b"%d" % (len(own) + len(keys)), *own]
+        after = [bulk(around.epochs[self.bucket]), *map(bulk, head), *known]
+        return b"".join([b"*%d\r\n" % (len(start) + len(keys) + len(after)), *map(bulk, start), *keys, *after])
 
     def results(self, reply: list[Any], around: Surroundings) -> Iterator[tuple[Call, Any]]:
         """Return each call's part of the reply."""
