@@ -8,6 +8,13 @@ if not m then
   save_state(s)
   return false
 end
+-- First what is in keys of its own: should one be elsewhere already, while a slot moves, nothing else has happened.
+for i = 1, #m.suites, 2 do
+  local field = m.number .. sub(m.suites, i, i + 1)
+  call('DEL', packages_of(field))
+  call('HDEL', POOL, field)
+  call('HDEL', LAST_RESORT, field)
+end
 local q = load_queue(m)
 local removal = new_removal(s)
 local fields = {}
@@ -19,12 +26,6 @@ for i, record in ipairs(hmget(ENTRY, fields)) do
   end
 end
 finish(removal)
-for i = 1, #m.suites, 2 do
-  local field = m.number .. sub(m.suites, i, i + 1)
-  call('DEL', packages_of(field))
-  call('HDEL', POOL, field)
-  call('HDEL', LAST_RESORT, field)
-end
 call('HDEL', QUEUE, m.number)
 call('HDEL', STATE, 'spent' .. m.number)
 call('HDEL', MAILBOX, m.id)
