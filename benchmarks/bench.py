@@ -14,10 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from benchmarks.peers.ejabberd import ejabberd
 from benchmarks.peers.jetstream import jetstream
 from benchmarks.peers.mosquitto import mosquitto
 from benchmarks.peers.pubsub import redis_alone
-from benchmarks.points import COMPARED, FULL, JETSTREAM, JETSTREAM_SYNC, LPOP, MOSQUITTO, PUBSUB, SHORT, STORES
+from benchmarks.peers.synapse import synapse
+from benchmarks.points import (
+    COMPARED,
+    EJABBERD,
+    FULL,
+    JETSTREAM,
+    JETSTREAM_SYNC,
+    LPOP,
+    MOSQUITTO,
+    PUBSUB,
+    SHORT,
+    STORES,
+    SYNAPSE,
+)
 from benchmarks.relays import relay_system
 from benchmarks.systems import System
 
@@ -35,6 +49,8 @@ PEERS: Final[dict[str, Callable[[Path], AbstractContextManager[System]]]] = {
     JETSTREAM_SYNC: partial(jetstream, sync=True),
     MOSQUITTO: mosquitto,
     PUBSUB: partial(redis_alone, fsync="no"),
+    EJABBERD: ejabberd,
+    SYNAPSE: synapse,
     LPOP: partial(redis_alone, fsync="everysec"),
 }
 
