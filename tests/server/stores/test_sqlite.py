@@ -153,12 +153,14 @@ async def test_claims_and_uploads_of_one_transaction_are_undone_together(opener:
     await make_mailbox(store, 1, [1])
     await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2"], b"", replace=False)
     await store.claim(SUITE, [address(1)])
-    together = [
-        store.claim(SUITE, [address(1)]),
-        store.put_prekeys(mailbox(1), SUITE, 3, [b"3"], b"", replace=False),
-        store.claim(SUITE, [address(1)]),
-        store._writer.submit(_fail),
-    ]
+
+    async def claim() -> object:
+        return await store.claim(SUITE, [address(1)])
+
+    async def fail() -> object:
+        return await store._writer.submit(_fail)
+
+    together = [claim(), store.put_prekeys(mailbox(1), SUITE, 3, [b"3"], b"", replace=False), claim(), fail()]
     first, put, second, failed = await asyncio.gather(*together, return_exceptions=True)
     assert isinstance(failed, ZeroDivisionError), "all were rolled back for it, and run again one by one"
     assert put is None
