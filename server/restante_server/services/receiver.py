@@ -74,15 +74,16 @@ class Receiver:
         if not (primitives.equal(expected, frame.mailbox) and signed):
             raise Refused(Code.UNAUTHORIZED)
         self._mailbox, self._key = frame.mailbox, frame.receive_key
-        self._client_nonce = self._relay_nonce = b""
-        self.proved = True
 
     def _begin_open(self, frame: frames.Open) -> Answer:
         self._prove(frame)
         return self._open(frame)
 
     async def _open(self, frame: frames.Open) -> frames.RelayFrame:
-        if not await self._relay.store.has_mailbox(frame.mailbox):
+        exists = await self._relay.store.has_mailbox(frame.mailbox)
+        self.proved = True
+        self._client_nonce = self._relay_nonce = b""
+        if not exists:
             raise Refused(Code.NO_MAILBOX)
         return frames.Done(frame.request)
 

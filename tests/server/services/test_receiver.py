@@ -1,11 +1,14 @@
 import os
 from collections.abc import Callable
 
+import pytest
+
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_protocol.limits import MAILBOX_PREKEYS, MAX_PREKEY_BATCH
 from restante_server.app import Relay
+from restante_server.stores.contract import StoreUnavailable
 from support.relay import Owner, Peer
 
 
@@ -18,6 +21,20 @@ async def test_wrong_key_answers_alike_whether_or_not_the_mailbox_exists(relay: 
         async with await Peer.connect(relay.url, frames.ROLE_RECEIVER) as peer:
             answers.append(await peer.prove(owner, seed=os.urandom(32)))
     assert answers[0] == answers[1] == frames.Error(1, Code.UNAUTHORIZED, "")
+
+
+async def test_a_store_that_did_not_answer_is_asked_again(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unavailable(_mailbox: bytes) -> bool:
+        raise StoreUnavailable
+
+    owner = Owner()
+    async with await Peer.own(relay.url, owner):
+        pass
+    async with await Peer.connect(relay.url, frames.ROLE_RECEIVER) as peer:
+        with monkeypatch.context() as broken:
+            broken.setattr(relay.store, "has_mailbox", unavailable)
+            assert (await peer.prove(owner)).code == Code.UNAVAILABLE
+        assert isinstance(await peer.prove(owner), frames.Done)
 
 
 async def test_an_own_key_does_not_open_anothers_mailbox(relay: Relay) -> None:
