@@ -266,33 +266,6 @@ class Connection(asyncio.Protocol):
             self._write_now(pong_message(message.payload))
         return None
 
-    # The end.
-
-    def _end(self) -> None:
-        """Nothing more comes: finish what was received, and let go."""
-        if self._ending is None:
-            self._ending = self._loop.create_task(self._finish_all())
-
-    async def _finish_all(self) -> None:
-        if self._held_up is not None:
-            await asyncio.wait([self._held_up])
-        if self._working:
-            await asyncio.wait(self._working)
-        session, self._session = self._session, None
-        if session is not None:
-            self._relay.metrics.connections.labels(self._role).dec()
-            try:
-                await session.close()
-            except StoreUnavailable:
-                _log.info("store closed before connection")
-        if self._closing is None:
-            self._close(_NORMAL)
-            if self._transport is not None:
-                self._transport.close()  # once all is written
-        else:
-            self._drop()
-        self._ended(self)
-
     def _take(self, data: bytes) -> Awaitable[None] | None:
         """Take one frame; return what has to happen before the next."""
         try:
@@ -431,6 +404,33 @@ class Connection(asyncio.Protocol):
             self._room = self._loop.create_future()
             await self._room
         await self._backlog.room()
+
+    # The end.
+
+    def _end(self) -> None:
+        """Nothing more comes: finish what was received, and let go."""
+        if self._ending is None:
+            self._ending = self._loop.create_task(self._finish_all())
+
+    async def _finish_all(self) -> None:
+        if self._held_up is not None:
+            await asyncio.wait([self._held_up])
+        if self._working:
+            await asyncio.wait(self._working)
+        session, self._session = self._session, None
+        if session is not None:
+            self._relay.metrics.connections.labels(self._role).dec()
+            try:
+                await session.close()
+            except StoreUnavailable:
+                _log.info("store closed before connection")
+        if self._closing is None:
+            self._close(_NORMAL)
+            if self._transport is not None:
+                self._transport.close()  # once all is written
+        else:
+            self._drop()
+        self._ended(self)
 
     # Writing: restante_server.services.subscription.Sink.
 

@@ -118,9 +118,8 @@ class Reader:
 
     @property
     def untaken(self) -> tuple[bytes | bytearray, int]:
-        """Data, and where in it the next message's first frame begins; within a message or after a close, its end."""
-        whole = self._fragments is None and not self._ended
-        return self._data, self._at if whole else len(self._data)
+        """Data, and where in it the next message's first frame begins; within a message, its end."""
+        return self._data, self._at if self._fragments is None else len(self._data)
 
     def skip(self, at: int) -> None:
         """Take the frames before this place in ``untaken``."""
@@ -129,7 +128,9 @@ class Reader:
             self._data, self._at = b"", 0
 
     def receive(self, data: bytes) -> None:
-        """Take what has come."""
+        """Take what has come; after a close or an error it is thrown away."""
+        if self._ended:
+            return
         if self._at == len(self._data):
             self._data, self._at = data, 0
             return
@@ -145,12 +146,16 @@ class Reader:
             WebSocketError: what follows is against the RFC, or too long.
         """
         while not self._ended:
-            frame = self._frame()
+            try:
+                frame = self._frame()
+            except WebSocketError:
+                self._end()
+                raise
             if frame is None:
                 return None
             final, opcode, payload = frame
             if opcode == CLOSE:
-                self._ended = True
+                self._end()
                 return Message(opcode, _close_code(payload))
             if opcode in _CONTROL or (final and opcode != CONTINUATION):
                 return Message(opcode, payload)
@@ -162,6 +167,10 @@ class Reader:
                     whole, self._fragments = bytes(self._fragments), None
                     return Message(self._opcode, whole)
         return None
+
+    def _end(self) -> None:
+        self._ended = True
+        self._data, self._at, self._fragments = b"", 0, None
 
     def _frame(self) -> tuple[bool, int, bytes] | None:
         """Return FIN, opcode and payload of the next frame, if it has come whole."""

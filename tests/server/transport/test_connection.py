@@ -79,7 +79,7 @@ async def test_far_too_large_messages_are_refused_by_their_length(relay: Relay) 
             await socket.send_bytes(bytes(4 * MAX_FRAME_BYTES))
         except ConnectionError:
             return  # closed while it was sent
-        assert await _until_closed(socket) == ([], 1009)
+        assert await _until_closed(socket) == ([frames.Error(0, Code.TOO_LARGE, "first frame")], 1009)
 
 
 async def test_requests_before_the_proof_are_unexpected(relay: Relay) -> None:

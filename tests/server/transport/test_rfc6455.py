@@ -138,6 +138,9 @@ def test_what_breaks_a_rule_is_refused_after_all_before_it(name: str) -> None:
     with pytest.raises(WebSocketError) as refused:
         reader.next()
     assert refused.value.code == code
+    reader.receive(frame(b"after"))
+    assert reader.next() is None
+    assert reader.untaken == (b"", 0), "nothing is kept of what follows"
 
 
 def test_too_long_is_known_from_the_header() -> None:
@@ -156,8 +159,7 @@ def test_nothing_comes_after_a_close(code: int | None) -> None:
     assert read(reader) == [Message(CLOSE, payload)]
     reader.receive(frame(b"later"))
     assert reader.next() is None
-    data, at = reader.untaken
-    assert at == len(data)
+    assert reader.untaken == (b"", 0), "and nothing is kept of it"
 
 
 payloads = st.binary(max_size=300)
