@@ -63,7 +63,8 @@ async def fill(store: Store) -> None:
     await store.deposit(deposit(1001, [address(104)], body=b"through one that is revoked"))
     await store.revoke_addresses(mailbox(4), [address(104)])
     await store.deposit(deposit(1002, [address(999)], body=b"for nobody", fence=fence(99)))
-    await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2", b"3"], b"last", replace=False)
+    await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2"], b"last", replace=False)
+    await store.put_prekeys(mailbox(1), SUITE, 30, [b"30"], b"", replace=False)
     await store.claim(SUITE, [address(1)])
     await store.put_slot(identifier("slot", 1), 1, DAY, b"slot")
     await store.add_codes([code(1)], DAY)
@@ -99,9 +100,9 @@ async def test_a_store_moves_to_redis_and_back(tmp_path: Path, url: str) -> None
     assert moved.counts["mailbox"] == BOXES - 1
     store = await RedisStore.open(parse_redis(url))
     assert await look(store) == before
-    again = await store.subscribe(mailbox(1), first.incarnation, first.last_sequence, [SeenPool(SUITE, 3, 1)])
+    again = await store.subscribe(mailbox(1), first.incarnation, first.last_sequence, [SeenPool(SUITE, 30, 1)])
     assert again is not None
-    assert (again.incarnation, again.pools) == (first.incarnation, (Pool(SUITE, 3, 1, 2, last_resort=True),))
+    assert (again.incarnation, again.pools) == (first.incarnation, (Pool(SUITE, 30, 1, 2, last_resort=True),))
     assert await store.deposit(deposit(5000, [address(1)], fence=fence(0))) == FenceLost()
     await store.close()
 
@@ -111,7 +112,7 @@ async def test_a_store_moves_to_redis_and_back(tmp_path: Path, url: str) -> None
     assert await look(store) == before
     assert await store.get_slot(identifier("slot", 1)) == StoredSlot(1, b"slot")
     claimed, _ = await store.claim(SUITE, [address(1)] * 3)
-    assert [msgpack.unpackb(each)[1] for each in claimed] == [2, 3, 0]
+    assert [msgpack.unpackb(each)[1] for each in claimed] == [2, 30, 0]
     for number in range(BOXES):
         if number != 5:
             await acknowledge(store, number, limits.MAX_SEQUENCE)

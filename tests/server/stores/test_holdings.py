@@ -64,6 +64,27 @@ async def test_all_of_a_mailbox_is_told_and_nothing_of_another(store: Store) -> 
     assert not {b"of another mailbox", b"for another", mailbox(2), address(1000)} & set(found.values())
 
 
+async def test_what_is_told_of_a_pool_is_what_its_owner_is_told(store: Store) -> None:
+    await make_mailbox(store, 1, [1])
+    await store.put_prekeys(mailbox(1), 1, 5, [b"5", b"6"], b"", replace=False)
+    await store.put_prekeys(mailbox(1), 1, 9, [b"9"], b"", replace=False)
+    await store.put_prekeys(mailbox(1), 2, 1, [b"1"], b"last", replace=False)
+    await store.put_prekeys(mailbox(1), 3, 1, [b"1", b"2"], b"", replace=False)
+    await store.put_prekeys(mailbox(1), 3, 3, [], b"", replace=True)
+    await store.claim(2, [address(1)])
+    for _ in range(3):
+        status = await store.status(mailbox(1))
+        assert status is not None
+        found = await held(store, 1)
+        for pool in status.pools:
+            key = pool.suite.to_bytes(2, "big")
+            told = tuple(found[f"pool.{name}", key] for name in ("uploaded", "issued", "left"))
+            assert told == (pool.uploaded, pool.issued, pool.left)
+            packages = [at for name, at in found if name == "prekey.package" and at[:2] == key]
+            assert len(packages) == pool.left
+        await store.claim(1, [address(1)])
+
+
 async def test_nothing_is_held_of_who_is_not_there(store: Store) -> None:
     assert await store.holdings(mailbox(1), b"") == ([], b"")
     await make_mailbox(store, 1, [1])
