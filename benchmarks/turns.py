@@ -61,7 +61,7 @@ def measure(
 
     Args:
         points: what to measure; neighbours of one system and kind share a server.
-        start: runs a system; raises MissingError where it is not on this machine.
+        start: runs a system; raises MissingError where it is not on this machine. One that fails is named, too.
         program: the load generator.
         work: a folder for stores.
         place: the state file.
@@ -96,8 +96,8 @@ def measure(
                     row["turns"] += 1
                     progress.step()
                     _keep(place, run)
-        except MissingError as missed:
-            run["left_out"][system] = str(missed)
+        except (MissingError, ConnectionError, TimeoutError) as missed:  # the others are measured all the same
+            run["left_out"][system] = str(missed) or type(missed).__name__
             progress.total -= len(members)
     progress.end()
     order = [point.name for point in points]
