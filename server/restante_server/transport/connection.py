@@ -54,6 +54,7 @@ _CLOSE_CODES: Final = {
 
 _NOTHING: Final[frozenset[asyncio.Future[Any]]] = frozenset()  # a set of its own is a thirtieth of a connection
 _NORMAL: Final = 1000  # a close code
+_MESSAGES_PER_TURN: Final = 256  # then others have theirs: about a millisecond of the smallest
 _CLOSE_TIMEOUT: Final = 2.0  # seconds for the peer to read the error and answer the close
 
 
@@ -211,6 +212,7 @@ class Connection(asyncio.Protocol):
 
     def _read(self) -> None:
         """Take messages as long as there is room for their answers; once we have closed, wait for the peer's close."""
+        taken = 0
         try:
             while (message := self._next()) is not None:
                 if message.opcode == rfc6455.CLOSE:
@@ -219,7 +221,8 @@ class Connection(asyncio.Protocol):
                 if self._closing is not None:
                     continue
                 waits = self._take_message(message)
-                if waits is not None or self._paused:
+                taken += 1
+                if waits is not None or self._paused or taken == _MESSAGES_PER_TURN:
                     self._hold_up(waits)
                     return
         except rfc6455.WebSocketError as error:

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import random
 
@@ -11,7 +12,9 @@ from restante_protocol.limits import MAX_FRAME_BYTES, MAX_UNPROVED_FRAME_BYTES
 from restante_server.app import Relay
 from restante_server.services.sender import Sender
 from restante_server.stores.contract import StoreFull
+from restante_server.transport import rfc6455
 from support.relay import HOUR, PATH, Owner, Peer
+from support.websockets import frame
 
 HELLO = frames.encode(frames.Hello([1], frames.ROLE_SENDER, bytes(32)))
 DEPOSIT = frames.encode(frames.Deposit(1, bytes(16), [bytes(24)], b"x", HOUR, None, 0))
@@ -104,6 +107,21 @@ async def test_pings_are_answered(relay: Relay) -> None:
         assert (message.type, bytes(message.data)) == (aiohttp.WSMsgType.PONG, b"payload")
         await peer.socket.pong(b"unasked")
         assert (await peer.deposit([bytes(24)])).failed == [(0, Code.GONE)]
+
+
+async def test_more_messages_than_have_their_turn_at_once(relay: Relay) -> None:
+    host, _, port = relay.url.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        b"GET /v1/socket HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    async with asyncio.timeout(20):
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        numbers = [b"%04d" % number for number in range(3000)]
+        writer.write(b"".join(frame(number, rfc6455.PING) for number in numbers))
+        assert [(await reader.readexactly(6))[2:] for _ in numbers] == numbers
+    writer.close()
 
 
 async def test_more_requests_than_may_be_in_work_are_all_answered(relay: Relay) -> None:
