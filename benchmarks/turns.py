@@ -41,8 +41,8 @@ def _row(point: Point, level: str) -> Row:
 
 
 def _reference(run: Run, point: Point) -> float:
-    """Return the highest rate of JetStream, if it was measured."""
-    row = run["rows"].get(replace(point, system=JETSTREAM, load=0).name)
+    """Return the highest rate of JetStream for a point that takes a part of it, if it was measured."""
+    row = run["rows"].get(replace(point, system=JETSTREAM, load=0).name) if point.load else None
     return statistics.median(figures["publications"] for figures in row["figures"]) if row else 0
 
 
