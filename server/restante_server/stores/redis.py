@@ -27,7 +27,6 @@ from restante_server.stores.contract import (
     Accepted,
     AddressSpec,
     Claimed,
-    Delivery,
     Deposit,
     FenceLost,
     Holding,
@@ -47,6 +46,7 @@ from restante_server.stores.contract import (
 )
 from restante_server.stores.quotas import Quotas
 from restante_server.stores.redis_address import RedisAddress
+from restante_server.stores.redis_deliveries import together
 from restante_server.stores.redis_fan import DIGEST_BYTES, FanOut, decode_deposit, encode_deposit
 from restante_server.stores.redis_link import bulk
 from restante_server.stores.redis_masters import Masters
@@ -226,17 +226,17 @@ class RedisStore:
 
     def deposited(self, done: list[Committed], *, in_order: bool) -> None:
         """Announce what is committed: all buckets of a deposit that came together as one."""
-        deliveries: list[Delivery] = []
-        merged: dict[object, list[tuple[bytes, int, int]]] = {}
+        deposits: list[tuple[Deposit, list[tuple[bytes, int]]]] = []
+        merged: dict[object, list[tuple[bytes, int]]] = {}
         latest: dict[bytes, int] = {}
         for batch in done:
             for part, entries in batch.parts:
-                recipients = merged.get(part.fan) if in_order else None
-                if recipients is None:
-                    recipients = merged[part.fan] = []
-                    item: Deposit = part.fan.item
-                    deliveries.append(Delivery([(item.message_id, item.body, item.fence)], recipients))
-                recipients += [(mailbox, sequence, 1) for mailbox, sequence in entries]
+                pairs = merged.get(part.fan) if in_order else None
+                if pairs is None:
+                    merged[part.fan] = entries
+                    deposits.append((part.fan.item, entries))
+                else:
+                    pairs += entries
                 latest.update(entries)
         for batch in done:
             self._notices.committed(batch.before, latest)
@@ -245,8 +245,8 @@ class RedisStore:
                 wakes.setdefault(node, [WAKE]).append(wake)
             for node, messages in wakes.items():
                 self._masters.publish(batch.bucket, node, b"".join(messages))
-        if deliveries:
-            self._listener(deliveries)
+        if deposits:
+            self._listener(together(deposits))
 
     def heard(self, message: bytes) -> None:
         """Another node says something."""
