@@ -9,6 +9,7 @@ from restante_crypto.mls.epoch import LateMessage, Member, PastEpoch
 from restante_crypto.mls.errors import (
     CredentialError,
     DecodeError,
+    ForeignMessage,
     GenerationUsed,
     MLSError,
     OwnMessage,
@@ -66,6 +67,7 @@ __all__ = [
     "DecodeError",
     "Extension",
     "ExternalSender",
+    "ForeignMessage",
     "GenerationUsed",
     "Group",
     "GroupContextExtensions",

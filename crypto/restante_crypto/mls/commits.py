@@ -46,12 +46,14 @@ class Policy:
 
     Attributes:
         external_commits: somebody with a GroupInfo may let themselves in; ``authenticate`` still says who.
+        resyncs: an external Commit is taken that removes a leaf; ``authenticate(new, old)`` says if it is its own.
         external_proposals: those named by the extension ``external_senders`` may propose, and strangers to be added.
         reinit: the group may end, to begin again with other parameters.
         custom: types of proposals that are not the RFC's.
     """
 
     external_commits: bool = False
+    resyncs: bool = False
     external_proposals: bool = False
     reinit: bool = False
     custom: Collection[int] = ()
@@ -63,7 +65,7 @@ class StagedCommit:
 
     Attributes:
         message: the MLSMessage to send.
-        welcome: the MLSMessage for those it adds, or None.
+        welcome: the MLSMessage for all that it adds, or None.
         current: the group in its present epoch, with the message key used: keep it whatever happens.
         group: the group of the next epoch: replace the present one once the Commit is accepted.
         added: leaf indexes.
@@ -76,6 +78,14 @@ class StagedCommit:
     group: "Group"
     added: tuple[int, ...]
     removed: tuple[Member, ...]
+
+    @property
+    def welcomes(self) -> tuple[bytes, ...]:
+        """A Welcome for each of ``added``, in that order, with nobody else's secrets (section 12.4.3.1)."""
+        body = None if self.welcome is None else MLSMessage.parse(self.welcome).body
+        if not isinstance(body, welcome.Welcome):
+            return ()
+        return tuple(MLSMessage(replace(body, secrets=(each,))).encode() for each in body.secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +297,8 @@ def follow(
     if external and commit.path is not None:  # it has one, or there was no key to verify it with
         applied = proposal_list.apply_external(group.tree, commit.proposals, commit.path.leaf_node, terms)
         committer = applied.added[0]
+        if not applied.removed and not policy.external_commits:
+            raise ValidationError("an external Commit of somebody new, which the application does not take")
         old = group.tree.leaf(applied.removed[0]) if applied.removed else None
         init_secret = group.external_init_secret(applied.external_init)
     else:

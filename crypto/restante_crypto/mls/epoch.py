@@ -7,7 +7,7 @@ from typing import Final, Self
 from restante_crypto import primitives
 from restante_crypto.mls import codec, private_message, public_message
 from restante_crypto.mls.codec import Reader
-from restante_crypto.mls.errors import DecodeError, OwnMessage, StateError, UnprotectError
+from restante_crypto.mls.errors import DecodeError, ForeignMessage, OwnMessage, StateError, UnprotectError
 from restante_crypto.mls.framing import (
     CONTENT_APPLICATION,
     CONTENT_COMMIT,
@@ -83,7 +83,7 @@ class EpochKeys:
         """Decrypt, verify and return (keys, content); ``key_of`` returns the signature key of who sent it, if any.
 
         Raises:
-            StateError: another group, epoch or kind of message.
+            ForeignMessage: another group, epoch or kind of message.
             OwnMessage: sent by this member.
             UnprotectError, GenerationUsed, DecodeError: it is not what a member sent.
         """
@@ -99,7 +99,7 @@ class EpochKeys:
             case PublicMessage():
                 keys, content = self, self._public(body)
             case _:
-                raise StateError("not a message of a group")
+                raise ForeignMessage("not a message of a group")
         key = key_of(content)
         if key is None or not content.verify(key, self.context):
             raise UnprotectError("signature")
@@ -107,7 +107,7 @@ class EpochKeys:
 
     def _check(self, group_id: bytes, epoch: int) -> None:
         if group_id != self.group_id or epoch != self.epoch:
-            raise StateError("another group or epoch")
+            raise ForeignMessage("another group or epoch")
 
     def _public(self, body: PublicMessage) -> AuthenticatedContent:
         framed = body.content

@@ -9,7 +9,8 @@
     ├── ValidationError      a named public check of RFC 9420 failed                      common
     │   └── CredentialError  raised by the caller's ``authenticate``                      common
     ├── PathError            path secret or confirmation tag is wrong for this member
-    └── StateError           wrong epoch or group, no longer a member: the caller's use
+    └── StateError           no longer a member, something is missing here: the caller's use
+        ├── ForeignMessage   a message of another epoch or group, or of none                  common
         └── OwnMessage       a message of this very member
 
 *Common* errors are verdicts that every member reaches from the same bytes: only they may void a Commit for all.
@@ -70,7 +71,13 @@ class PathError(MLSError):
 
 
 class StateError(MLSError):
-    """The call does not fit the state: another epoch or group, or no member any more."""
+    """The call does not fit the state: no member any more, or a secret or proposal that is not here."""
+
+
+class ForeignMessage(StateError):  # noqa: N818 -- says what is the case
+    """The message is not one of this group and epoch, whoever looks at it from this epoch."""
+
+    common = True
 
 
 class OwnMessage(StateError):  # noqa: N818 -- says what is the case

@@ -161,6 +161,11 @@ class Group:
         return self.secrets.epoch_authenticator
 
     @property
+    def ratchet_tree(self) -> bytes:
+        """The encoded tree, which a joiner needs whose Welcome or GroupInfo does not have it (section 12.4.3.3)."""
+        return self.tree.encode()
+
+    @property
     def members(self) -> tuple[Member, ...]:
         """All members, by leaf index."""
         return tuple(Member(index, leaf) for index, leaf in self.tree.members())
@@ -268,7 +273,7 @@ class Group:
             bundle: the KeyPackage that it is for.
             signer: the key pair of that KeyPackage's leaf.
             authenticate: checks every member's credential.
-            ratchet_tree: the tree, if it is not in the Welcome.
+            ratchet_tree: a member's ``Group.ratchet_tree``, if it is not in the Welcome.
             psks: secrets by ``psk_id``, or by group id ‖ epoch (8 bytes) of resumption PSKs.
             resumed: the group that the new one continues (sections 11.2 and 11.3); None if it continues none.
             same_client: says whether leaves of the two are the same client's; by default their credentials are equal.
@@ -513,7 +518,7 @@ class Group:
             psks: see ``join``.
             authenticate: checks the credentials of what is added; the caller has usually done that.
             public: in the clear, as a PublicMessage.
-            tree_in_welcome: without it, those added get the tree (``group.tree.encode()``) another way.
+            tree_in_welcome: without it, those added get the next group's ``ratchet_tree`` another way.
 
         Raises:
             ValidationError: the list is not valid.
@@ -572,8 +577,9 @@ class Group:
         if sender.type == SENDER_MEMBER:
             leaf = self.tree.leaf(sender.index)
             return leaf.signature_key if leaf is not None else None
-        if not (policy.external_commits if sender.type == SENDER_NEW_MEMBER_COMMIT else policy.external_proposals):
-            raise StateError("a sender who is no member")
+        commits_outside = policy.external_commits or policy.resyncs
+        if not (commits_outside if sender.type == SENDER_NEW_MEMBER_COMMIT else policy.external_proposals):
+            raise ValidationError("a sender who is no member, whom the application does not hear")
         if isinstance(body, Commit):
             if body.path is None:
                 raise ValidationError("12.4.3.2 path required")

@@ -155,10 +155,23 @@ def test_psks_of_both_kinds_in_an_external_commit() -> None:
 def test_nobody_is_let_in_unless_the_application_says_so() -> None:
     group = Party.of(2).groups[0]
     joined = let_in(group.group_info())
-    with pytest.raises(StateError, match="no member"):
+    with pytest.raises(ValidationError, match="no member") as failure:
         group.process(joined.message, authenticate=nobody)
+    assert failure.value.common
     with pytest.raises(StateError, match="no member"):
         group.archive().unprotect(joined.message)
+
+
+def test_only_who_was_a_member_is_let_in_again() -> None:
+    party = Party.of(3)
+    again, group = Policy(resyncs=True), party.groups[0]
+    with pytest.raises(ValidationError, match="somebody new") as failure:
+        group.process(let_in(group.group_info()).message, authenticate=nobody, policy=again)
+    assert failure.value.common
+    joined = let_in(group.group_info(), signer=party.groups[2].signer, replaces=2)
+    result = group.process(joined.message, authenticate=nobody, policy=again)
+    assert isinstance(result, CommitProcessed)
+    assert result.external
 
 
 def forged(
@@ -305,7 +318,7 @@ def test_an_external_sender_proposes_and_members_commit() -> None:
     party.commit(0, GroupContextExtensions((known,)))
     group = party.groups[0]
     message = propose_from_outside(group.group_id, group.epoch, Remove(2), sender=0, signer=server)
-    with pytest.raises(StateError, match="no member"):
+    with pytest.raises(ValidationError, match="no member"):
         group.process(message, authenticate=nobody)
     references = []
     for index, each in party.groups.items():

@@ -18,7 +18,6 @@ from restante_crypto.mls import (
     OwnMessage,
     PathError,
     Remove,
-    StateError,
     UnprotectError,
     Update,
     ValidationError,
@@ -333,7 +332,7 @@ def test_public_messages() -> None:
         receiver.process(MLSMessage(bad).encode(), authenticate=nobody)
     stranger = public(sender, Remove(2), Sender(SENDER_NEW_MEMBER_PROPOSAL))
     message = MLSMessage(public_message.PublicMessage(stranger.content, stranger.signature, b"", b"")).encode()
-    with pytest.raises(StateError, match="no member"):
+    with pytest.raises(ValidationError, match="no member"):
         receiver.process(message, authenticate=nobody)
 
 

@@ -17,6 +17,7 @@ from restante_crypto.mls import (
     CredentialError,
     DecodeError,
     Extension,
+    ForeignMessage,
     GenerationUsed,
     Group,
     GroupContextExtensions,
@@ -560,9 +561,35 @@ def test_a_welcome_without_the_tree() -> None:
     bundle = key_package(signer)
     staged = party.groups[0].commit([Add(bundle.key_package)], random=os.urandom, tree_in_welcome=False)
     assert staged.welcome is not None
-    tree = staged.group.tree.encode()
+    tree = staged.group.ratchet_tree
     joined = Group.join(staged.welcome, bundle, signer=signer, authenticate=nobody, ratchet_tree=tree).group
     assert joined.epoch_authenticator == staged.group.epoch_authenticator
+
+
+def test_a_welcome_for_each_joiner() -> None:
+    group, signers = Party.of(2).groups[0], [signature_key_pair() for _ in range(3)]
+    bundles = [key_package(signer) for signer in signers]
+    staged = group.commit([Add(each.key_package) for each in bundles], random=os.urandom, tree_in_welcome=False)
+    assert staged.welcome is not None
+    assert len(staged.welcomes) == 3
+    tree = staged.group.ratchet_tree
+    for bundle, signer, index, letter in zip(bundles, signers, staged.added, staged.welcomes, strict=True):
+        assert len(letter) < len(staged.welcome)
+        joined = Group.join(letter, bundle, signer=signer, authenticate=nobody, ratchet_tree=tree).group
+        assert (joined.own_index, joined.epoch_authenticator) == (index, staged.group.epoch_authenticator)
+        with pytest.raises(StateError, match="another KeyPackage"):
+            Group.join(letter, bundles[index - 3], signer=signer, authenticate=nobody, ratchet_tree=tree)
+    assert group.commit(random=os.urandom).welcomes == ()
+
+
+def test_a_message_of_another_epoch_is_so_for_everybody() -> None:
+    party = Party.of(2)
+    late = party.say(1, b"late")
+    party.commit(1)
+    for message in (late, key_package_message(key_package(signature_key_pair()).key_package)):
+        with pytest.raises(ForeignMessage) as failure:
+            party.groups[0].process(message, authenticate=nobody)
+        assert failure.value.common
 
 
 def test_proposals_of_other_types_are_carried_to_applications_that_know_them() -> None:
