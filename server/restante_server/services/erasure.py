@@ -40,11 +40,22 @@ class Eraser:
         await self._scrub()
         return now
 
-    async def erase_slot(self, slot: bytes) -> None:
-        """Delete a slot, if it exists; its bytes go with the next mailbox that is erased, or as space is used again."""
+    async def erase_slot(self, slot: bytes, *, scrub: bool = False) -> int:
+        """Delete a slot, if it exists; return when (Unix seconds).
+
+        Without ``scrub`` its bytes go with the next thing that is scrubbed, or as space is used again. With it no file
+        of the store holds them any more: for what somebody takes back, such as a consent.
+
+        Raises:
+            StoreError: deleted or not, the files may still hold it: try again.
+        """
+        now = self._clock() // 1000
         if await self._store.get_slot(slot) is not None:
-            await self._bury(slot, self._clock() // 1000)
+            await self._bury(slot, now)
             await self._store.delete_slot(slot)
+        if scrub:
+            await self._scrub()
+        return now
 
     async def _bury(self, identifier: bytes, now: int) -> None:
         tombstone = self._identity.tombstone(identifier)

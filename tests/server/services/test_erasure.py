@@ -199,6 +199,23 @@ async def test_slots_that_are_not_there_leave_no_tombstone(tmp_path: Path) -> No
     await store.close()
 
 
+async def test_a_slot_that_is_taken_back_is_in_no_file(tmp_path: Path) -> None:
+    clock = MovedClock()
+    store = await SqliteStore.open(tmp_path / "relay.db", clock=clock)
+    eraser = Eraser(store, Identity.open(tmp_path), clock)
+    slot, body = identifier("slot", 1), os.urandom(40)
+
+    def places() -> set[str]:
+        return {path.name for path in tmp_path.iterdir() if body in path.read_bytes() or slot in path.read_bytes()}
+
+    for scrub in (False, True):
+        await store.put_slot(slot, 1, DAY, body)
+        await eraser.erase_slot(slot, scrub=scrub)
+        assert bool(places()) != scrub
+    assert await eraser.erase_slot(slot, scrub=True) == clock() // 1000, "again, after an interruption"
+    await store.close()
+
+
 async def test_a_relay_goes_on_while_it_scrubs(relay: Relay) -> None:
     one, other = Owner(), Owner()
     async with await Peer.own(relay.url, one) as peer, await Peer.own(relay.url, other) as receiver:
