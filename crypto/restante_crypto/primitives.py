@@ -1,15 +1,16 @@
 """The cryptographic primitives, and the only module that knows which library computes them.
 
 Each is taken where it is fastest and safe: PyNaCl (libsodium) for Ed25519, X25519, XChaCha20-Poly1305 and Argon2id;
-``cryptography`` for AES-128-GCM, ChaCha20-Poly1305 and ML-KEM-768; the standard library for hashes. Ed25519 is
-verified by libsodium alone: ``cryptography`` takes a signature under the identity element, which anybody can forge.
+``cryptography`` for AES-128-GCM, ChaCha20-Poly1305 and ML-KEM-768; the standard library for hashes; ``rbcl``, an extra
+and libsodium as well, for ristretto255, which PyNaCl's build leaves out. Ed25519 is verified by libsodium alone:
+``cryptography`` takes a signature under the identity element, which anybody can forge.
 """
 
 import hashlib
 import hmac as _hmac
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import nacl.bindings as _sodium
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -26,6 +27,8 @@ X25519_BYTES: Final = 32
 ML_KEM_768_SEED_BYTES: Final = 64
 ML_KEM_768_PUBLIC_BYTES: Final = 1184
 ML_KEM_768_CIPHERTEXT_BYTES: Final = 1088
+RISTRETTO255_BYTES: Final = 32  # of an element, and of a scalar
+RISTRETTO255_UNIFORM_BYTES: Final = 64  # what an element or a scalar is made of without bias
 
 
 class AuthenticationError(Exception):
@@ -42,6 +45,18 @@ class PostQuantumUnavailable(Exception):  # noqa: N818 -- says what is the case
     def __init__(self) -> None:
         """Say what helps."""
         super().__init__("cryptography has no ML-KEM-768 here: install a wheel of version 48 or later (OpenSSL 3.5)")
+
+
+class GroupError(Exception):
+    """Not an element of ristretto255, or the identity; not a scalar below its order, or zero."""
+
+
+class GroupUnavailable(Exception):  # noqa: N818 -- says what is the case
+    """The library for ristretto255 is not installed."""
+
+    def __init__(self) -> None:
+        """Say what helps."""
+        super().__init__("the directory needs one package more: pip install 'restante[directory]'")
 
 
 def sha256(data: bytes) -> bytes:
@@ -208,6 +223,87 @@ def has_ml_kem_768() -> bool:
     except PostQuantumUnavailable:
         return False
     return True
+
+
+def ristretto255_element(data: bytes) -> bytes:
+    """Return the element (RFC 9496) that these 32 bytes encode: themselves. Raises GroupError; the identity is none."""
+    if (
+        len(data) != RISTRETTO255_BYTES
+        or not any(data)
+        or not _ristretto255().crypto_core_ristretto255_is_valid_point(data)
+    ):
+        raise GroupError("element")
+    return data
+
+
+def ristretto255_scalar(data: bytes) -> bytes:
+    """Return the scalar that these 32 bytes encode: themselves. Raises GroupError unless it is below the order."""
+    if len(data) != RISTRETTO255_BYTES or ristretto255_reduce(data + bytes(32)) != data:
+        raise GroupError("scalar")
+    return data
+
+
+def ristretto255_from_hash(uniform: bytes) -> bytes:
+    """Return the element that 64 uniform bytes give (RFC 9496 section 4.3.4): nobody knows its logarithm."""
+    return bytes(_ristretto255().crypto_core_ristretto255_from_hash(uniform))
+
+
+def ristretto255_multiply(scalar: bytes, element: bytes) -> bytes:
+    """Return an element, multiplied. Raises GroupError for no element, and if the product is the identity."""
+    try:
+        return bytes(_ristretto255().crypto_scalarmult_ristretto255(scalar, element))
+    except (RuntimeError, TypeError, ValueError):
+        raise GroupError("product") from None
+
+
+def ristretto255_multiply_base(scalar: bytes) -> bytes:
+    """Return the generator, multiplied. Raises GroupError if the scalar is zero."""
+    try:
+        return bytes(_ristretto255().crypto_scalarmult_ristretto255_base(scalar))
+    except (RuntimeError, TypeError, ValueError):
+        raise GroupError("product") from None
+
+
+def ristretto255_add(one: bytes, other: bytes) -> bytes:
+    """Return the sum of two elements; it may be the identity, 32 zeros."""
+    return bytes(_ristretto255().crypto_core_ristretto255_add(one, other))
+
+
+def ristretto255_reduce(uniform: bytes) -> bytes:
+    """Return the scalar of 64 bytes, little-endian, modulo the order."""
+    return bytes(_ristretto255().crypto_core_ristretto255_scalar_reduce(uniform))
+
+
+def ristretto255_invert(scalar: bytes) -> bytes:
+    """Return the inverse of a scalar that is not zero."""
+    return bytes(_ristretto255().crypto_core_ristretto255_scalar_invert(scalar))
+
+
+def ristretto255_multiply_scalars(one: bytes, other: bytes) -> bytes:
+    """Return the product of two scalars."""
+    return bytes(_ristretto255().crypto_core_ristretto255_scalar_mul(one, other))
+
+
+def ristretto255_subtract_scalars(one: bytes, other: bytes) -> bytes:
+    """Return one scalar less the other."""
+    return bytes(_ristretto255().crypto_core_ristretto255_scalar_sub(one, other))
+
+
+def has_ristretto255() -> bool:
+    """Say whether the directory works here."""
+    try:
+        _ristretto255()
+    except GroupUnavailable:
+        return False
+    return True
+
+
+def _ristretto255() -> Any:  # noqa: ANN401 -- the library has no types
+    try:
+        import rbcl  # noqa: PLC0415 -- an extra
+    except ModuleNotFoundError:
+        raise GroupUnavailable from None
+    return rbcl
 
 
 def aead_seal(name: str, key: bytes, nonce: bytes, plaintext: bytes, associated_data: bytes) -> bytes:

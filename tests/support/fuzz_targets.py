@@ -15,7 +15,7 @@ from restante.blobs import BlobKeys, BlobReference
 from restante.content import Content
 from restante.errors import InviteError
 from restante.invites import Invite, Manifest
-from restante_crypto import hpke, padding, primitives, sealing
+from restante_crypto import hpke, oprf, padding, primitives, sealing
 from restante_crypto.blobs import BlobError, BlobSecret, Decoder, Encoder
 from restante_crypto.mls import (
     Add,
@@ -459,6 +459,25 @@ def read_websocket(data: bytes) -> None:
     assert not found
 
 
+@cache
+def evaluation() -> tuple[oprf.KeyPair, list[oprf.Blinded], bytes]:
+    keys = oprf.derive_key_pair(oprf.Mode.VOPRF, bytes(32), b"fuzz")
+    blinded = [oprf.blind(oprf.Mode.VOPRF, bytes([each]), _random()) for each in range(2)]
+    made = oprf.blind_evaluate_verifiably(keys, [each.element for each in blinded], _random())
+    return keys, blinded, b"".join((*made.elements, made.proof))
+
+
+def evaluated(data: bytes) -> None:
+    """What a relay says to two blinded elements: verified, and anything but the true answer is refused."""
+    keys, blinded, true = evaluation()
+    elements = (data[:32], data[32:64])
+    try:
+        oprf.finalize_verified(keys.public, blinded, oprf.Evaluation(elements, data[64:]))
+    except oprf.OPRFError:
+        return
+    assert data == true
+
+
 TARGETS: dict[str, Target] = {
     **{f"mls {each.__name__}": Target(struct(each), encodings) for each in STRUCTS},
     "mls proposal": Target(proposal, lambda: [Remove(1).encode(), Add(joining()[2].key_package).encode()]),
@@ -478,6 +497,11 @@ TARGETS: dict[str, Target] = {
     "sealed body": Target(
         refused(sealing.SealError, partial(sealing.open_body, bytes(32))),
         lambda: [sealing.seal_body(bytes(8), bytes(32), b"message", _random())],
+    ),
+    "oprf evaluation": Target(evaluated, lambda: [evaluation()[2]], cost=20),
+    "oprf element": Target(
+        refused(oprf.DeserializeError, lambda data: oprf.blind_evaluate(evaluation()[0], data)),
+        lambda: [evaluation()[1][0].element],
     ),
     "padding": Target(refused(padding.PaddingError, padding.unpad), lambda: [padding.pad(b"text")]),
     "blob": Target(open_blob, lambda: [blob()[0], blob()[0][65_552:], blob()[0][:65_552]], cost=20),
