@@ -93,7 +93,7 @@ def serve_command(
         list[str] | None,
         typer.Option(
             envvar="RESTANTE_PROCESSOR",
-            help="Who else receives data: 'hosting=NAME;COUNTRY;AGREEMENT', 'object-storage=...'. Repeatable.",
+            help="Who else gets data: 'ROLE=NAME;COUNTRY;AGREEMENT'; hosting, object-storage, sms, push. Repeatable.",
         ),
     ] = None,
 ) -> None:

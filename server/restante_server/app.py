@@ -35,7 +35,6 @@ from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
 from restante_server.services.relay import Relay as Shared
 from restante_server.stores.blob_folder import BlobFolder
-from restante_server.stores.blobs import FIELDS as BLOB_FIELDS
 from restante_server.stores.blobs import BlobStore, default_blobs
 from restante_server.stores.contract import Store, StoreError, StoreRefused
 from restante_server.stores.redis import RedisStore
@@ -186,11 +185,7 @@ async def _open_blobs(settings: Settings, gateway: processors.Gateway) -> BlobSt
             from restante_server.stores.blob_objects import BlobObjects  # noqa: PLC0415 -- needs the extra s3
         except ModuleNotFoundError:
             raise StoreRefused("blobs in S3 need one package more: pip install 'restante[server,s3]'") from None
-        try:
-            gateway.pass_out(processors.Role.OBJECT_STORAGE, (f"blob.{name}" for name in BLOB_FIELDS))
-        except processors.Undeclared as error:
-            raise StoreRefused(f"blobs in S3 are in others' hands: {error}") from None
-        return await BlobObjects.open(settings.blobs)
+        return await BlobObjects.open(settings.blobs, gateway)
     return await BlobFolder.open(settings.blobs or default_blobs(settings.store))
 
 

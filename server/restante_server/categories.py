@@ -30,6 +30,7 @@ SECURITY: Final = Text(
     "needed to run the service safely (legitimate interest, legal duty of security)",
     "为安全运行服务所必需（正当利益、法定安全义务）",
 )
+CONSENT: Final = Text("your consent, which you can take back at any time", "您的同意，您可随时撤回")
 NOBODY: Final = Text("nobody but the people you write with: it is encrypted", "除与您通信的人之外无人可读：内容已加密")
 OPERATOR: Final = Text("the operator", "运营者")
 EVERYBODY: Final = Text("everybody: it is public and the same for all", "所有人：公开内容，对所有人相同")
@@ -186,6 +187,19 @@ class Category(Enum):
         OPERATOR,
         Text("as long as the store", "存储存在期间"),
         Text("with the store", "随存储一起"),
+    )
+    HANDED_ON = About(
+        Text("What is handed on for you", "为您转交的数据"),
+        Text(
+            "only if you turn on what needs it: your mobile number with the code that checks it, or which device to "
+            "wake, without any content",
+            "仅在您开启相应功能时：用于验证的手机号码和验证码，或要唤醒的设备，不含任何内容",
+        ),
+        Text("to check that a number is yours, and to wake your app", "确认号码属于您，以及唤醒您的应用"),
+        CONSENT,
+        Text("the operator, and whoever is named below for it", "运营者，以及下文列出的相应接收方"),
+        Text("the relay does not keep what it hands on", "中继不保存所转交的内容"),
+        Text("at once; nothing goes out after you took your consent back", "立即；您撤回同意后不再转交"),
     )
     OPERATIONS = About(
         Text("Logs and metrics", "日志与指标"),

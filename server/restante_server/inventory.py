@@ -24,6 +24,8 @@ class Kind(StrEnum):
     LABEL = "metric label"  # metric.label
     SLOT = "slot"  # what is in one, by the name in PROTOCOL.md section 6.12 or the SDK's
     COOKIE = "cookie"
+    PUSH = "push payload field"
+    SMS = "field of a text message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +367,18 @@ ITEMS: Final[tuple[Item, ...]] = (
         "hashes of new invite codes",
         CODE_LIFETIME,
         "the relay takes them within seconds",
+    ),
+    *_all(
+        Kind.SMS,
+        Category.HANDED_ON,
+        {"sms.number": "the number that is to be checked", "sms.text": "the code, and what it is for"},
+        "it is sent, and not kept",
+    ),
+    *_all(
+        Kind.PUSH,
+        Category.HANDED_ON,
+        {"push.token": "the push service's name for an app on a device: nothing else is in the payload"},
+        "it is sent, and not kept",
     ),
     *_all(
         Kind.LOG,

@@ -1,13 +1,15 @@
 """Who else receives data: declared processors, and the gateway that everything goes through on its way to one.
 
-The policy names every declared processor. Code that hands anything to others asks the gateway first: it refuses a
-processor that the operator has not declared, and fields that are not declared for it.
+The policy names every declared processor. What goes out is a value of one of the types here, whose fields are names in
+the inventory. ``Gateway.pass_out`` refuses a processor that the operator has not declared, and fields that are not
+declared for it; what opens connections to others takes nothing but the ``Passed`` that it returns. So there is no
+other way out: the types say it, and ``tests/server/test_processors.py`` looks.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Final
+from typing import IO, ClassVar, Final, Generic, TypeVar
 
 from restante_server.categories import Text
 from restante_server.config import SettingError
@@ -18,6 +20,64 @@ class Role(StrEnum):
 
     HOSTING = "hosting"  # owns or runs the machine, or the Redis servers
     OBJECT_STORAGE = "object-storage"  # keeps blobs: S3
+    SMS = "sms"  # sends text messages that check a mobile number
+    PUSH = "push"  # rings a device whose app is not running
+
+
+class Outgoing:
+    """What goes out at a time. A subclass is a frozen dataclass; a field ``x`` is ``thing.x`` in the inventory.
+
+    Attributes:
+        role: whose processor it goes to.
+        thing: see above.
+    """
+
+    __slots__ = ()
+    role: ClassVar[Role]
+    thing: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class BlobName(Outgoing):
+    """Which blob is asked about, fetched or deleted."""
+
+    role: ClassVar[Role] = Role.OBJECT_STORAGE
+    thing: ClassVar[str] = "blob"
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StoredBlob(Outgoing):
+    """A blob to be kept; ``body`` is the file whose content is its object (``stores.blobs``)."""
+
+    role: ClassVar[Role] = Role.OBJECT_STORAGE
+    thing: ClassVar[str] = "blob"
+    id: bytes
+    expires: int
+    digest: bytes
+    body: IO[bytes]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TextMessage(Outgoing):
+    """A text message: a number as E.164 writes it, and what it is told."""
+
+    role: ClassVar[Role] = Role.SMS
+    thing: ClassVar[str] = "sms"
+    number: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class WakeUp(Outgoing):
+    """A ring without content: all that a push service learns is which device, and when."""
+
+    role: ClassVar[Role] = Role.PUSH
+    thing: ClassVar[str] = "push"
+    token: str
+
+
+V = TypeVar("V", bound=Outgoing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +102,19 @@ ROLES: Final = {
             "每个附件的随机标识、到期时间、哈希值和密文",
         ),
         frozenset({"blob.id", "blob.expires", "blob.digest", "blob.body"}),
+    ),
+    Role.SMS: About(
+        Text("sends the text message that checks your mobile number", "发送用于验证您手机号码的短信"),
+        Text("the number and the text with the code", "号码和含验证码的短信内容"),
+        frozenset({"sms.number", "sms.text"}),
+    ),
+    Role.PUSH: About(
+        Text("wakes your app when something waits", "有内容等待时唤醒您的应用"),
+        Text(
+            "which device to wake; neither content nor sender nor conversation",
+            "要唤醒的设备；不含内容、发送者或会话",
+        ),
+        frozenset({"push.token"}),
     ),
 }
 
@@ -76,6 +149,19 @@ def parse(text: str) -> Processor:
     return Processor(Role(role), *parts)
 
 
+def names_of(kind: type[Outgoing]) -> frozenset[str]:
+    """Return the inventory's names of what a type hands out."""
+    return frozenset(f"{kind.thing}.{each.name}" for each in fields(kind))  # type: ignore[arg-type]  # a dataclass
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Passed(Generic[V]):
+    """Values that may go out, and to whom. Made by ``Gateway.pass_out`` alone."""
+
+    processor: Processor
+    values: V
+
+
 class Gateway:
     """The one door out."""
 
@@ -83,11 +169,17 @@ class Gateway:
         """Let data go to these alone."""
         self._declared = {processor.role: processor for processor in declared}
 
-    def pass_out(self, role: Role, fields: Iterable[str]) -> Processor:
-        """Return who receives these fields (names in the inventory) in this role. Raises Undeclared."""
+    def processor(self, role: Role) -> Processor:
+        """Return who has this role. Raises Undeclared."""
         processor = self._declared.get(role)
         if processor is None:
             raise Undeclared(f"declare who does it: --processor '{role}=NAME;COUNTRY;AGREEMENT'")
-        if beyond := sorted(set(fields) - ROLES[role].fields):
-            raise Undeclared(f"{role} is not declared to receive {', '.join(beyond)}")
         return processor
+
+    def pass_out(self, values: V) -> Passed[V]:
+        """Let values out. Raises Undeclared: nobody is declared for them, or not for all of their fields."""
+        role = values.role
+        processor = self.processor(role)
+        if beyond := sorted(names_of(type(values)) - ROLES[role].fields):
+            raise Undeclared(f"{role} is not declared to receive {', '.join(beyond)}")
+        return Passed(processor, values)

@@ -1,4 +1,5 @@
 import ast
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,17 +9,52 @@ from restante_server import inventory, policy, policy_texts, processors
 from restante_server.categories import LANGUAGES
 from restante_server.config import SettingError
 from restante_server.policy import Operator
-from restante_server.processors import ROLES, Gateway, Processor, Role, Undeclared, parse
+from restante_server.processors import (
+    ROLES,
+    BlobName,
+    Gateway,
+    Outgoing,
+    Processor,
+    Role,
+    StoredBlob,
+    TextMessage,
+    Undeclared,
+    WakeUp,
+    names_of,
+    parse,
+)
 
+FOLDER = Path(restante_server.__file__).parent
 STORAGE = Processor(Role.OBJECT_STORAGE, "Example Storage", "Iceland", "agreement of 2026-01-01")
+SENDER = Processor(Role.SMS, "Example Telephony", "Iceland", "agreement of 2026-01-02")
+KINDS: list[type[Outgoing]] = [BlobName, StoredBlob, TextMessage, WakeUp]
 OUTWARD = {
-    "stores/blob_objects.py",  # S3, behind the gateway
-    "stores/redis_link.py",  # the operator's own store
-    "doctor.py",  # the relay itself
+    "stores/blob_objects.py": {"obstore"},  # S3: takes what the gateway has passed
+    "stores/redis_link.py": {"create_connection"},  # the operator's own store
+    "stores/redis_topology.py": {"redis"},  # the same: its sentinels
+    "stores/redis_address.py": {"ssl"},  # the same: its certificate
+    "doctor.py": {"ClientSession", "ws_connect"},  # the relay itself
+    "__main__.py": {"subprocess"},  # the SDK's side of a command, on this machine
+    "workers.py": {"socket", "create_subprocess_exec"},  # keeps the port for the relay's own processes
 }
-"""The modules of the relay that open connections."""
-CLIENTS = {"obstore", "obstore.store", "requests", "httpx", "urllib.request", "urllib3", "smtplib", "pywebpush"}
-CALLS = {"ClientSession", "open_connection", "create_connection", "create_datagram_endpoint"}
+"""Where the relay opens connections or starts programs, and with what: nobody else can hand data to others."""
+MODULES = {
+    "obstore",
+    "redis",
+    "requests",
+    "httpx",
+    "urllib.request",
+    "urllib3",
+    "http",
+    "smtplib",
+    "ftplib",
+    "socket",
+    "ssl",
+}
+MODULES |= {"subprocess", "pywebpush", "boto3"}
+CALLS = {"ClientSession", "open_connection", "open_unix_connection", "create_connection", "create_datagram_endpoint"}
+CALLS |= {"create_unix_connection", "sock_connect", "sock_sendto", "create_subprocess_exec", "create_subprocess_shell"}
+CALLS |= {"system", "popen", "ws_connect"}
 
 
 def test_a_processor_is_read_from_one_setting() -> None:
@@ -26,7 +62,7 @@ def test_a_processor_is_read_from_one_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "hosting", "hosting=", "hosting=A;B", "hosting=A;;C", "push=A;B;C", "hosting=A;B;C;D"]
+    "text", ["", "hosting", "hosting=", "hosting=A;B", "hosting=A;;C", "mail=A;B;C", "hosting=A;B;C;D"]
 )
 def test_what_is_no_processor(text: str) -> None:
     with pytest.raises(SettingError, match="ROLE=NAME"):
@@ -34,18 +70,36 @@ def test_what_is_no_processor(text: str) -> None:
 
 
 def test_the_gateway_refuses_undeclared_processors_and_fields() -> None:
-    fields = ["blob.id", "blob.body"]
-    assert Gateway([STORAGE]).pass_out(Role.OBJECT_STORAGE, fields) == STORAGE
-    with pytest.raises(Undeclared, match="declare who"):
-        Gateway([]).pass_out(Role.OBJECT_STORAGE, fields)
-    with pytest.raises(Undeclared, match=r"mailbox\.id"):
-        Gateway([STORAGE]).pass_out(Role.OBJECT_STORAGE, [*fields, "mailbox.id"])
+    passed = Gateway([STORAGE]).pass_out(BlobName(b"id"))
+    assert (passed.processor, passed.values.id) == (STORAGE, b"id")
+    for values in (BlobName(b"id"), TextMessage("+3545551234", "code")):
+        with pytest.raises(Undeclared, match="declare who"):
+            Gateway([]).pass_out(values)
+    with pytest.raises(Undeclared, match="sms=NAME"):
+        Gateway([STORAGE]).pass_out(TextMessage("+3545551234", "code"))
+
+    @dataclass(frozen=True, slots=True, repr=False)
+    class More(BlobName):
+        receive_key: bytes
+
+    with pytest.raises(Undeclared, match=r"blob\.receive_key"):
+        Gateway([STORAGE]).pass_out(More(b"id", b"key"))
 
 
-def test_every_field_of_a_role_is_in_the_inventory() -> None:
+def test_what_goes_out_is_not_shown() -> None:
+    for values in (TextMessage("+3545551234", "code"), Gateway([SENDER]).pass_out(TextMessage("+3545551234", "code"))):
+        assert "354" not in repr(values)
+
+
+def test_what_a_role_receives_is_in_the_inventory_and_all_of_it_is_handed_out() -> None:
     names = {item.name for item in inventory.ITEMS}
-    for about in ROLES.values():
-        assert about.fields <= names
+    handed: dict[Role, set[str]] = {role: set() for role in Role}
+    for kind in KINDS:
+        handed[kind.role] |= names_of(kind)
+    assert {role: set(about.fields) for role, about in ROLES.items()} == handed
+    assert set().union(*handed.values()) <= names
+    kinds = {each for each in vars(processors).values() if isinstance(each, type) and issubclass(each, Outgoing)}
+    assert kinds - {Outgoing} == set(KINDS)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -57,31 +111,68 @@ def test_the_policy_names_them(language: str) -> None:
     assert policy_texts.NO_THIRD[language] in policy.document(Operator())["languages"][language]["text"]
 
 
+def is_in(module: str, package: str) -> bool:
+    return f"{module}.".startswith(f"{package}.")
+
+
+def outward(source: str) -> set[str]:
+    """Return what a module can reach others with: modules that it imports, and names that it uses."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import():
+                found |= {known for known in MODULES for each in node.names if is_in(each.name, known)}
+            case ast.ImportFrom(module=str(module)) if not node.level:
+                found |= {known for known in MODULES if is_in(module, known)}
+                found |= {each.name for each in node.names} & CALLS
+            case ast.Attribute(attr=name) | ast.Name(id=name):
+                found |= {name} & CALLS
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="aiohttp"), attr="request")):
+                found.add("ClientSession")
+    return found
+
+
 def test_no_other_module_opens_connections() -> None:
-    """What could hand data to somebody else: clients of HTTP, sockets, mail, other programs."""
-    folder = Path(restante_server.__file__).parent
-    outward = set()
-    for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            found = False
-            if isinstance(node, ast.Import):
-                found = any(each.name in CLIENTS for each in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                found = node.module in CLIENTS
-            elif isinstance(node, ast.Attribute):
-                found = node.attr in CALLS
-            if found:
-                outward.add(path.relative_to(folder).as_posix())
-    assert outward == OUTWARD
+    sources = {path.relative_to(FOLDER).as_posix(): path.read_text() for path in FOLDER.rglob("*.py")}
+    assert {name: found for name, source in sources.items() if (found := outward(source))} == OUTWARD
 
 
-def test_the_only_way_to_object_storage_is_through_the_gateway() -> None:
-    source = (Path(restante_server.__file__).parent / "app.py").read_text()
-    assert source.index("gateway.pass_out(") < source.index("BlobObjects.open(")
-    others = [
-        path
-        for path in Path(restante_server.__file__).parent.rglob("*.py")
-        if "BlobObjects" in path.read_text() and path.name not in {"app.py", "blob_objects.py"}
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import obstore.store",
+        "from obstore import put_async",
+        "import socket",
+        "import aiohttp\naiohttp.ClientSession()",
+        "from aiohttp import ClientSession as Session",
+        "import aiohttp\nasync def f(): await aiohttp.request('POST', url)",
+        "import asyncio\nasync def f(): await asyncio.open_connection('a', 1)",
+        "async def f(loop): await loop.create_connection(None, 'a', 1)",
+        "from urllib.request import urlopen",
+        "import os\nos.system('curl')",
+    ],
+)
+def test_another_way_out_would_be_found(source: str) -> None:
+    assert outward(source)
+
+
+def test_what_opens_connections_takes_only_what_was_passed() -> None:
+    """Every call to object storage names its object by ``_path`` of something passed; nobody else makes a Passed."""
+    tree = ast.parse((FOLDER / "stores" / "blob_objects.py").read_text())
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("_async")
     ]
-    assert others == []
-    assert processors.Gateway is Gateway
+    assert len(calls) > 5
+    assert {ast.unparse(call.args[1]) for call in calls} == {"self._path", "self._path(blob)"}
+    (path,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "_path"]
+    assert path.args.args[0].annotation is not None
+    assert ast.unparse(path.args.args[0].annotation) == "Passed[BlobName] | Passed[StoredBlob]"
+    makers = {
+        file.relative_to(FOLDER).as_posix()
+        for file in FOLDER.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).partition("[")[0].endswith("Passed")
+    }
+    assert makers == {"processors.py"}

@@ -3,19 +3,20 @@
 Credentials and endpoint are the AWS_* variables of the environment. An upload waits in a temporary file until it is
 whole and its digest has been checked; then it is one request, or several for a large one, and S3 says when it is kept.
 Two large uploads of one id at the same moment may both be stored, the later over the earlier: only the holder of the
-write key can make that happen.
+write key can make that happen. A bucket is in others' hands: what is sent there has passed the gateway.
 """
 
 import asyncio
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from restante_protocol import ids
+from restante_server.processors import BlobName, Gateway, Passed, Role, StoredBlob, Undeclared
 from restante_server.stores.blobs import HEAD_BYTES, BlobHead
 from restante_server.stores.contract import StoreRefused, StoreUnavailable
 
@@ -34,26 +35,33 @@ _GONE: Final = (BaseError, FileNotFoundError)  # the latter also if there is no 
 class BlobObjects:
     """Blobs in a bucket, which any number of relays may share."""
 
-    def __init__(self, store: S3Store) -> None:
+    def __init__(self, store: S3Store, gateway: Gateway) -> None:
         self._store = store
+        self._gateway = gateway
 
     @classmethod
-    async def open(cls, url: str) -> Self:
-        """Open a bucket: s3://BUCKET/PREFIX. Raises StoreRefused if it does not answer."""
+    async def open(cls, url: str, gateway: Gateway) -> Self:
+        """Open a bucket: s3://BUCKET/PREFIX. Raises StoreRefused: it does not answer, or nobody is declared for it."""
         try:
-            opened = cls(S3Store.from_url(url, retry_config=_RETRIES))
+            gateway.processor(Role.OBJECT_STORAGE)
+            opened = cls(S3Store.from_url(url, retry_config=_RETRIES), gateway)
             await opened.list()
+        except Undeclared as error:
+            raise StoreRefused(f"blobs in S3 are in others' hands: {error}") from None
         except (BaseError, StoreUnavailable):
             raise StoreRefused("the bucket for blobs does not answer, or not with these credentials") from None
         return opened
 
+    def _path(self, blob: bytes) -> str:
+        return _path(self._gateway.pass_out(BlobName(blob)))
+
     async def head(self, blob: bytes) -> BlobHead | None:
         """See contract."""
         try:
-            found = await obstore.head_async(self._store, _path(blob))
+            found = await obstore.head_async(self._store, self._path(blob))
             if found["size"] < HEAD_BYTES:
                 return None
-            data = await obstore.get_range_async(self._store, _path(blob), start=0, length=HEAD_BYTES)
+            data = await obstore.get_range_async(self._store, self._path(blob), start=0, length=HEAD_BYTES)
         except FileNotFoundError:
             return None
         except BaseError:
@@ -76,7 +84,8 @@ class BlobObjects:
     async def read(self, blob: bytes, start: int, size: int) -> bytes | None:
         """See contract."""
         try:
-            return bytes(await obstore.get_range_async(self._store, _path(blob), start=HEAD_BYTES + start, length=size))
+            start += HEAD_BYTES
+            return bytes(await obstore.get_range_async(self._store, self._path(blob), start=start, length=size))
         except FileNotFoundError:
             return None
         except BaseError:
@@ -86,12 +95,13 @@ class BlobObjects:
         """See contract."""
         file = await asyncio.to_thread(tempfile.TemporaryFile)
         file.write(head.encode())  # into its buffer
-        return _Upload(self._store, _path(blob), file)
+        values = StoredBlob(blob, head.expires, head.digest, file)
+        return _Upload(self._store, self._gateway.pass_out(values))
 
     async def delete(self, blob: bytes) -> None:
         """See contract."""
         try:
-            await obstore.delete_async(self._store, _path(blob))
+            await obstore.delete_async(self._store, self._path(blob))
         except FileNotFoundError:
             return
         except BaseError:
@@ -114,10 +124,10 @@ class BlobObjects:
 class _Upload:
     """See ``blobs.Upload``."""
 
-    def __init__(self, store: S3Store, path: str, file: IO[bytes]) -> None:
+    def __init__(self, store: S3Store, passed: Passed[StoredBlob]) -> None:
         self._store = store
-        self._path = path
-        self._file = file
+        self._path = _path(passed)
+        self._file = passed.values.body
 
     async def write(self, data: bytes) -> None:
         """See contract."""
@@ -152,5 +162,6 @@ class _Upload:
         await asyncio.to_thread(self._file.close)
 
 
-def _path(blob: bytes) -> str:
+def _path(passed: Passed[BlobName] | Passed[StoredBlob]) -> str:
+    blob = passed.values.id
     return f"{blob[:1].hex()}/{blob.hex()}"

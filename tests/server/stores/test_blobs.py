@@ -13,6 +13,7 @@ from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 from restante_crypto import primitives
+from restante_server.processors import Gateway, parse
 from restante_server.stores.blob_folder import BlobFolder
 from restante_server.stores.blob_objects import BlobObjects
 from restante_server.stores.blobs import HEAD_BYTES, BlobHead, BlobStore
@@ -25,6 +26,7 @@ BLOB, OTHER = identifier("blob", 1), identifier("blob", 2)
 HEAD = BlobHead(1_900_000_000, bytes(range(32)), 6)
 
 DECLARED = ("object-storage=Example Storage;Iceland;agreement of 2026-01-01",)
+GATEWAY = Gateway([parse(DECLARED[0])])
 
 
 def ask(method: str, url: str) -> None:
@@ -61,7 +63,7 @@ def bucket(s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> str:
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     if request.param == "folder":
         return await BlobFolder.open(tmp_path / "blobs")
-    return await BlobObjects.open(request.getfixturevalue("bucket"))
+    return await BlobObjects.open(request.getfixturevalue("bucket"), GATEWAY)
 
 
 async def put(store: BlobStore, blob: bytes, body: bytes = b"sealed", head: BlobHead = HEAD) -> bool:
@@ -128,12 +130,12 @@ async def test_a_deleted_blob_is_gone_and_may_be_stored_again(store: BlobStore) 
 
 async def test_a_bucket_that_is_not_there_is_refused(bucket: str) -> None:
     with pytest.raises(StoreRefused, match="bucket"):
-        await BlobObjects.open("s3://another-bucket/prefix")
+        await BlobObjects.open("s3://another-bucket/prefix", GATEWAY)
     assert urlsplit(bucket).scheme == "s3"
 
 
 async def test_a_bucket_that_goes_away_is_unavailable(s3: ThreadedMotoServer, bucket: str) -> None:
-    store = await BlobObjects.open(bucket)
+    store = await BlobObjects.open(bucket, GATEWAY)
     await put(store, BLOB)
     upload, large = await store.begin(OTHER, HEAD), await store.begin(OTHER, HEAD)
     await large.write(bytes(9_000_000))
@@ -147,7 +149,7 @@ async def test_a_bucket_that_goes_away_is_unavailable(s3: ThreadedMotoServer, bu
 
 
 async def test_a_stray_object_is_no_blob(bucket: str) -> None:
-    store = await BlobObjects.open(bucket)
+    store = await BlobObjects.open(bucket, GATEWAY)
     upload = await store.begin(BLOB, HEAD)
     upload._file.seek(0)
     await upload.write(b"short")
@@ -194,7 +196,7 @@ async def test_without_the_package_for_it(tmp_path: Path, monkeypatch: pytest.Mo
 
 async def test_nobody_answers(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    store = BlobObjects(S3Store.from_url(bucket, retry_config={"max_retries": 0}))
+    store = BlobObjects(S3Store.from_url(bucket, retry_config={"max_retries": 0}), GATEWAY)
     upload = await store.begin(BLOB, HEAD)
     for what in (store.head(BLOB), store.read(BLOB, 0, 1), store.delete(BLOB), store.list(), upload.commit()):
         with pytest.raises(StoreUnavailable):
