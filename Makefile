@@ -45,7 +45,8 @@ docker-check: $(STAMP) ## images, compose files and systemd unit, with the tools
 # The long suites: seeded, so that a failure can be repeated (SEED=...).
 SEED ?= 1
 
-# Other implementations of MLS, for tests and benchmarks only. Without node or a registry their tests say that they skip.
+# For tests and benchmarks only: other implementations of MLS, and axe-core. Without npm or a registry their tests say
+# that they skip.
 PEERS := .peers
 
 .PHONY: peers interop bench bench-full bench-peers bench-mls
@@ -54,7 +55,7 @@ peers: $(STAMP)
 	@cmp -s tests/interop/peers/package.json $(PEERS)/package.json || { ! command -v npm >/dev/null \
 		|| { cp tests/interop/peers/package.json $(PEERS)/ \
 		&& npm install --prefix $(PEERS) --no-package-lock --no-audit --no-fund --loglevel=error; }; } \
-		|| { rm -f $(PEERS)/package.json; echo "ts-mls cannot be installed here: its tests are skipped"; }
+		|| { rm -f $(PEERS)/package.json; echo "ts-mls and axe-core cannot be installed here: their tests are skipped"; }
 	@test -d $(PEERS)/python || $(BIN)/python -m pip install --quiet --no-deps --target $(PEERS)/python \
 		rine-mls==0.1.1 || echo "rine-mls cannot be installed here: its tests are skipped"
 
