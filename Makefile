@@ -59,7 +59,7 @@ peers: $(STAMP)
 	@test -d $(PEERS)/python || $(BIN)/python -m pip install --quiet --no-deps --target $(PEERS)/python \
 		rine-mls==0.1.1 || echo "rine-mls cannot be installed here: its tests are skipped"
 
-interop: $(STAMP) peers ## 1,000 random schedules with each other implementation of MLS; goes on where it was stopped
+interop: $(STAMP) peers ## 1,000 random schedules with each other implementation of MLS, and with all; goes on where it was stopped
 	$(BIN)/python -m pytest tests/interop -q --schedules 1000 --seed $(SEED) --resume --timeout 7200
 
 chaos: $(STAMP) ## kill -9 of relay and client 50 times each; faults of relays over a cluster, 20 of each kind

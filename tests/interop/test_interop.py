@@ -1,49 +1,60 @@
 """Our clients and those of other implementations in one group: random schedules, each repeated by its seed.
 
-A short run here; ``make interop`` runs 1,000 schedules per peer and, when it was stopped, goes on where it was.
+With each of them alone, and with all that have a suite together. A short run here; ``make interop`` runs 1,000
+schedules of each kind and, when it was stopped, goes on where it was.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from restante_crypto.mls import ValidationError
+from restante_crypto.mls import Remove, ValidationError
 from support import peers
-from support.peers import OURS, RINE, SHARED, TS_MLS_1, TS_MLS_2, Member, Ours, RineFolder, TsMlsProcess, missing
-from support.schedules import Schedule
+from support.peers import OURS, RINE, SHARED, TS_MLS_1, TS_MLS_2, Member, Ours, missing
+from support.rine import RineFolder
+from support.schedules import Schedule, add
+from support.ts_mls import TsMlsProcess
 
 STEPS = 10
+TOGETHER = {1: (OURS, TS_MLS_1, TS_MLS_2, RINE), 3: (OURS, TS_MLS_1, TS_MLS_2)}
+"""Who has a suite, where that is more than two."""
+
 Host = RineFolder | TsMlsProcess
 
 
-def host(kind: str) -> Host:
-    reason = missing(kind)
-    if reason is not None:
-        pytest.skip(reason)
-    return RineFolder() if kind == RINE else TsMlsProcess(kind)
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Callable[[str], Host]]:
+    """The other implementations, each started once."""
+    running: dict[str, Host] = {}
+
+    def host(kind: str) -> Host:
+        reason = missing(kind)
+        if reason is not None:
+            pytest.skip(reason)
+        if kind not in running:
+            running[kind] = RineFolder() if kind == RINE else TsMlsProcess(kind)
+        return running[kind]
+
+    yield host
+    for each in running.values():
+        each.close()
 
 
-@pytest.fixture(scope="module", params=[TS_MLS_1, TS_MLS_2, RINE])
-def peer(request: pytest.FixtureRequest) -> Iterator[tuple[str, Host]]:
-    kind: str = request.param
-    running = host(kind)
-    yield kind, running
-    running.close()
+def run(name: str, suite: int, kinds: tuple[str, ...], hosts: Callable[[str], Host], seed: int) -> None:
+    running = {kind: hosts(kind) for kind in kinds if kind != OURS}
 
+    def make(wanted: str, client: str) -> Member:
+        return Ours(suite, client) if wanted == OURS else running[wanted].client(suite, client)
 
-def run(kind: str, running: Host, seed: int) -> None:
-    suite = SHARED[kind][seed % len(SHARED[kind])]
-
-    def make(wanted: str, name: str) -> Member:
-        return Ours(suite, name) if wanted == OURS else running.client(suite, name)
-
-    schedule = Schedule(seed, [OURS, kind], make)
+    schedule = Schedule(seed, kinds, make)
     try:
         schedule.run(STEPS)
     except BaseException:
-        print(f"{kind}, suite {suite:#06x}, {schedule.failed(seed)}")  # noqa: T201 -- pytest shows it with the failure
+        print(f"{name}, suite {suite:#06x}, {schedule.failed(seed)}")  # noqa: T201 -- pytest shows it with the failure
         raise
+    for each in running.values():
+        each.clear()
 
 
 def progress(kind: str, first: int) -> Path:
@@ -51,28 +62,42 @@ def progress(kind: str, first: int) -> Path:
     return peers.PEERS / f"interop {kind} from {first}.next"
 
 
-def test_random_schedules(peer: tuple[str, Host], request: pytest.FixtureRequest) -> None:
-    kind, running = peer
-    first, count = (request.config.getoption(name) for name in ("--seed", "--schedules"))
-    resume: bool = request.config.getoption("--resume")
-    at = progress(kind, first)
+def all_schedules(name: str, one: Callable[[int], None], config: pytest.Config) -> None:
+    """Run the schedules that are asked for; ``one`` runs that of a seed."""
+    first, count = (config.getoption(option) for option in ("--seed", "--schedules"))
+    resume: bool = config.getoption("--resume")
+    at = progress(name, first)
     start = int(at.read_text()) if resume and at.exists() else first
     for seed in range(start, first + count):
-        run(kind, running, seed)
+        one(seed)
         if resume:
             at.write_text(str(seed + 1))
 
 
-def test_a_remove_without_a_path_is_refused() -> None:
+@pytest.mark.parametrize("kind", [TS_MLS_1, TS_MLS_2, RINE])
+def test_random_schedules(kind: str, hosts: Callable[[str], Host], request: pytest.FixtureRequest) -> None:
+    def one(seed: int) -> None:
+        run(kind, SHARED[kind][seed % len(SHARED[kind])], (OURS, kind), hosts, seed)
+
+    all_schedules(kind, one, request.config)
+
+
+def test_random_schedules_of_all_together(hosts: Callable[[str], Host], request: pytest.FixtureRequest) -> None:
+    def one(seed: int) -> None:
+        suite = list(TOGETHER)[seed % len(TOGETHER)]
+        run("together", suite, TOGETHER[suite], hosts, seed)
+
+    all_schedules("together", one, request.config)
+
+
+def test_a_remove_without_a_path_is_refused(hosts: Callable[[str], Host]) -> None:
     """Section 12.4 demands a path with a Remove; this version of ts-mls makes none if there is only one."""
-    running = host(TS_MLS_2)
-    ours, theirs = Ours(3, "ours"), running.client(3, "theirs")
+    ours, theirs = Ours(3, "ours"), hosts(TS_MLS_2).client(3, "theirs")
     ours.create(b"group")
-    _, welcomes = ours.commit([theirs.key_package, Ours(3, "another").key_package], [], public=False)
+    _, welcomes = ours.commit([add(theirs), add(Ours(3, "another"))])
     theirs.join(welcomes)
-    message, _ = theirs.commit([], [2], public=False)
+    message, _ = theirs.commit([Remove(2)])
     before = ours.state()
     with pytest.raises(ValidationError, match="path required"):
         ours.process(message)
     assert ours.state() == before
-    running.close()

@@ -1,21 +1,43 @@
 """Random schedules of a group whose members are of several implementations: everything repeats from the seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
-from restante_crypto.mls import Group, parse_key_package_message, tree_math
+from restante_crypto.mls import (
+    Add,
+    Credential,
+    Extension,
+    ExternalSender,
+    Group,
+    GroupContextExtensions,
+    PreSharedKey,
+    Proposal,
+    Remove,
+    RequiredCapabilities,
+    encode_external_senders,
+    parse_key_package_message,
+    tree_math,
+)
+from restante_crypto.mls.extensions import REQUIRED_CAPABILITIES
+from restante_crypto.mls.psk import RESUMPTION, USAGE_APPLICATION, PreSharedKeyID
 from restante_crypto.mls.ratchet_tree import ParentNode
 from restante_crypto.mls.tree_math import NodeIndex
 from support import peers
-from support.peers import RINE, TS_MLS_2, Member, Ours, Refused
+from support.peers import OURS, RINE, TS_MLS, TS_MLS_2, Member, Ours, Refused
 
-MAX_MEMBERS = 7
+MAX_MEMBERS = 7  # with two implementations
 MAX_BATCH = 5  # messages in flight at once; ts-mls keeps ten keys of late messages
 
 UNMERGED = "non-blank intermediate node must list leaf node in its unmerged_leaves"
 
 Factory = Callable[[str, str], Member]
 """(kind, name) -> client."""
+
+
+def add(member: Member) -> Add:
+    package = parse_key_package_message(member.key_package)
+    assert package is not None
+    return Add(package)
 
 
 def left_half_is_empty(leaves: set[int]) -> bool:
@@ -30,8 +52,9 @@ def left_half_is_empty(leaves: set[int]) -> bool:
 class Schedule:
     """A group, its members by leaf index, and a log of what was done."""
 
-    def __init__(self, seed: int, kinds: list[str], make: Factory) -> None:
+    def __init__(self, seed: int, kinds: Sequence[str], make: Factory) -> None:
         self.random = Random(seed)
+        self.most = MAX_MEMBERS + len(kinds) - 2
         self.kinds = kinds
         self.make = make
         self.count = 0
@@ -54,13 +77,16 @@ class Schedule:
         self.messages()
 
     def step(self) -> None:
-        able = [self.add, self.remove, self.update, self.messages, self.messages]
-        if all(member.by_reference for member in self.members.values()):
+        able = [self.add, self.remove, self.update, self.external, self.messages, self.messages]
+        if self.all_take_proposals():
             able += [self.by_reference, self.by_reference]
         self.random.choice(able)()
 
-    def public(self) -> bool:
-        return self.random.random() < 0.3
+    def all_take_proposals(self) -> bool:
+        return all(member.by_reference for member in self.members.values())
+
+    def chance(self, share: float) -> bool:
+        return self.random.random() < share
 
     def some_of_ours(self) -> int:
         return self.random.choice([index for index, member in self.members.items() if isinstance(member, Ours)])
@@ -70,7 +96,7 @@ class Schedule:
         able = []
         for index in self.members.keys() - gone - {committer}:
             left = self.members.keys() - gone - {index}
-            known_fault = RINE not in self.kinds and left_half_is_empty(left)
+            known_fault = any(kind in TS_MLS for kind in self.kinds) and left_half_is_empty(left)
             if any(isinstance(self.members[each], Ours) for each in left) and not known_fault:
                 able.append(index)
         return self.random.choice(sorted(able)) if able else None
@@ -79,7 +105,7 @@ class Schedule:
         return self.random.choice([index for index in self.members if index != but])
 
     def add(self) -> None:
-        if len(self.members) < MAX_MEMBERS:
+        if len(self.members) < self.most:
             count = self.random.randint(1, 2)
             self.commit(self.some(), [self.client(self.random.choice(self.kinds)) for _ in range(count)], [])
 
@@ -99,28 +125,89 @@ class Schedule:
         if able:
             self.commit(self.random.choice(able), [], [])
 
+    def external(self) -> None:
+        """Somebody lets themselves in with a member's GroupInfo: a new client, or a member that comes again."""
+        again = self.some() if len(self.members) > 1 and self.chance(0.5) else None
+        joiner = self.client(self.random.choice(self.kinds)) if again is None else self.members[again]
+        if joiner.kind in TS_MLS and self.unequal_unmerged_leaves(self.members):
+            return
+        shower = self.some(but=again)
+        with_tree = joiner.kind == RINE or self.chance(0.7)
+        tree = None if with_tree else self.our_group(self.members).tree.encode()
+        info = self.members[shower].group_info(tree=with_tree)
+        what = "lets itself in" if again is None else f"comes again for {again}"
+        self.log.append(f"{joiner.kind} {what} with the GroupInfo of {shower} ({self.members[shower].kind})")
+        message = joiner.join_externally(info, replaces=again, tree=tree)
+        following = {index: member for index, member in self.members.items() if index != again}
+        for member in following.values():
+            assert member.process(message) is None
+        self.members = dict(sorted({**following, joiner.index(): joiner}.items()))
+        self.agree()
+
+    def psk(self, *, resumption: bool) -> PreSharedKey:
+        """A PSK for the next Commit; joiners do not know the resumption PSK."""
+        group = self.our_group(self.members)
+        nonce = self.random.randbytes(group.keys.suite.hash_bytes)
+        if not resumption or self.chance(0.5):
+            return PreSharedKey(peers.external_psk(nonce))
+        psk = PreSharedKeyID(
+            RESUMPTION, nonce, usage=USAGE_APPLICATION, psk_group_id=group.group_id, psk_epoch=group.epoch
+        )
+        return PreSharedKey(psk)
+
+    def extensions(self) -> GroupContextExtensions:
+        """Other extensions for the group: ts-mls ignores a list of none, and reads external senders as only one."""
+        required = Extension(REQUIRED_CAPABILITIES, RequiredCapabilities(credentials=(1,)).encode())
+        nothing = Extension(REQUIRED_CAPABILITIES, RequiredCapabilities().encode())
+        lists: list[tuple[Extension, ...]] = [(required,), (nothing,)]
+        if not set(TS_MLS) & set(self.kinds):
+            senders = encode_external_senders([ExternalSender(self.random.randbytes(32), Credential.basic(b"server"))])
+            lists += [(), (senders,), (required, senders)]
+        return GroupContextExtensions(self.random.choice(lists))
+
     def by_reference(self) -> None:
         """Proposals of some members, all of them in the Commit of another one, perhaps with some by value."""
         committer = self.some()
         added: list[Member] = []
         removed: list[int] = []
+        others = 0
+        able = self.kinds
         for _ in range(self.random.randint(1, 2)):
             proposer = self.some()
             target = self.removable(committer, set(removed)) if self.members[committer].kind != TS_MLS_2 else None
-            if target is not None and self.random.random() < 0.4:
+            proposal: Proposal
+            if target is not None and self.chance(0.4):
                 removed.append(target)
-                message = self.members[proposer].propose(None, target, public=self.public())
-                self.log.append(f"{proposer} proposes to remove {target}")
+                proposal, what = Remove(target), f"to remove {target}"
+            elif self.chance(0.3):
+                able = [kind for kind in self.kinds if kind != RINE]
+                proposal, what = self.psk(resumption=False), "a PSK"
+            elif self.members[committer].kind == OURS and not others and self.chance(0.3):
+                others += 1
+                proposal, what = self.extensions(), "other extensions"
             else:
                 joiner = self.client(self.random.choice([kind for kind in self.kinds if kind != RINE]))
                 added.append(joiner)
-                message = self.members[proposer].propose(joiner.key_package, None, public=self.public())
-                self.log.append(f"{proposer} proposes to add {joiner.kind}")
+                proposal, what = add(joiner), f"to add {joiner.kind}"
+            message = self.members[proposer].propose(proposal, public=self.chance(0.3))
+            self.log.append(f"{proposer} ({self.members[proposer].kind}) proposes {what}")
             for index, member in self.members.items():
                 if index != proposer:
                     assert member.process(message) is None
-        by_value = [self.client(self.random.choice(self.kinds))] if self.random.random() < 0.3 else []
-        self.commit(committer, by_value, [], also_added=added, also_removed=removed)
+        by_value = [self.client(self.random.choice(able))] if self.chance(0.3) else []
+        self.commit(committer, by_value, [], also_added=added, also_removed=removed, plain=bool(others))
+
+    def more(self, committer: int, joiners: list[Member]) -> list[Proposal]:
+        """Proposals by value beside those that add and remove: PSKs, and what only ours commits as it must be."""
+        found: list[Proposal] = []
+        if not any(isinstance(member, Ours) for member in self.members.values()):
+            return found  # the first Commit, by somebody else
+        if all(member.by_reference for member in [*self.members.values(), *joiners]) and self.chance(0.2):
+            # version 2 commits no resumption PSK of the same group
+            found.append(self.psk(resumption=not joiners and self.members[committer].kind != TS_MLS_2))
+        if self.members[committer].kind == OURS and self.chance(0.15):
+            found.append(self.extensions())
+        return found
 
     def commit(
         self,
@@ -128,22 +215,31 @@ class Schedule:
         adds: list[Member],
         removes: list[int],
         *,
-        also_added: list[Member] | None = None,
-        also_removed: list[int] | None = None,
+        also_added: Sequence[Member] = (),
+        also_removed: Sequence[int] = (),
+        plain: bool = False,
     ) -> None:
-        kinds = ", ".join(member.kind for member in [*adds, *(also_added or [])])
-        gone = [*removes, *(also_removed or [])]
-        self.log.append(f"{committer} ({self.members[committer].kind}) commits: adds [{kinds}], removes {gone}")
-        packages = [member.key_package for member in adds]
-        message, welcomes = self.members[committer].commit(packages, removes, public=self.public())
+        """Commit what is added and removed by value, what was proposed, and unless ``plain`` perhaps more."""
+        joiners, gone = [*adds, *also_added], [*removes, *also_removed]
+        more = [] if plain else self.more(committer, joiners)
+        with_tree = not any(isinstance(member, Ours) for index, member in self.members.items() if index not in gone)
+        with_tree |= any(RINE in {member.kind, self.members[committer].kind} for member in joiners) or self.chance(0.7)
+        kinds = ", ".join(member.kind for member in joiners)
+        self.log.append(
+            f"{committer} ({self.members[committer].kind}) commits: adds [{kinds}], removes {gone}, and "
+            f"{[type(each).__name__ for each in more]}{'' if with_tree else ', the tree elsewhere'}"
+        )
+        proposals = [*(Remove(leaf) for leaf in removes), *(add(member) for member in adds), *more]
+        message, welcomes = self.members[committer].commit(proposals, public=self.chance(0.3), tree=with_tree)
         following = {index: member for index, member in self.members.items() if index not in gone}
         for index, member in following.items():
             if index != committer:
                 assert member.process(message) is None
         refused = []
-        for joiner in [*adds, *(also_added or [])]:
+        tree = None if with_tree else self.our_group(following).tree.encode()
+        for joiner in joiners:
             try:
-                joiner.join(welcomes)
+                joiner.join(welcomes, tree)
             except Refused as error:
                 index = self.leaf_of(joiner, following)
                 if UNMERGED not in str(error) or not self.unequal_unmerged_leaves(following):

@@ -11,16 +11,46 @@ const SUITES = {
 }
 SUITES[0xf00e] = SUITES[84]
 
+// ts-mls takes the data of external_pub for the key itself; section 12.4.3.2 has an HPKEPublicKey there, with its length.
+// The length is added where a GroupInfo is made, and taken away where one is used.
+
+function withLength(key) {
+  const length = key.length < 64 ? [key.length] : [0x40 | (key.length >> 8), key.length & 0xff]
+  return new Uint8Array([...length, ...key])
+}
+
+const LENGTHS = { 33: 1, 1218: 2 } // of X25519 and X-Wing keys with their lengths: how long these are
+
+function withoutLength(key) {
+  return key.slice(LENGTHS[key.length] ?? 0)
+}
+
+function showing(cs) {
+  const exportPublicKey = async (key) => withLength(await cs.hpke.exportPublicKey(key))
+  return { ...cs, hpke: { ...cs.hpke, exportPublicKey } }
+}
+
+function shown(cs) {
+  const importPublicKey = (bytes) => cs.hpke.importPublicKey(withoutLength(bytes))
+  return { ...cs, hpke: { ...cs.hpke, importPublicKey } }
+}
+
 export async function load(peers, major) {
-  const entry = path.join(peers, "node_modules", `ts-mls-${major}`, "dist", "src", "index.js")
-  const mls = await import(pathToFileURL(entry))
-  return major === 1 ? new First(mls) : new Second(mls)
+  const part = (name) => import(pathToFileURL(path.join(peers, "node_modules", `ts-mls-${major}`, "dist", "src", name)))
+  const [mls, proposals, trees] = [await part("index.js"), await part("proposal.js"), await part("ratchetTree.js")]
+  return major === 1 ? new First(mls, proposals, trees) : new Second(mls, proposals, trees)
 }
 
 class Peer {
-  constructor(mls) {
-    this.mls = mls
+  constructor(mls, proposals, trees) {
+    Object.assign(this, { mls, proposals, trees })
     this.suites = new Map()
+    this.psks = {}
+  }
+
+  // a secret that clients know, by its id
+  psk(id, secret) {
+    this.psks[this.mls.bytesToBase64(id)] = secret
   }
 
   async client(number, name) {
@@ -44,6 +74,13 @@ class Peer {
     return this.encode({ wireformat: this.formats.keyPackage, version: this.version, keyPackage: client.publicPackage })
   }
 
+  async groupInfo(client, withTree) {
+    const { createGroupInfoWithExternalPub, createGroupInfoWithExternalPubAndRatchetTree } = this.mls
+    const create = withTree ? createGroupInfoWithExternalPubAndRatchetTree : createGroupInfoWithExternalPub
+    const groupInfo = await create(client.state, [], showing(client.cs))
+    return this.encode({ wireformat: this.formats.groupInfo, version: this.version, groupInfo })
+  }
+
   info(client) {
     const { groupContext, keySchedule, privatePath } = client.state
     return {
@@ -52,10 +89,6 @@ class Peer {
       treeHash: groupContext.treeHash,
       index: privatePath.leafIndex,
     }
-  }
-
-  async exported(client, label, context, length) {
-    return this.mls.mlsExporter(client.state.keySchedule.exporterSecret, label, context, length, client.cs)
   }
 }
 
@@ -66,6 +99,18 @@ class First extends Peer {
 
   encode(message) {
     return this.mls.encodeMlsMessage(message)
+  }
+
+  proposal(bytes) {
+    return this.proposals.decodeProposal(bytes, 0)[0]
+  }
+
+  tree(bytes) {
+    return bytes && this.trees.decodeRatchetTree(bytes, 0)[0]
+  }
+
+  pskIndex(client) {
+    return this.mls.makePskIndex(client.state, this.psks)
   }
 
   decode(bytes) {
@@ -86,21 +131,22 @@ class First extends Peer {
     client.state = await this.mls.createGroup(groupId, client.publicPackage, client.privatePackage, [], client.cs)
   }
 
-  async join(client, bytes) {
+  async join(client, bytes, tree) {
     const { welcome } = this.decode(bytes)
     client.state = await this.mls.joinGroup(
       welcome,
       client.publicPackage,
       client.privatePackage,
-      this.mls.emptyPskIndex,
+      this.pskIndex(client),
       client.cs,
+      this.tree(tree),
     )
   }
 
-  async stage(client, proposals, wireAsPublicMessage = false) {
+  async stage(client, proposals, wireAsPublicMessage = false, ratchetTreeExtension = true) {
     const { newState, welcome, commit } = await this.mls.createCommit(
-      { state: client.state, cipherSuite: client.cs },
-      { extraProposals: proposals, wireAsPublicMessage, ratchetTreeExtension: true },
+      { state: client.state, cipherSuite: client.cs, pskIndex: this.pskIndex(client) },
+      { extraProposals: proposals, wireAsPublicMessage, ratchetTreeExtension },
     )
     const message = welcome && { wireformat: this.formats.welcome, version: this.version, welcome }
     return { next: newState, commit: this.encode(commit), welcome: message && this.encode(message) }
@@ -120,31 +166,26 @@ class First extends Peer {
     }
   }
 
+  // not by processMessage, which in both versions knows no PSKs in a PrivateMessage
   async process(client, bytes) {
-    const { mls } = this
-    const result = await mls.processMessage(
-      this.decode(bytes),
-      client.state,
-      mls.makePskIndex(client.state, {}),
-      mls.acceptAll,
-      client.cs,
-    )
+    const { processPrivateMessage, processPublicMessage } = this.mls
+    const { privateMessage, publicMessage } = this.decode(bytes)
+    const psks = this.pskIndex(client)
+    const result = privateMessage
+      ? await processPrivateMessage(client.state, privateMessage, psks, client.cs)
+      : await processPublicMessage(client.state, publicMessage, psks, client.cs)
     return { next: result.newState, data: result.kind === "applicationMessage" ? result.message : undefined }
   }
 
-  async groupInfo(client) {
-    const groupInfo = await this.mls.createGroupInfoWithExternalPubAndRatchetTree(client.state, [], client.cs)
-    return this.encode({ wireformat: this.formats.groupInfo, version: this.version, groupInfo })
-  }
-
-  async external(client, bytes, resync) {
+  async external(client, bytes, resync, tree) {
     const { groupInfo } = this.decode(bytes)
     const { publicMessage, newState } = await this.mls.joinGroupExternal(
       groupInfo,
       client.publicPackage,
       client.privatePackage,
       resync,
-      client.cs,
+      shown(client.cs),
+      this.tree(tree),
     )
     client.state = newState
     return this.encode({ wireformat: "mls_public_message", version: this.version, publicMessage })
@@ -164,8 +205,20 @@ class Second extends Peer {
     return this.mls.decode(this.mls.mlsMessageDecoder, bytes)
   }
 
+  proposal(bytes) {
+    return this.mls.decode(this.proposals.proposalDecoder, bytes)
+  }
+
+  tree(bytes) {
+    return bytes && this.mls.decode(this.trees.ratchetTreeDecoder, bytes)
+  }
+
   context(client) {
-    return { cipherSuite: client.cs, authService: this.mls.unsafeTestingAuthenticationService }
+    return {
+      cipherSuite: client.cs,
+      authService: this.mls.unsafeTestingAuthenticationService,
+      externalPsks: this.psks,
+    }
   }
 
   async suite(number) {
@@ -187,22 +240,23 @@ class Second extends Peer {
     })
   }
 
-  async join(client, bytes) {
+  async join(client, bytes, tree) {
     client.state = await this.mls.joinGroup({
       context: this.context(client),
       welcome: this.decode(bytes).welcome,
       keyPackage: client.publicPackage,
       privateKeys: client.privatePackage,
+      ratchetTree: this.tree(tree),
     })
   }
 
-  async stage(client, proposals, wireAsPublicMessage = false) {
+  async stage(client, proposals, wireAsPublicMessage = false, ratchetTreeExtension = true) {
     const { newState, welcome, commit } = await this.mls.createCommit({
       context: this.context(client),
       state: client.state,
       extraProposals: proposals,
       wireAsPublicMessage,
-      ratchetTreeExtension: true,
+      ratchetTreeExtension,
     })
     return { next: newState, commit: this.encode(commit), welcome: welcome && this.encode(welcome) }
   }
@@ -228,27 +282,23 @@ class Second extends Peer {
   }
 
   async process(client, bytes) {
-    const result = await this.mls.processMessage({
-      context: this.context(client),
-      state: client.state,
-      message: this.decode(bytes),
-      callback: this.mls.acceptAll,
-    })
+    const { processPrivateMessage, processPublicMessage } = this.mls
+    const { privateMessage, publicMessage } = this.decode(bytes)
+    const request = { context: this.context(client), state: client.state }
+    const result = privateMessage
+      ? await processPrivateMessage({ ...request, privateMessage })
+      : await processPublicMessage({ ...request, publicMessage })
     return { next: result.newState, data: result.kind === "applicationMessage" ? result.message : undefined }
   }
 
-  async groupInfo(client) {
-    const groupInfo = await this.mls.createGroupInfoWithExternalPubAndRatchetTree(client.state, [], client.cs)
-    return this.encode({ wireformat: this.formats.groupInfo, version: this.version, groupInfo })
-  }
-
-  async external(client, bytes, resync) {
+  async external(client, bytes, resync, tree) {
     const { publicMessage, newState } = await this.mls.joinGroupExternal({
-      context: this.context(client),
+      context: { ...this.context(client), cipherSuite: shown(client.cs) },
       groupInfo: this.decode(bytes).groupInfo,
       keyPackage: client.publicPackage,
       privateKeys: client.privatePackage,
       resync,
+      tree: this.tree(tree),
     })
     client.state = newState
     return this.encode({ wireformat: 1, version: this.version, publicMessage })

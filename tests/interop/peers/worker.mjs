@@ -9,9 +9,7 @@ const clients = new Map()
 const bytes = (hex) => new Uint8Array(Buffer.from(hex, "hex"))
 const hex = (array) => Buffer.from(array).toString("hex")
 
-function proposals(request) {
-  return [...request.removes.map((leaf) => peer.remove(leaf)), ...request.adds.map((each) => peer.add(bytes(each)))]
-}
+const optional = (hex) => (hex === null ? undefined : bytes(hex))
 
 const calls = {
   async new(request) {
@@ -19,8 +17,12 @@ const calls = {
     clients.set(request.client, client)
     return { message: hex(peer.keyPackageMessage(client)) }
   },
-  async drop(request) {
-    clients.delete(request.client)
+  async psk(request) {
+    peer.psk(bytes(request.id), bytes(request.secret))
+    return {}
+  },
+  async clear() {
+    clients.clear()
     return {}
   },
   async create(request, client) {
@@ -28,16 +30,17 @@ const calls = {
     return {}
   },
   async join(request, client) {
-    await peer.join(client, bytes(request.message))
+    await peer.join(client, bytes(request.message), optional(request.tree))
     return {}
   },
   async commit(request, client) {
-    const { next, commit, welcome } = await peer.stage(client, proposals(request), request.public)
+    const proposals = request.proposals.map((each) => peer.proposal(bytes(each)))
+    const { next, commit, welcome } = await peer.stage(client, proposals, request.public, request.tree)
     client.state = next
     return { message: hex(commit), welcome: welcome ? hex(welcome) : null }
   },
   async propose(request, client) {
-    return { message: hex(await peer.propose(client, proposals(request)[0], request.public)) }
+    return { message: hex(await peer.propose(client, peer.proposal(bytes(request.proposal)), request.public)) }
   },
   async protect(request, client) {
     const { next, message } = await peer.protect(client, bytes(request.data))
@@ -53,14 +56,12 @@ const calls = {
     const { epoch, authenticator, treeHash, index } = peer.info(client)
     return { epoch, authenticator: hex(authenticator), tree_hash: hex(treeHash), index }
   },
-  async exported(request, client) {
-    return { secret: hex(await peer.exported(client, request.label, bytes(request.context), request.length)) }
-  },
   async group_info(request, client) {
-    return { message: hex(await peer.groupInfo(client)) }
+    return { message: hex(await peer.groupInfo(client, request.tree)) }
   },
   async external(request, client) {
-    return { message: hex(await peer.external(client, bytes(request.message), request.resync)) }
+    const { message, resync, tree } = request
+    return { message: hex(await peer.external(client, bytes(message), resync, optional(tree))) }
   },
 }
 
