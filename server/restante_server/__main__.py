@@ -10,7 +10,7 @@ try:
     import typer
 
     from restante_protocol.limits import BLOBS_BYTES
-    from restante_server import announcements, codes, logs, migrate
+    from restante_server import announcements, bench, codes, logs, migrate
     from restante_server import doctor as checks
     from restante_server.app import Relay, serve
     from restante_server.config import (
@@ -18,6 +18,7 @@ try:
         DEFAULT_LISTEN,
         DEFAULT_STATE,
         DEFAULT_STORE,
+        BenchLimits,
         SettingError,
         Settings,
         parse_blobs,
@@ -96,6 +97,19 @@ def serve_command(
             help="Who else gets data: 'ROLE=NAME;COUNTRY;AGREEMENT'; hosting, object-storage, sms, push. Repeatable.",
         ),
     ] = None,
+    bench_seconds: int = typer.Option(
+        0,
+        envvar="RESTANTE_BENCH_SECONDS",
+        min=0,
+        max=600,
+        help="A turn of `restante bench` may take; 0: there is none.",
+    ),
+    bench_mailboxes: int = typer.Option(
+        20, envvar="RESTANTE_BENCH_MAILBOXES", min=1, max=1000, help="A turn may make; they are deleted after it."
+    ),
+    bench_deposits: int = typer.Option(
+        10_000, envvar="RESTANTE_BENCH_DEPOSITS", min=1, max=10_000_000, help="A turn may make."
+    ),
 ) -> None:
     """Run a relay until SIGTERM."""
     if admission not in ADMISSION_MODES:
@@ -115,6 +129,7 @@ def serve_command(
             operator_name=operator_name,
             operator_contact=operator_contact,
             processors=tuple(processor or ()),
+            bench=BenchLimits(bench_seconds, bench_mailboxes, bench_deposits),
         )
     except SettingError as error:
         raise typer.BadParameter(str(error)) from None
@@ -262,6 +277,17 @@ def doctor(
         print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.text}")  # noqa: T201 -- the command's result
         healthy &= finding.ok
     sys.exit(0 if healthy else 1)
+
+
+@cli.command("bench")
+def bench_command(
+    url: Annotated[str, typer.Argument(help="Of a relay whose operator allows it: --bench-seconds.")],
+) -> None:
+    """Measure a running relay, within the limits that its operator set."""
+    try:
+        print(bench.run(url))  # noqa: T201 -- the command's result
+    except bench.Refusal as refusal:
+        sys.exit(f"restante: {refusal}")
 
 
 def main() -> None:

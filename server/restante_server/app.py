@@ -22,6 +22,7 @@ from restante_server.config import (
     BLOB_SWEEP_INTERVAL,
     CODES_INTERVAL,
     PUBLISH_INTERVAL,
+    SHUTDOWN_GRACE,
     SPARE_FILES,
     SWEEP_INTERVAL,
     Settings,
@@ -29,6 +30,7 @@ from restante_server.config import (
 from restante_server.identity import Identity
 from restante_server.metrics import Metrics
 from restante_server.ops import ops_app
+from restante_server.services.bench import Bench
 from restante_server.services.blobs import Blobs
 from restante_server.services.bulletin import Bulletin
 from restante_server.services.erasure import Eraser
@@ -159,7 +161,10 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         published = Bulletin(store, identity, clock)
         claims = ClaimEndpoint(shared, acceptor.hold)
         transfers = BlobEndpoint(blobs, metrics, acceptor.hold)
-        app.add_routes([*acceptor.routes(), *claims.routes(), *transfers.routes(), *pages.routes(published)])
+        bench = Bench(shared, settings.bench) if settings.bench.seconds else None
+        if bench is not None:
+            stack.push_async_callback(bench.close, SHUTDOWN_GRACE)
+        app.add_routes([*acceptor.routes(bench), *claims.routes(), *transfers.routes(), *pages.routes(published)])
         await _collect_codes(settings, store)
         await _attempt(lambda: _publish(settings, published))
         url = await _listen(

@@ -45,8 +45,26 @@ PUBLISH_INTERVAL: Final = 86_400.0  # seconds between refreshes of what the oper
 CODES_INTERVAL: Final = 1.0  # seconds between looks for what ``restante admit`` and ``announce`` have left
 
 
+BENCH_REST: Final = 30.0  # seconds between turns of ``restante bench``, which are others' own
+
+
 class SettingError(ValueError):
     """A setting that cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchLimits:
+    """What one turn of ``restante bench`` may do, in each process.
+
+    Attributes:
+        seconds: it may take; 0: there are no turns.
+        mailboxes: it may make.
+        deposits: it may make.
+    """
+
+    seconds: int = 0
+    mailboxes: int = 20
+    deposits: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +85,7 @@ class Settings:
         operator_name: who is responsible, for the privacy policy.
         operator_contact: how to reach them.
         processors: who else receives data, for ``processors.parse``.
+        bench: what ``restante bench`` may do.
         handshake_timeout: seconds until Hello has come and a receiver has proved its mailbox.
         ping_interval: seconds of silence after which a ping is sent.
         ping_timeout: seconds of silence after which the connection is closed.
@@ -86,6 +105,7 @@ class Settings:
     operator_name: str = ""
     operator_contact: str = ""
     processors: tuple[str, ...] = ()
+    bench: BenchLimits = BenchLimits()
     handshake_timeout: float = limits.HANDSHAKE_TIMEOUT
     ping_interval: float = limits.PING_INTERVAL
     ping_timeout: float = limits.PING_TIMEOUT

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import msgspec
 
-from restante_crypto import primitives, proofs
 from restante_protocol import frames, ids, limits
-from restante_protocol.connection import ClientConnection, NumberedEntry
-from restante_protocol.errors import Code, ProtocolError
+from restante_protocol.connection import NumberedEntry
+from restante_protocol.errors import ProtocolError
+from restante_server.link import Failed, Link
 from restante_server.stores.contract import StoreError
 from restante_server.stores.redis import RedisStore
 from restante_server.stores.redis_address import parse_redis
@@ -132,7 +132,7 @@ async def _redis(url: str) -> Finding:
 def _round_trip(url: str) -> Finding:
     try:
         text = asyncio.run(_try(url))
-    except _Failed as failed:
+    except Failed as failed:
         return Finding("round trip", ok=False, text=str(failed))
     except (aiohttp.ClientError, OSError, ProtocolError, TimeoutError, TypeError, ValueError) as error:
         return Finding("round trip", ok=False, text=f"no relay answers there ({type(error).__name__})")
@@ -140,23 +140,16 @@ def _round_trip(url: str) -> Finding:
 
 
 async def _try(url: str) -> str:
-    """Deposit into a mailbox made for it, fetch, and delete it. Raises _Failed."""
+    """Deposit into a mailbox made for it, fetch, and delete it. Raises Failed."""
     async with asyncio.timeout(_PATIENCE), aiohttp.ClientSession() as session, contextlib.AsyncExitStack() as stack:
-        sender = await _Link.open(session, stack, url, frames.ROLE_SENDER)
+        place = url.rstrip("/") + PATH
+        sender = await Link.open(session, stack, place, frames.ROLE_SENDER)
         if sender.welcome.admission != frames.ADMISSION_OPEN:
             return f"it answers, level={sender.welcome.level} (by invitation: nothing was deposited)"
-        owner = await _Link.open(session, stack, url, frames.ROLE_RECEIVER)
-        seed, nonce = os.urandom(32), os.urandom(ids.ID_NONCE_BYTES)
-        key = primitives.ed25519_public(seed)
-        mailbox, address = proofs.mailbox_id(0, key, nonce), proofs.address_id(0, key, nonce)
-        signed = proofs.open_message(owner.welcome.relay_key, mailbox, owner.nonce, owner.welcome.nonce)
-        signature = primitives.ed25519_sign(seed, signed)
-        await owner.ask(lambda n: frames.Open(n, mailbox, key, nonce, signature))
-        await owner.ask(lambda n: frames.Create(n, b""), frames.Created)
+        owner = await Link.open(session, stack, place, frames.ROLE_RECEIVER)
+        _, key, nonce = await owner.make_mailbox(0)
         try:
-            spec = frames.AddressSpec(address, nonce, 1, frames.KIND_CONVERSATION)
-            await owner.ask(lambda n: frames.AddressPut(n, [spec]), frames.Done)
-            await owner.ask(lambda n: frames.Subscribe(n, b"", 0, []), frames.Subscribed)
+            address, _ = await owner.listen(0, key, nonce, 1)
             before = time.perf_counter()
             body, lifetime = os.urandom(1000), limits.MIN_LIFETIME
             deposit = frames.Deposit(0, os.urandom(ids.MESSAGE_ID_BYTES), [address], body, lifetime, None, 0)
@@ -165,7 +158,7 @@ async def _try(url: str) -> str:
             while not isinstance(entry := await owner.receive(), NumberedEntry):
                 pass
             if entry.entry.body != body:
-                raise _Failed("another message came than was deposited")
+                raise Failed("another message came than was deposited")
             fetched = time.perf_counter()
         finally:
             await owner.ask(frames.MailboxDelete, frames.Erased)
@@ -173,51 +166,3 @@ async def _try(url: str) -> str:
         f"accepted after {(deposited - before) * 1000:.1f} ms, delivered after {(fetched - before) * 1000:.1f} ms, "
         f"level={sender.welcome.level}"
     )
-
-
-class _Failed(Exception):  # noqa: N818 -- an outcome, with its text for the operator
-    """The relay answers, but not as it should."""
-
-
-class _Link:
-    """A connection to the relay that is tried."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, role: int) -> None:
-        self.nonce = os.urandom(ids.CHALLENGE_BYTES)
-        self._socket = socket
-        self._connection = ClientConnection(role)
-
-    @classmethod
-    async def open(cls, session: aiohttp.ClientSession, stack: contextlib.AsyncExitStack, url: str, role: int) -> Self:
-        """Connect until the stack unwinds, say Hello and verify Welcome."""
-        link = cls(await stack.enter_async_context(session.ws_connect(url.rstrip("/") + PATH)), role)
-        await link._socket.send_bytes(link._connection.hello(link.nonce))
-        await link.receive()
-        welcome = link.welcome
-        if not primitives.ed25519_verify(
-            welcome.relay_key, proofs.welcome_message(welcome.relay_key, link.nonce, welcome.nonce), welcome.signature
-        ):
-            raise _Failed("what answers there is no relay")
-        return link
-
-    @property
-    def welcome(self) -> frames.Welcome:
-        """The relay's."""
-        if self._connection.welcome is None:
-            raise _Failed("what answers there is no relay")
-        return self._connection.welcome
-
-    async def receive(self) -> object:
-        """Return what comes next."""
-        return self._connection.receive(await self._socket.receive_bytes())
-
-    async def ask(self, build: Callable[[int], frames.ClientFrame], kind: type | None = None) -> None:
-        """Send a request and wait for its answer, which has to be of the kind."""
-        number = self._connection.next_request()
-        await self._socket.send_bytes(self._connection.send(build(number)))
-        while getattr(answer := await self.receive(), "request", None) != number:
-            pass
-        if kind is not None and isinstance(answer, frames.Error):
-            raise _Failed(f"the relay refuses: {Code(answer.code).name.lower()}")
-        if kind is not None and not isinstance(answer, kind):
-            raise _Failed("another answer came than was asked for")

@@ -58,6 +58,11 @@ class Identity:
         seed = path.read_bytes()
         if len(seed) != _SEED_BYTES:
             raise StoreRefused(f"{KEY_NAME} is not a key of {_SEED_BYTES} bytes")
+        return cls.of(seed)
+
+    @classmethod
+    def of(cls, seed: bytes) -> Self:
+        """Return the key pair of a seed of 32 bytes."""
         return cls(primitives.ed25519_public(seed), seed)
 
     def welcome(self, client_nonce: bytes, relay_nonce: bytes) -> bytes:

@@ -31,8 +31,10 @@ async def create_mailbox(relay: Relay, mailbox: bytes, receive_key: bytes, admis
     """Create a proved mailbox unless it exists; return its incarnation.
 
     Raises:
-        Refused: NOT_ADMITTED.
+        Refused: NOT_ADMITTED; FULL, of a bench.
     """
+    if relay.meter is not None:
+        relay.meter.create(mailbox)
     code: bytes | None = None
     if relay.admission != "open" and not relay.identity.admits(mailbox, admission):
         if relay.admission == "closed" and not await relay.store.has_mailbox(mailbox):

@@ -1,7 +1,7 @@
 """What all connections of a relay share."""
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from restante_protocol import frames
 from restante_server.clock import Clock, system_clock
@@ -17,6 +17,18 @@ from restante_server.stores.contract import Store
 
 ADMISSIONS: Final = {"open": frames.ADMISSION_OPEN, "invite": frames.ADMISSION_CODE, "closed": frames.ADMISSION_CLOSED}
 """The settings of admission, as the wire says them."""
+
+
+class Meter(Protocol):
+    """Counts what connections of ``restante bench`` do."""
+
+    def deposit(self) -> None:
+        """Count a deposit. Raises Refused."""
+        ...
+
+    def create(self, mailbox: bytes) -> None:
+        """Count a mailbox. Raises Refused."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +47,7 @@ class Relay:
         slot_creations: new slots, which need no credential.
         claim_budgets: what each address still gives.
         clock: Unix milliseconds.
+        meter: what counts deposits and new mailboxes, or None.
     """
 
     store: Store
@@ -48,3 +61,4 @@ class Relay:
     slot_creations: Rate = field(default_factory=lambda: Rate(SLOT_CREATIONS, SLOT_CREATIONS_PER_SECOND))
     claim_budgets: ClaimBudgets = field(default_factory=ClaimBudgets)
     clock: Clock = system_clock
+    meter: Meter | None = None

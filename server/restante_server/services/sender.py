@@ -76,6 +76,8 @@ class Sender:
         addresses = frame.to if isinstance(frame.to, list) else self._lists.get(frame.to)
         if addresses is None:
             raise Refused(Code.NOT_FOUND, "list handle")
+        if self._relay.meter is not None:
+            self._relay.meter.deposit()
         if frame.flags & frames.FLAG_EPHEMERAL:
             return self._deposit_ephemeral(frame, addresses)
         digest = proofs.deposit_digest(frame.message_id, addresses, frame.body)

@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
 from restante_protocol.errors import Code
 from restante_server.config import PROCESS_REQUEST_BYTES, SHUTDOWN_GRACE, Settings
+from restante_server.services.bench import Bench
 from restante_server.services.relay import Relay
 from restante_server.transport import rfc6455
 from restante_server.transport.backlog import Backlog
@@ -16,6 +20,7 @@ from restante_server.transport.connection import Connection
 from restante_server.transport.messages import PING, Flusher
 
 PATH: Final = "/v1/socket"
+BENCH_PATH: Final = "/v1/bench"
 _WATCH_INTERVAL: Final = 1.0  # seconds between looks at all connections
 _CHECK_INTERVAL: Final = 0.01  # seconds between looks while shutting down
 _QUIET_LOOKS: Final = 2  # that must find nothing to do: a message may be on its way to its reader
@@ -78,18 +83,45 @@ class Acceptor:
             loop.call_later(self._settings.handshake_timeout, self._transfers.discard, request.protocol)
         return not self._closing
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self, bench: Bench | None = None) -> list[web.RouteDef]:
         """Return what an aiohttp application needs."""
-        return [web.get(PATH, self._handle)]
+        ordinary = web.get(PATH, self._handle)
+        return [ordinary] if bench is None else [ordinary, web.get(BENCH_PATH, partial(self._handle_bench, bench))]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer the handshake and take the transport over."""
+        return self._begin(request, lambda answer: self._take_over(request, answer, self._relay, self._forget))
+
+    async def _handle_bench(self, bench: Bench, request: web.Request) -> web.StreamResponse:
+        """Say what a turn may do, or have a connection join it."""
+        if wait := bench.waits():
+            return web.Response(status=429, headers={"Retry-After": str(math.ceil(wait))})
+        if "Upgrade" not in request.headers:
+            return web.json_response(asdict(bench.limits))
+
+        def forget(connection: Connection) -> None:
+            self._forget(connection)
+            bench.leave(connection)
+
+        def join(answer: bytes) -> None:
+            bench.join(lambda relay: self._take_over(request, answer, relay, forget))
+
+        return self._begin(request, join)
+
+    def _begin(self, request: web.Request, take: Callable[[bytes], object]) -> web.StreamResponse:
+        """Check the handshake, and have the transport taken over with its answer."""
         if self._closing:
             return web.Response(status=503)
         try:
             answer = rfc6455.accept(request.headers)
         except rfc6455.HandshakeError as error:
             return web.Response(status=error.status, headers=error.headers)
+        take(answer)
+        return web.Response()  # goes nowhere
+
+    def _take_over(
+        self, request: web.Request, answer: bytes, relay: Relay, forget: Callable[[Connection], None]
+    ) -> Connection:
+        """Make the transport a connection's, and answer the handshake."""
         protocol, transport = request.protocol, request.transport
         if transport is None:
             raise ConnectionResetError
@@ -101,7 +133,7 @@ class Acceptor:
             drop.cancel()  # and let go of all that aiohttp had for it
         buffered = self._unread + self._backlog.used
         overloaded = buffered > self._settings.buffer_bytes or len(self._connections) >= self._max_connections
-        connection = Connection(self._relay, self._flusher, self._backlog, self._forget)
+        connection = Connection(relay, self._flusher, self._backlog, forget)
         self._connections.add(connection)
         transport.set_protocol(connection)
         connection.connection_made(transport)
@@ -110,7 +142,7 @@ class Acceptor:
             connection.refuse()
         if early.data:
             connection.data_received(early.data)
-        return web.Response()  # goes nowhere
+        return connection
 
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
