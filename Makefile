@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docker-check chaos fuzz timing clean
+.PHONY: help demo test check docker-check docker-smoke chaos fuzz timing clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,8 +39,13 @@ check: $(STAMP) ## style, types, layers, spelling, coverage
 	$(BIN)/python -m coverage report --skip-covered --fail-under=100 --include='protocol/*,crypto/*'
 
 docker-check: $(STAMP) ## images, compose files and systemd unit, with the tools that are present
-	$(BIN)/python -m pip install --quiet --group docker
+	$(BIN)/python -m pip install --quiet --group docker || echo "some tools cannot be installed here"
 	PATH="$(CURDIR)/$(BIN):$$PATH" docker/check.sh
+
+docker-smoke: $(STAMP) ## both compose files for real: up, a conversation over TLS, down, up, the message is there
+	docker compose -f docker/compose.yaml build
+	PYTHON=$(BIN)/python docker/smoke.sh compose.yaml
+	PYTHON=$(BIN)/python docker/smoke.sh compose.cluster.yaml
 
 # The long suites: seeded, so that a failure can be repeated (SEED=...).
 SEED ?= 1

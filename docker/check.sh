@@ -43,7 +43,9 @@ for file in docker/compose*.yaml; do
 done
 present check-jsonschema || true
 
-present shellcheck && check "shellcheck check.sh" shellcheck docker/check.sh
+if present shellcheck; then
+    for file in docker/*.sh; do check "shellcheck ${file#docker/}" shellcheck "$file"; done
+fi
 if present caddy; then
     check "caddy validate" env RESTANTE_DOMAIN=localhost caddy validate --config docker/Caddyfile --adapter caddyfile
 fi

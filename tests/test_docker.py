@@ -1,8 +1,13 @@
 """docker/ and docs/operations.md against the command line: what they set exists, and what exists is listed."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import typer.main
 
 from restante_server.__main__ import cli
@@ -25,3 +30,32 @@ def test_every_setting_is_in_the_manual() -> None:
     serve = typer.main.get_group(cli).commands["serve"]
     flags = {flag for option in serve.params for flag in option.opts if flag.startswith("--")}
     assert {flag for flag in flags if f"`{flag}" not in manual} == set()
+
+
+def _run(*command: str, **environment: str) -> tuple[int, str]:
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    done = subprocess.run(  # noqa: S603 -- our own scripts
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PATH": path, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_the_tools_that_are_here_have_nothing_to_say() -> None:
+    status, text = _run("docker/check.sh")
+    assert status == 0, text
+
+
+@pytest.mark.skipif(not os.environ.get("RESTANTE_TEST_COMPOSE"), reason="RESTANTE_TEST_COMPOSE=1 starts containers")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.cluster.yaml"])
+def test_a_message_survives_down_and_up(file: str) -> None:
+    status, text = _run("docker/smoke.sh", file, PYTHON=sys.executable)
+    assert status == 0, text
+    assert "survived" in text
