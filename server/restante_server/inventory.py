@@ -285,9 +285,9 @@ ITEMS: Final[tuple[Item, ...]] = (
     *_keys(
         Category.MESSAGE,
         {
-            "entry": "by mailbox and position: sequence, which payload, which address, size",
+            "entry": "by mailbox and position: sequence, which payloads, which address, size",
             "payload": "a message's id, fence and ciphertext, once for all recipients of a bucket; which entries wait",
-            "reference": "how many entries wait for a payload",
+            "reference": "how many mailboxes wait for payloads that came together, and their sizes",
         },
         "Ack, the sweep",
         limits.MAX_LIFETIME,

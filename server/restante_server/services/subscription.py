@@ -7,7 +7,7 @@ order is always that of the sequences, without gap or duplicate.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 import structlog
@@ -147,7 +147,7 @@ class Subscription:
         self._acknowledged = _NONE
         self._pending: Acknowledgement | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._acknowledging: asyncio.Task[None] | None = None
+        self._acknowledging: asyncio.Future[bool] | None = None
 
     @property
     def drained(self) -> bool:
@@ -355,18 +355,18 @@ class Subscription:
             self.sink.fail(Code.GOING_AWAY, "store")
             return
         if not isinstance(current, bool):
-            self._acknowledging = asyncio.get_running_loop().create_task(self._wait_for_store(current))
+            self._acknowledging = current
+            current.add_done_callback(self._store_answered)
         elif not current:
             self.sink.fail(Code.STALE, "owner")
 
-    async def _wait_for_store(self, answer: Awaitable[bool]) -> None:
+    def _store_answered(self, answer: "asyncio.Future[bool]") -> None:
+        self._acknowledging = None
         try:
-            current = await answer
+            current = answer.result()
         except StoreError:
             self.sink.fail(Code.GOING_AWAY, "store")
             return
-        finally:
-            self._acknowledging = None
         if not current:
             self.sink.fail(Code.STALE, "owner")
         elif (pending := self._pending) is not None:

@@ -305,7 +305,7 @@ class Store(Protocol):
 
     def acknowledge(
         self, mailbox: bytes, owner_token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]
-    ) -> bool | Awaitable[bool]:
+    ) -> "bool | asyncio.Future[bool]":
         """Delete every entry up to ``sequence`` but the exceptions. False if token or incarnation is stale.
 
         The answer is given at once where it is known at once.

@@ -8,6 +8,7 @@ their order; a deposit under a fence first wins it, and then goes out.
 
 import asyncio
 import contextlib
+import itertools
 import os
 import struct
 from collections import defaultdict
@@ -27,6 +28,7 @@ from restante_server.stores.contract import (
     Accepted,
     AddressSpec,
     Claimed,
+    Delivery,
     Deposit,
     FenceLost,
     Holding,
@@ -46,7 +48,6 @@ from restante_server.stores.contract import (
 )
 from restante_server.stores.quotas import Quotas
 from restante_server.stores.redis_address import RedisAddress
-from restante_server.stores.redis_deliveries import together
 from restante_server.stores.redis_fan import DIGEST_BYTES, FanOut, decode_deposit, encode_deposit
 from restante_server.stores.redis_link import bulk
 from restante_server.stores.redis_masters import Masters
@@ -61,7 +62,7 @@ from restante_server.stores.redis_notices import (
     low_message,
 )
 from restante_server.stores.redis_scripts import KEYS, bucket_keys
-from restante_server.stores.redis_shard import Call, Committed, KnownClaim, StaleError, WholeClaim
+from restante_server.stores.redis_shard import Call, Committed, Fan, KnownClaim, StaleError, WholeClaim
 
 NODE_BYTES: Final = 8
 SWEEP_BATCH: Final = 250  # of each kind per script call
@@ -110,6 +111,7 @@ class RedisStore:
         self._listener: Listener = lambda _deliveries: None
         self._notices = Notices()
         self._masters = Masters(address, self, self._node, random, accept_loss=accept_loss)
+        self._numbers = itertools.count()  # of deposits
         self._upkeep: list[asyncio.Task[None]] = []
         self._pools: defaultdict[int, dict[bytes, bytes]] = defaultdict(
             dict
@@ -225,19 +227,21 @@ class RedisStore:
         return (limits.PREKEYS_LOW_MARK,) if script in {"claim", "claim_known"} else ()
 
     def deposited(self, done: list[Committed], *, in_order: bool) -> None:
-        """Announce what is committed: all buckets of a deposit that came together as one."""
-        deposits: list[tuple[Deposit, list[tuple[bytes, int]]]] = []
-        merged: dict[object, list[tuple[bytes, int]]] = {}
+        """Announce what is committed: what several buckets have of the same deposits as one."""
+        found: list[tuple[tuple[Fan, ...], list[tuple[bytes, int, int]]]] = []
+        merged: dict[tuple[Fan, ...], list[tuple[bytes, int, int]]] = {}
         latest: dict[bytes, int] = {}
         for batch in done:
-            for part, entries in batch.parts:
-                pairs = merged.get(part.fan) if in_order else None
-                if pairs is None:
-                    merged[part.fan] = entries
-                    deposits.append((part.fan.item, entries))
+            for group in batch.groups:
+                recipients = merged.get(group.fans) if in_order else None
+                if recipients is None:
+                    merged[group.fans] = group.recipients
+                    found.append((group.fans, group.recipients))
                 else:
-                    pairs += entries
-                latest.update(entries)
+                    recipients += group.recipients
+                latest.update([(mailbox, first + count - 1) for mailbox, first, count in group.recipients])
+        if in_order:
+            found.sort(key=lambda group: group[0][0].number)  # each mailbox has them in this order
         for batch in done:
             self._notices.committed(batch.before, latest)
             wakes: dict[bytes, list[bytes]] = {}
@@ -245,8 +249,13 @@ class RedisStore:
                 wakes.setdefault(node, [WAKE]).append(wake)
             for node, messages in wakes.items():
                 self._masters.publish(batch.bucket, node, b"".join(messages))
-        if deposits:
-            self._listener(together(deposits))
+        if found:
+            self._listener(
+                [
+                    Delivery([(fan.item.message_id, fan.item.body, fan.item.fence) for fan in fans], recipients)
+                    for fans, recipients in found
+                ]
+            )
 
     def heard(self, message: bytes) -> None:
         """Another node says something."""
@@ -313,14 +322,14 @@ class RedisStore:
         self._notices.disown(mailbox, owner_token)
         await self._call(mailbox, "release", mailbox, owner_token)
 
-    async def acknowledge(
+    def acknowledge(
         self, mailbox: bytes, owner_token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]
-    ) -> bool:
+    ) -> "asyncio.Future[bool]":
         """See contract."""
         order = owner_token + incarnation + sequence.to_bytes(8, "big")
         if exceptions:
             order += b"".join([each.to_bytes(8, "big") for each in exceptions])
-        return bool(await self._call(mailbox, "acknowledge", mailbox, order))
+        return self._call(mailbox, "acknowledge", mailbox, order).future
 
     async def read(self, mailbox: bytes, after: int, entries: int, size: int) -> Sequence[StoredEntry]:
         """See contract."""
@@ -515,10 +524,13 @@ class RedisStore:
                 found[place] = each
         return found
 
-    async def deposit(self, deposit: Deposit) -> Accepted | FenceLost:
+    def deposit(self, deposit: Deposit) -> Awaitable[Accepted | FenceLost]:
         """See contract."""
-        if deposit.fence is None:
-            return await self._fan_out(deposit)
+        if deposit.fence is not None:
+            return self._deposit_fenced(deposit)
+        return self._fan_out(deposit) if self._masters.buckets > 1 else self._submit(deposit).future
+
+    async def _deposit_fenced(self, deposit: Deposit) -> Accepted | FenceLost:
         outcome = await self.win_fence(deposit)
         if outcome == 0:
             return FenceLost()
@@ -550,12 +562,15 @@ class RedisStore:
             await self._call(deposit.fence, "fence_done", deposit.fence)
         return accepted
 
-    async def _fan_out(self, deposit: Deposit) -> Accepted:
-        fan = FanOut(deposit, self._masters.buckets)
+    def _submit(self, deposit: Deposit) -> FanOut:
+        fan = FanOut(deposit, next(self._numbers), self._masters.buckets)
         for part in fan.parts:
             self._masters.submit(part)
-        await fan
-        outcome = fan.outcome
+        return fan
+
+    async def _fan_out(self, deposit: Deposit) -> Accepted:
+        fan = self._submit(deposit)
+        outcome = await fan.future
         if len(outcome.failed) == len(deposit.addresses) and deposit.fence is None and len(fan.parts) > 0:
             await self._forget(fan)
         return outcome

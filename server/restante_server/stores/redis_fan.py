@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -19,40 +19,39 @@ _REMEMBER: Final = 2
 
 
 class FanOut:
-    """A deposit whose parts are under way; awaiting it gives the outcome.
+    """A deposit whose parts are under way.
 
     Attributes:
         item: the deposit.
+        number: see ``redis_shard.Fan``.
         digest: under which it is known again.
         parts: one per bucket.
+        future: gets the outcome, when all buckets have it or one has failed.
     """
 
-    __slots__ = ("_failed", "_future", "_left", "_places", "digest", "item", "parts")
+    __slots__ = ("_failed", "_left", "_places", "digest", "future", "item", "number", "parts")
 
-    def __init__(self, item: Deposit, buckets: int) -> None:
+    def __init__(self, item: Deposit, number: int, buckets: int) -> None:
         """Split it; with one bucket nothing is remembered of what was stored nowhere."""
         self.item = item
+        self.number = number
         self.digest = item.digest[:DIGEST_BYTES]
         self._failed: list[tuple[int, Code]] = []
-        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         flags = _LARGE * item.large + _REMEMBER * (buckets > 1 or item.fence is not None)
-        header = _HEADER.pack(self.digest, item.message_id, item.lifetime, flags) + (item.fence or b"")
+        header = _HEADER.pack(self.digest, item.message_id, item.lifetime, flags)
         self._places: dict[int, list[int]] | None = None
         if buckets == 1:
-            self.parts = [Part(self, 0, (header, item.body, b"".join(item.addresses)), len(item.addresses))]
+            self.parts = [Part(self, 0, header, b"".join(item.addresses))]
         else:
             self._places = {}
             for index, address in enumerate(item.addresses):
                 self._places.setdefault(address[0] % buckets, []).append(index)
             self.parts = [
-                Part(self, bucket, (header, item.body, b"".join([item.addresses[i] for i in places])), len(places))
+                Part(self, bucket, header, b"".join([item.addresses[i] for i in places]))
                 for bucket, places in self._places.items()
             ]
         self._left = len(self.parts)
-
-    def __await__(self) -> Generator[object, None, None]:
-        """Wait until all buckets have it, or one has failed."""
-        return self._future.__await__()
 
     def take(self, bucket: int, failed: bytes) -> None:
         """See ``redis_shard.Fan``."""
@@ -60,18 +59,13 @@ class FanOut:
         for position, code in _FAILED.iter_unpack(failed):
             self._failed.append((places[position] if places is not None else position, Code(code)))
         self._left -= 1
-        if not self._left and not self._future.done():
-            self._future.set_result(None)
+        if not self._left and not self.future.done():
+            self.future.set_result(Accepted(tuple(sorted(self._failed))))
 
     def fail(self, error: Exception) -> None:
         """See ``redis_shard.Fan``."""
-        if not self._future.done():
-            self._future.set_exception(error)
-
-    @property
-    def outcome(self) -> Accepted:
-        """The answer, once it is done."""
-        return Accepted(tuple(sorted(self._failed)))
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 def encode_deposit(item: Deposit) -> bytes:

@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -28,7 +28,10 @@ from restante_server.stores.redis_scripts import KEYS, bucket_keys
 _BATCH: Final = 1000  # fields per command
 _QUEUE: Final = struct.Struct(">24s8s8sQQIII6s6sIB")
 _MAILBOX: Final = struct.Struct(">4s16s8sI32s")
-_ENTRY: Final = struct.Struct(">Q6sIB5s")
+_ENTRY: Final = struct.Struct(">Q6sIB5s")  # then which members of the group wait
+_INVITE: Final = 2  # flags of an entry; 1: large
+_SCATTERED: Final = 4
+_ALONE: Final = b"\x00\x01"  # the members of a group of one
 _ADDRESS: Final = struct.Struct(">5s4sIB")
 _COUNTERS: Final = (6, 4, 5, 6, 4, 6, 7)  # bytes of version, queues, addresses, payloads, mailboxes, entries, size
 
@@ -163,23 +166,28 @@ class RedisPortable:
         names = await self._names(bucket)
         addresses = {data[:5]: identifier for identifier, data in (await self._hash(bucket, "address")).items()}
         entries = await self._hash(bucket, "entry")
+        payloads = await self._hash(bucket, "payload")
+        waiting: defaultdict[bytes, list[EntryRecord]] = defaultdict(list)
+        large: set[bytes] = set()
+        for place, entry in sorted(entries.items()):
+            sequence, lead, _, flags, address = _ENTRY.unpack(entry[: _ENTRY.size])
+            for member in _members(entry[_ENTRY.size :], flags):
+                number = (_number(lead) + member).to_bytes(6, "big")
+                waiting[number].append(
+                    EntryRecord(names[place[:4]], sequence + member, addresses.get(address, b""), bool(flags & _INVITE))
+                )
+                if flags & 1:
+                    large.add(number)
         found: list[Record] = []
-        for number, data in sorted((await self._hash(bucket, "payload")).items()):
+        for number, data in sorted(payloads.items()):
+            if number not in waiting:  # only others of its group are waited for
+                continue
             fence_end = 26 + _number(data[6:10])
-            body_end = fence_end + 4 + _number(data[fence_end : fence_end + 4])
-            waiting = []
-            large = False
-            for place in range(body_end, len(data), 8):
-                entry = entries.get(data[place : place + 8])
-                if entry is None or entry[8:14] != number:
-                    continue
-                sequence, _, _, flags, address = _ENTRY.unpack(entry)
-                large = bool(flags & 1)
-                mailbox = names[data[place : place + 4]]
-                waiting.append(EntryRecord(mailbox, sequence, addresses.get(address, b""), flags >= 2))  # noqa: PLR2004
+            body = data[fence_end + 4 : fence_end + 4 + _number(data[fence_end : fence_end + 4])]
             fence = data[26:fence_end] or None
-            body = data[fence_end + 4 : body_end]
-            found.append(PayloadRecord(data[10:26], fence, _number(data[:6]), large, body, tuple(waiting)))
+            found.append(
+                PayloadRecord(data[10:26], fence, _number(data[:6]), number in large, body, tuple(waiting[number]))
+            )
         return found
 
     async def _fences(self, bucket: int) -> Sequence[Record]:
@@ -261,6 +269,11 @@ class RedisPortable:
         await self._command(number, "HSET", self._key(number, "state"), "counters", packed)
 
 
+def _members(packed: bytes, flags: int) -> Iterable[int]:
+    """Return the places in its group of what waits of an entry."""
+    return packed if flags & _SCATTERED else range(packed[0], packed[0] + packed[1])
+
+
 def _parts(values: Mapping[bytes, Any]) -> Iterator[list[Any]]:
     flat = [value for pair in values.items() for value in pair]
     for first in range(0, len(flat), 2 * _BATCH):
@@ -319,13 +332,13 @@ def _take_payload(bucket: _Bucket, record: PayloadRecord, entries: Sequence[Entr
         waiting = bucket.entries[entry.mailbox]
         place = bucket.numbers[entry.mailbox] + len(waiting).to_bytes(4, "big")
         places.append(place)
-        bucket.hashes["entry"][place] = _ENTRY.pack(entry.sequence, number, len(record.body), flags, address)
+        bucket.hashes["entry"][place] = _ENTRY.pack(entry.sequence, number, len(record.body), flags, address) + _ALONE
         waiting.append((entry.sequence, address, len(record.body), flags))
     fence = record.fence or b""
     head = record.expires.to_bytes(6, "big") + len(fence).to_bytes(4, "big") + record.message_id + fence
     body = len(record.body).to_bytes(4, "big") + record.body
     bucket.hashes["payload"][number] = head + body + b"".join(places)
-    bucket.hashes["reference"][number] = b"%d" % len(places)
+    bucket.hashes["reference"][number] = len(places).to_bytes(4, "big") + len(record.body).to_bytes(4, "big")
     bucket.expiry[b"p" + number] = record.expires
 
 

@@ -15,12 +15,14 @@ from typing import Any, Final, Protocol
 import hiredis
 import structlog
 
+from restante_protocol import ids
 from restante_server.stores.contract import Deposit, StoreFull, StoreUnavailable
 from restante_server.stores.redis_address import Host
 from restante_server.stores.redis_link import Link, LinkLost, Reply, bulk
 from restante_server.stores.redis_scripts import SCRIPTS, Script, bucket_keys
 
 MAX_COST: Final = 4096  # recipients, claims and calls per pipeline: a script holds its server for some milliseconds
+COST_BYTES: Final = 1024  # so many of a body count as one more
 WAIT_MILLISECONDS: Final = 1000  # for the replicas
 Complete = Callable[[list[bytes | None], bytes], Coroutine[Any, Any, Any]]
 _RANK: Final = {"acknowledge": 0, "claim": 1, "claim_known": 1, "deposit": 2}
@@ -40,9 +42,10 @@ class Call:
         arguments: after the head.
         cost: what it counts against MAX_COST.
         deadline: loop time after which it is not tried again.
+        future: gets the reply.
     """
 
-    __slots__ = ("_future", "arguments", "bucket", "cost", "deadline", "script")
+    __slots__ = ("arguments", "bucket", "cost", "deadline", "future", "script")
 
     def __init__(self, bucket: int, script: str, arguments: Sequence[bytes | int | str], cost: int = 1) -> None:
         self.bucket = bucket
@@ -50,21 +53,21 @@ class Call:
         self.arguments = arguments
         self.cost = cost
         self.deadline = 0.0
-        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the reply."""
-        return self._future.__await__()
+        return self.future.__await__()
 
     def succeed(self, reply: Reply) -> None:
         """Take the reply."""
-        if not self._future.done():
-            self._future.set_result(reply)
+        if not self.future.done():
+            self.future.set_result(reply)
 
     def fail(self, error: Exception) -> None:
         """Take an error."""
-        if not self._future.done():
-            self._future.set_exception(error)
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class StaleError(Exception):
@@ -79,12 +82,11 @@ class KnownClaim(Call):
         future: gets the packages, None where a pool is empty, and the pools that ran low; or StaleError.
     """
 
-    __slots__ = ("future", "keys")
+    __slots__ = ("keys",)
 
     def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes]) -> None:
         """``known``: the epoch and revocations that the keys go with."""
         super().__init__(bucket, "claim_known", (bulk(known),), len(keys))
-        self.future = self._future
         self.keys = keys
 
 
@@ -103,8 +105,8 @@ class WholeClaim(KnownClaim):
         answers, low = reply
         if low or None in answers:
             self._go_on(answers, low)
-        elif not self._future.done():
-            self._future.set_result((answers, ()))
+        elif not self.future.done():
+            self.future.set_result((answers, ()))
 
     def fail(self, error: Exception) -> None:
         """Take an error."""
@@ -118,27 +120,34 @@ class WholeClaim(KnownClaim):
         self._task.add_done_callback(self._completed)
 
     def _completed(self, task: "asyncio.Future[Any]") -> None:
-        if self._future.done():
+        if self.future.done():
             return
         error = task.exception()
         if error is None:
-            self._future.set_result(task.result())
+            self.future.set_result(task.result())
         else:
-            self._future.set_exception(error)
+            self.future.set_exception(error)
 
 
 class Part(Call):
-    """The part of a deposit that concerns one bucket; its outcome goes to the deposit."""
+    """The part of a deposit that concerns one bucket; its outcome goes to the deposit.
 
-    __slots__ = ("fan",)
+    Attributes:
+        fan: the deposit.
+        header: see the script ``deposit``, but for list and fence.
+        addresses: 24 bytes each.
+    """
 
-    def __init__(self, fan: "Fan", bucket: int, arguments: Sequence[bytes | int | str], cost: int) -> None:
+    __slots__ = ("addresses", "fan", "header")
+
+    def __init__(self, fan: "Fan", bucket: int, header: bytes, addresses: bytes) -> None:
         self.bucket = bucket
         self.script = "deposit"
-        self.arguments = arguments
-        self.cost = cost
+        self.cost = 1 + len(fan.item.body) // COST_BYTES
         self.deadline = 0.0
         self.fan = fan
+        self.header = header
+        self.addresses = addresses
 
     def succeed(self, reply: Reply) -> None:
         """Give the deposit what failed."""
@@ -150,9 +159,15 @@ class Part(Call):
 
 
 class Fan(Protocol):
-    """A deposit whose parts are under way."""
+    """A deposit whose parts are under way.
+
+    Attributes:
+        item: the deposit.
+        number: ascending, in the order in which they are asked for.
+    """
 
     item: Deposit
+    number: int
 
     def take(self, bucket: int, failed: bytes) -> None:
         """One bucket has stored it."""
@@ -164,18 +179,31 @@ class Fan(Protocol):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Group:
+    """Deposits that are stored together.
+
+    Attributes:
+        fans: the deposits, in their order.
+        recipients: mailbox, sequence of the first, how many.
+    """
+
+    fans: tuple["Fan", ...]
+    recipients: list[tuple[bytes, int, int]]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Committed:
     """What one script call stored.
 
     Attributes:
         bucket: in which.
-        parts: for each deposit that is new, (mailbox, sequence) of its entries.
+        groups: what is new. Those that share a mailbox are in its order.
         before: each mailbox and its last sequence before.
         elsewhere: (node 8, mailbox 24, last sequence 8) of each mailbox that another node serves.
     """
 
     bucket: int
-    parts: list[tuple[Part, list[tuple[bytes, int]]]]
+    groups: list[Group]
     before: list[tuple[bytes, int]]
     elsewhere: bytes
 
@@ -208,41 +236,47 @@ class Surroundings(Protocol):
         ...
 
 
-_SEQUENCE: Final = struct.Struct(">Q16x")  # of an entry's record
 _BEFORE: Final = struct.Struct(">24sQ")
 _FAILED: Final = struct.Struct(">HB")
+_PLACE: Final = struct.Struct(">H")
 
 
 def _committed(bucket: int, calls: Sequence[Call], reply: list[Any]) -> Committed:
     """Return what a call of the script ``deposit`` stored."""
-    before = list(_BEFORE.iter_unpack(reply[-3]))
-    lists = [
-        [before[n][0] if n < len(before) else b"" for (n,) in struct.iter_unpack(">H", indexes)]
-        for indexes in reply[-4]
-    ]
-    parts = []
-    for place, call in enumerate(calls):
-        failed, records, number = reply[3 * place : 3 * place + 3]
-        if not records or not isinstance(call, Part):
-            continue
-        mailboxes = lists[number]
+    stored, indexes, packed, elsewhere, _ = reply[len(calls) :]
+    before = list(_BEFORE.iter_unpack(packed))
+    groups = []
+    for number, members, firsts, failed in zip(*[iter(stored)] * 4, strict=True):
+        queues: Sequence[int] = struct.unpack(f">{len(indexes[number]) // 2}H", indexes[number])
         if failed:
             without = {position for position, _ in _FAILED.iter_unpack(failed)}
-            mailboxes = [mailbox for position, mailbox in enumerate(mailboxes) if position not in without]
-        sequences = _SEQUENCE.iter_unpack(records)
-        parts.append((call, [(mailbox, sequence) for mailbox, (sequence,) in zip(mailboxes, sequences, strict=True)]))
-    return Committed(bucket, parts, before, reply[-2])
+            queues = [queue for position, queue in enumerate(queues) if position not in without]
+        fans = tuple(call.fan for (place,) in _PLACE.iter_unpack(members) if isinstance(call := calls[place], Part))
+        sequences = struct.unpack(f">{len(firsts) // 8}Q", firsts)
+        recipients = [(before[queue][0], first, len(fans)) for queue, first in zip(queues, sequences, strict=True)]
+        groups.append(Group(fans, recipients))
+    groups.sort(key=lambda group: group.fans[0].number)
+    return Committed(bucket, groups, before, elsewhere)
 
 
 class _Command:
     """One script call and the calls that it serves."""
 
-    __slots__ = ("bucket", "calls", "script")
+    __slots__ = ("bucket", "calls", "lists", "script")
 
     def __init__(self, bucket: int, script: Script) -> None:
         self.bucket = bucket
         self.script = script
         self.calls: list[Call] = []
+        self.lists: dict[bytes, int] = {}  # of addresses, of all deposits, by the text
+
+    def add(self, call: Call) -> int:
+        """Take a call; return what it costs. Deposits to a list that is already there cost little."""
+        self.calls.append(call)
+        if not isinstance(call, Part) or call.addresses in self.lists:
+            return call.cost
+        self.lists[call.addresses] = len(self.lists)
+        return call.cost + len(call.addresses) // ids.ID_BYTES
 
     def pack(self, around: Surroundings) -> tuple[Any, ...] | bytes:
         """Return EVALSHA and its arguments."""
@@ -250,7 +284,15 @@ class _Command:
             return self._pack_known(around)
         keys = bucket_keys(around.prefix, self.bucket)
         head = around.head(self.script.name) if self.script.name in _RANK else ()
-        arguments = [argument for call in self.calls for argument in call.arguments]
+        if self.script.name == "deposit":
+            arguments: list[bytes | int | str] = [len(self.lists), *self.lists]
+            for call in self.calls:
+                if isinstance(call, Part):
+                    item = call.fan.item
+                    place = _PLACE.pack(self.lists[call.addresses])
+                    arguments += (call.header + place + (item.fence or b""), item.body)
+        else:
+            arguments = [argument for call in self.calls for argument in call.arguments]
         return ("EVALSHA", self.script.sha, len(keys), *keys, around.epochs[self.bucket], *head, *arguments)
 
     def _pack_known(self, around: Surroundings) -> bytes:
@@ -276,7 +318,7 @@ class _Command:
         position = 0
         low = reply[-2] if self.script.name in {"claim", "claim_known"} else b""
         if self.script.name == "deposit":
-            yield from zip(self.calls, reply[:-4:3], strict=True)
+            yield from zip(self.calls, reply, strict=False)
             return
         for call in self.calls:
             if self.script.name == "acknowledge":
@@ -395,7 +437,6 @@ class Shard:
             if bucket not in self.begun:
                 later.append(call)
                 continue
-            cost += call.cost
             script = SCRIPTS[call.script]
             queue = order.setdefault(bucket, [])
             if call.script in _RANK:
@@ -415,7 +456,7 @@ class Shard:
                 open_batches.pop(bucket, None)
                 command = _Command(bucket, script)
                 queue.append(command)
-            command.calls.append(call)
+            cost += command.add(call)
         if later:
             self._pending.extendleft(reversed(later))
             around.trouble()

@@ -210,7 +210,7 @@ class SqliteStore:
 
     def acknowledge(
         self, mailbox: bytes, owner_token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]
-    ) -> bool | Awaitable[bool]:
+    ) -> "bool | asyncio.Future[bool]":
         """See contract. What is in memory is changed at once."""
         self._check_usable()
         if self._index.owners.get(mailbox) != owner_token:

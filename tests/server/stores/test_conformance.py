@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -480,6 +481,51 @@ async def test_deliveries_are_announced_in_order(store: Store) -> None:
     await asyncio.gather(*(store.deposit(deposit(n, [address(1)])) for n in range(200)))
     assert sequences == sorted(set(sequences))
     assert sequences == [entry.sequence for entry in await read_all(store, 1)]
+
+
+async def test_the_listener_hears_each_mailboxs_order_whatever_the_lists(store: Store) -> None:
+    for n in range(6):
+        await make_mailbox(store, n, [n])
+    told: dict[bytes, list[int]] = {}
+
+    def listen(deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            for where, first, taken in delivery.recipients:
+                told.setdefault(where, []).extend(range(first, first + taken))
+
+    store.listen(listen)
+    random = Random(7)
+    lists = [random.sample(range(6), random.randint(1, 6)) for _ in range(8)]
+    for start in range(0, 90, 30):
+        chosen = [random.choice(lists) for _ in range(30)]
+        await asyncio.gather(
+            *(store_deposit(store, deposit(start + n, [address(a) for a in to])) for n, to in enumerate(chosen))
+        )
+    for n in range(6):
+        assert told[mailbox(n)] == [entry.sequence for entry in await read_all(store, n)]
+
+
+async def test_a_part_of_what_came_together_is_acknowledged(store: Store) -> None:
+    for n in (1, 2):
+        await make_mailbox(store, n, [n])
+    owner = await subscribe(store, 1)
+    together = [deposit(n, [address(1), address(2)], body=b"%d" % n * (n + 1)) for n in range(9)]
+    await asyncio.gather(*(store_deposit(store, item) for item in together))
+    sequences = [entry.sequence for entry in await read_all(store, 1)]
+    await acknowledge(store, 1, sequences[1], [], owner)
+    await acknowledge(store, 1, sequences[6], [sequences[3], sequences[5]], owner)
+    await acknowledge(store, 1, sequences[4], [], owner)
+    assert await bodies(store, 1) == [b"555555", b"77777777", b"888888888"]
+    assert [entry.body for entry in await store.read(mailbox(1), sequences[5], 2, 100)] == [b"77777777", b"888888888"]
+    assert [entry.body for entry in await store.read(mailbox(1), 0, 9, 7)] == [b"555555"]
+    status = await store.status(mailbox(1))
+    assert status is not None
+    assert (status.entries, status.size) == (3, 23)
+    assert await bodies(store, 2) == [item.body for item in together]
+    assert (await store.totals()).entries == 12
+    await acknowledge(store, 1, sequences[8], [], owner)
+    await acknowledge(store, 2, sequences[8] + (1 << 20))
+    assert await store.totals() == Totals(2, 0, 0)
 
 
 async def test_calls_take_effect_in_their_order(store: Store) -> None:

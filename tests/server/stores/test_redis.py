@@ -176,7 +176,7 @@ async def test_calls_go_on_after_a_restart(server: RedisServer) -> None:
     await make_mailbox(store, 1, [1])
     await store.deposit(deposit(1, [address(1)], body=b"1"))
     server.kill()
-    waiting = asyncio.create_task(store.deposit(deposit(2, [address(1)], body=b"2")))
+    waiting = asyncio.ensure_future(store.deposit(deposit(2, [address(1)], body=b"2")))
     await asyncio.to_thread(server.start)
     assert await waiting == Accepted(())
     assert await bodies(store, 1) == [b"1", b"2"]

@@ -182,34 +182,37 @@ class StoreMachine(RuleBasedStateMachine):
         tag=st.none() | st.integers(0, 3),
     )
     def deposit(self, addresses: list[int], size: int, lifetime: int, large: bool, tag: int | None) -> None:
-        self.deposit_all(addresses, [(size, large)], lifetime, tag)
+        self.deposit_all([(addresses, size, large)], lifetime, tag)
 
     @rule(
-        addresses=st.lists(ADDRESSES, min_size=1, max_size=6),
-        kinds=st.lists(st.tuples(st.integers(8, 20), st.sampled_from([False, False, True])), min_size=2, max_size=5),
+        lists=st.lists(st.lists(ADDRESSES, min_size=1, max_size=6), min_size=1, max_size=2),
+        kinds=st.lists(
+            st.tuples(st.integers(0, 1), st.integers(8, 20), st.sampled_from([False, False, True])),
+            min_size=2,
+            max_size=5,
+        ),
     )
-    def deposit_together(self, addresses: list[int], kinds: list[tuple[int, bool]]) -> None:
-        self.deposit_all(addresses, kinds, 1000, None)
+    def deposit_together(self, lists: list[list[int]], kinds: list[tuple[int, int, bool]]) -> None:
+        self.deposit_all([(lists[which % len(lists)], size, large) for which, size, large in kinds], 1000, None)
 
-    def deposit_all(self, addresses: list[int], kinds: list[tuple[int, bool]], lifetime: int, tag: int | None) -> None:
-        targets = [address(n) for n in addresses]
+    def deposit_all(self, kinds: list[tuple[list[int], int, bool]], lifetime: int, tag: int | None) -> None:
         items = [
             deposit(
                 number := next(self.numbers),
-                targets,
+                [address(n) for n in addresses],
                 body=number.to_bytes(8, "big").ljust(size, b"."),
                 lifetime=lifetime,
                 large=large,
                 fence=None if tag is None else fence(tag),
             )
-            for size, large in kinds
+            for addresses, size, large in kinds
         ]
-        expected = [self.expect(addresses, item, tag) for item in items]
+        expected = [self.expect(addresses, item, tag) for (addresses, _, _), item in zip(kinds, items, strict=True)]
         assert self.run(self.together(items)) == expected
         known = [
             (item, answer)
             for item, answer in zip(items, expected, strict=True)
-            if isinstance(answer, Accepted) and (len(answer.failed) < len(addresses) or tag is not None)
+            if isinstance(answer, Accepted) and (len(answer.failed) < len(item.addresses) or tag is not None)
         ]
         assert self.run(self.together([item for item, _ in known])) == [answer for _, answer in known]
         self.learn_sequences()

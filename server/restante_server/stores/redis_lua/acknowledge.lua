@@ -3,10 +3,39 @@
 -- Answers 1 or 0 for each, then the version.
 local s = load_state()
 if not s then return OTHER_EPOCH end
-local STEP = 64
-local answers, queues, changed, gone = {}, {}, false, {}
-local removal = new_removal(s)
-local positions = positions_memo()
+local STEP = 16
+local answers, queues, changed = {}, {}, false
+local removal, positions, sizes = new_removal(s), positions_memo(), sizes_memo()
+local now_is = {} -- by field: what an entry has become here, or false
+
+-- Acknowledge what of an entry is not above (ms, n) and not kept. Return whether anything of it is left.
+local function take(q, field, record, ms, n, kept)
+  local e_ms, e_n, lead, size, flags, address = sunpack(ENTRY_FORMAT, record)
+  if not kept and (e_ms < ms or e_n + last_of(record, flags) <= n) then
+    now_is[field] = false
+    remove_entry(removal, q, field, record)
+    return false
+  end
+  local left, gone, gone_size = {}, 0, 0
+  for _, place in ipairs(members_of(record, flags)) do
+    local over = e_ms > ms or (e_ms == ms and e_n + place > n)
+    if over or (kept and kept[spack('>I6I2', e_ms, e_n + place)]) then
+      left[#left + 1] = place
+    else
+      gone = gone + 1
+      gone_size = gone_size + sizes[lead][place + 1]
+    end
+  end
+  if #left == 0 then
+    now_is[field] = false
+    remove_entry(removal, q, field, record)
+  elseif gone > 0 then
+    now_is[field] = entry_with(record, left, size - gone_size, flags)
+    uncount(removal, q, gone, gone_size, flags, address)
+  end
+  return #left > 0
+end
+
 for i = 2, #ARGV, 2 do
   local m, order = load_mailbox(ARGV[i]), ARGV[i + 1]
   local q = m and (queues[m.number] or load_queue(m))
@@ -29,18 +58,14 @@ for i = 2, #ARGV, 2 do
       for p = position, math.min(position + STEP, q.tail) - 1 do fields[#fields + 1] = q.number .. positions[p] end
       for f, record in ipairs(call('HMGET', ENTRY, unpack(fields))) do
         local field = fields[f]
-        if record and not gone[field] then
-          local e_ms, e_n, payload, size, flags, address = sunpack(ENTRY_FORMAT, record)
+        if now_is[field] ~= nil then record = now_is[field] end
+        if record then
+          local e_ms, e_n = sunpack('>I6I2', record)
           if e_ms > ms or (e_ms == ms and e_n > n) then
             done = true
             break
           end
-          if kept and kept[sub(record, 1, 8)] then
-            head = head or position
-          else
-            gone[field] = true
-            remove_entry(removal, q, field, payload, address, size, flags)
-          end
+          if take(q, field, record, ms, n, kept) then head = head or position end
         end
         position = position + 1
       end
@@ -52,6 +77,14 @@ for i = 2, #ARGV, 2 do
   end
 end
 if changed then
+  local left = {}
+  for field, record in pairs(now_is) do
+    if record then
+      left[#left + 1] = field
+      left[#left + 1] = record
+    end
+  end
+  write('HSET', ENTRY, left)
   finish(removal)
   write_queues(queues)
   save_state(s)

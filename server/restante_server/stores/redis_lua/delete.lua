@@ -20,10 +20,7 @@ local removal = new_removal(s)
 local fields = {}
 for position = q.head, q.tail - 1 do fields[#fields + 1] = q.number .. spack('>I4', position) end
 for i, record in ipairs(hmget(ENTRY, fields)) do
-  if record then
-    local _, _, payload, size, flags, address = sunpack(ENTRY_FORMAT, record)
-    remove_entry(removal, q, fields[i], payload, address, size, flags)
-  end
+  if record then remove_entry(removal, q, fields[i], record) end
 end
 finish(removal)
 call('HDEL', QUEUE, m.number)

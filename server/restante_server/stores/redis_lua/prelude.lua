@@ -94,10 +94,15 @@ local function load_queue(m)
   return decode_queue(m.number, call('HGET', QUEUE, m.number))
 end
 
--- Entries: sequence, payload, bytes of the body, 1 for large + 2 for through an invite, address. Their field: queue,
--- position.
+-- Entries: what a mailbox has of one group, which is deposits of one call to the same addresses: their payloads are
+-- numbered one after another from the *lead* on, and so are their sequences in each mailbox. Fields: sequence of the
+-- lead, lead, bytes of the bodies that wait, 1 for large + 2 for through an invite + 4 for scattered, address; then which
+-- members wait: the first and how many, or if they are scattered the place of each, one byte each. Their field: queue,
+-- position. A group's record in ``reference``: how many mailboxes wait for it, and the bytes of each member.
 
 local ENTRY_FORMAT = '>I6I2c6I4I1c5'
+local MEMBERS_AT = 25
+local SCATTERED = 4
 
 local function positions_memo()
   return setmetatable({}, {__index = function(memo, position)
@@ -107,23 +112,77 @@ local function positions_memo()
   end})
 end
 
+-- Return the places of the members that wait, ascending.
+local function members_of(record, flags)
+  local members = {}
+  if flags >= SCATTERED then
+    for i = MEMBERS_AT, #record do members[#members + 1] = byte(record, i) end
+  else
+    local first, count = byte(record, MEMBERS_AT, MEMBERS_AT + 1)
+    for i = 1, count do members[i] = first + i - 1 end
+  end
+  return members
+end
+
+local function count_of(record, flags)
+  if flags >= SCATTERED then return #record - MEMBERS_AT + 1 end
+  return byte(record, MEMBERS_AT + 1)
+end
+
+local function last_of(record, flags)
+  if flags >= SCATTERED then return byte(record, #record) end
+  local first, count = byte(record, MEMBERS_AT, MEMBERS_AT + 1)
+  return first + count - 1
+end
+
+-- Return the record for what is left of an entry: these members, ascending, of so many bytes.
+local function entry_with(record, members, size, flags)
+  local first, count = members[1], #members
+  if members[count] - first == count - 1 then
+    return sub(record, 1, 14) .. spack('>I4I1', size, flags % SCATTERED) .. sub(record, 20, 24) .. string.char(first, count)
+  end
+  return sub(record, 1, 14) .. spack('>I4I1', size, flags % SCATTERED + SCATTERED) .. sub(record, 20, 24)
+    .. string.char(unpack(members))
+end
+
+-- Return the bytes of each member of a group by its lead; it is asked for once.
+local function sizes_memo()
+  return setmetatable({}, {__index = function(memo, lead)
+    local sizes, record = {}, call('HGET', REFERENCE, lead)
+    for i = 5, #record, 4 do sizes[#sizes + 1] = sunpack('>I4', record, i) end
+    rawset(memo, lead, sizes)
+    return sizes
+  end})
+end
+
+local function payload_after(lead, place)
+  return place == 0 and lead or spack('>I6', sunpack('>I6', lead) + place)
+end
+
 -- What removals of entries add up to; ``finish`` writes it.
 local function new_removal(s)
   return {state = s, entries = {}, references = {}, waiting = {}}
 end
 
-local function remove_entry(r, q, field, payload, address, size, flags)
-  r.entries[#r.entries + 1] = field
-  r.references[payload] = (r.references[payload] or 0) + 1
-  if q.counted == 1 then r.waiting[address] = (r.waiting[address] or 0) + 1 end
-  q.entries = q.entries - 1
+-- Take so many members, of so many bytes together, out of all counts.
+local function uncount(r, q, count, size, flags, address)
+  if q.counted == 1 then r.waiting[address] = (r.waiting[address] or 0) + count end
+  q.entries = q.entries - count
   q.size = q.size - size
   if flags % 2 == 1 then q.large = q.large - size end
-  if flags >= 2 then q.invites = q.invites - 1 end
-  r.state.entries = r.state.entries - 1
+  if flags % SCATTERED >= 2 then q.invites = q.invites - count end
+  r.state.entries = r.state.entries - count
   r.state.size = r.state.size - size
 end
 
+local function remove_entry(r, q, field, record)
+  local _, _, lead, size, flags, address = sunpack(ENTRY_FORMAT, record)
+  r.entries[#r.entries + 1] = field
+  r.references[lead] = (r.references[lead] or 0) + 1
+  uncount(r, q, count_of(record, flags), size, flags, address)
+end
+
+-- Subtract from the numbers of a hash; those that come to nothing are deleted.
 local function subtract(key, counts)
   local fields, set, gone = {}, {}, {}
   for field in pairs(counts) do fields[#fields + 1] = field end
@@ -139,17 +198,34 @@ local function subtract(key, counts)
   end
   write('HDEL', key, gone)
   write('HSET', key, set)
-  return gone
+end
+
+-- Have fewer mailboxes wait for groups; what nobody waits for is deleted.
+local function release(counts)
+  local leads, set, gone, payloads, members = {}, {}, {}, {}, {}
+  for lead in pairs(counts) do leads[#leads + 1] = lead end
+  for i, record in ipairs(hmget(REFERENCE, leads)) do
+    local lead = leads[i]
+    local left = sunpack('>I4', record) - counts[lead]
+    if left > 0 then
+      set[#set + 1] = lead
+      set[#set + 1] = spack('>I4', left) .. sub(record, 5)
+    else
+      gone[#gone + 1] = lead
+      members[#members + 1] = 'p' .. lead
+      for place = 0, #record / 4 - 2 do payloads[#payloads + 1] = payload_after(lead, place) end
+    end
+  end
+  write('HDEL', REFERENCE, gone)
+  write('HSET', REFERENCE, set)
+  write('HDEL', PAYLOAD, payloads)
+  write('ZREM', EXPIRY, members)
 end
 
 local function finish(r)
   write('HDEL', ENTRY, r.entries)
   subtract(WAITING, r.waiting)
-  local spent = subtract(REFERENCE, r.references)
-  write('HDEL', PAYLOAD, spent)
-  local members = {}
-  for i, payload in ipairs(spent) do members[i] = 'p' .. payload end
-  write('ZREM', EXPIRY, members)
+  release(r.references)
 end
 
 -- Prekey pools. The packages are in a list beside the hash, as a claim's answer has them: the MessagePack of 0, number,

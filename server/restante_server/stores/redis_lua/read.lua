@@ -10,8 +10,8 @@ if ARGV[7] == '1' then save_state(s) end
 local q = load_queue(m)
 local after_ms, after_n = sunpack('>I6I2', ARGV[3])
 local room, size, now = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local STEP = 256
-local found = {}
+local STEP = 64
+local found, group_sizes = {}, sizes_memo()
 local position = q.head
 while position < q.tail and room > 0 do
   local fields = {}
@@ -20,11 +20,14 @@ while position < q.tail and room > 0 do
   local sequences, numbers, sizes = {}, {}, {}
   for _, record in ipairs(call('HMGET', ENTRY, unpack(fields))) do
     if record then
-      local ms, n, payload, bytes = sunpack(ENTRY_FORMAT, record)
-      if ms > after_ms or (ms == after_ms and n > after_n) then
-        sequences[#sequences + 1] = sub(record, 1, 8)
-        numbers[#numbers + 1] = payload
-        sizes[#sizes + 1] = bytes
+      local ms, n, lead, bytes, flags = sunpack(ENTRY_FORMAT, record)
+      local members = members_of(record, flags)
+      for _, place in ipairs(members) do
+        if ms > after_ms or (ms == after_ms and n + place > after_n) then
+          sequences[#sequences + 1] = spack('>I6I2', ms, n + place)
+          numbers[#numbers + 1] = payload_after(lead, place)
+          sizes[#sizes + 1] = #members == 1 and bytes or group_sizes[lead][place + 1]
+        end
       end
     end
   end

@@ -24,9 +24,8 @@ for _, member in ipairs(members) do
       local number = sub(places[i], 1, 4)
       if entry and sub(entry, 9, 14) == id then
         if not queues[number] then queues[number] = decode_queue(number, call('HGET', QUEUE, number)) end
-        local _, _, payload, bytes, flags, address = sunpack(ENTRY_FORMAT, entry)
         local q = queues[number]
-        remove_entry(removal, q, places[i], payload, address, bytes, flags)
+        remove_entry(removal, q, places[i], entry)
         if sunpack('>I4', places[i], 5) == q.head then q.head = q.head + 1 end
       end
     end
