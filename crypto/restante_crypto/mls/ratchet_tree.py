@@ -148,7 +148,12 @@ class RatchetTree:
 
     def resolution(self, index: NodeIndex) -> list[NodeIndex]:
         """Return the resolution of a node (section 4.1.1)."""
-        nodes, found, waiting = self._nodes, [], [index]
+        nodes = self._nodes
+        span = (1 << tree_math.level(index)) - 1  # a subtree's nodes are neighbours
+        low, high = index - span, index + span
+        if not any(nodes[low + 1 : high : 2]):  # all its parents are blank, as in a new group: a faster way
+            return [NodeIndex(at) for at in range(low, high + 1, 2) if nodes[at] is not None]
+        found, waiting = [], [index]
         while waiting:
             at = waiting.pop()
             node = nodes[at]
@@ -324,5 +329,10 @@ class Draft:
                     stale.add(node)
                     node = tree_math.parent(node)
         known = self.base._hashes  # noqa: SLF001 -- of this module
-        hashes = {index: value for index, value in known.items() if index < width and index not in stale}
+        if width < 2 * self.base.leaves - 1:
+            hashes = {index: value for index, value in known.items() if index < width and index not in stale}
+        else:
+            hashes = known.copy()
+            for index in stale:
+                hashes.pop(index, None)
         return RatchetTree(self.base.suite, self.nodes, hashes)

@@ -39,24 +39,20 @@ def next_path_secret(suite: CipherSuite, path_secret: bytes) -> bytes:
     return labels.derive_secret(suite, path_secret, b"path")
 
 
-def with_path(
+def path_nodes(
     tree: RatchetTree, sender: LeafIndex, path: Collection[tuple[NodeIndex, NodeIndex]], keys: Collection[bytes]
-) -> tuple[RatchetTree, bytes]:
-    """Return the tree with the sender's filtered direct path set to these keys, and the sender's parent hash.
+) -> tuple[dict[NodeIndex, Node], bytes]:
+    """Return the nodes of the sender's direct path with these keys on its filtered part, and the sender's parent hash.
 
-    Parent hashes are computed from the root down; the other nodes of the direct path are blanked.
+    Parent hashes are computed from the root down; the other nodes of the direct path are blank.
     """
-    changes: dict[NodeIndex, Node] = dict.fromkeys(
-        tree_math.direct_path(tree_math.leaf_node_index(sender), tree.leaves)
-    )
-    blanked = tree.with_nodes(changes)
+    nodes: dict[NodeIndex, Node] = dict.fromkeys(tree_math.direct_path(tree_math.leaf_node_index(sender), tree.leaves))
     parent_hash = b""
-    result: dict[NodeIndex, Node] = {}
     for (index, copath_child), key in reversed(list(zip(path, keys, strict=True))):
         node = ParentNode(key, parent_hash)
-        result[index] = node
-        parent_hash = node.hash(tree.suite, blanked.tree_hash(copath_child))  # a copath child is not on the path
-    return blanked.with_nodes(result), parent_hash
+        nodes[index] = node
+        parent_hash = node.hash(tree.suite, tree.tree_hash(copath_child))  # a copath child is not on the path
+    return nodes, parent_hash
 
 
 def make_path(
@@ -76,7 +72,7 @@ def make_path(
         secrets.append(next_path_secret(suite, secrets[-1]))
     pairs = [node_key_pair(suite, secret) for secret in secrets[:-1]]
     leaf_private, leaf_public = suite.kem.derive_key_pair(random(suite.hash_bytes))
-    changed, parent_hash = with_path(tree, sender, path, [public for _, public in pairs])
+    nodes, parent_hash = path_nodes(tree, sender, path, [public for _, public in pairs])
     unsigned = replace(
         leaf, encryption_key=leaf_public, source=SOURCE_COMMIT, lifetime=None, parent_hash=parent_hash, raw=b""
     )
@@ -84,7 +80,7 @@ def make_path(
     index = tree_math.leaf_node_index(sender)
     private_keys = {node: private for (node, _), (private, _) in zip(path, pairs, strict=True)}
     return OwnPath(
-        changed.with_nodes({index: signed}),
+        tree.with_nodes({**nodes, index: signed}),
         signed,
         path,
         {index: leaf_private, **private_keys},
@@ -135,10 +131,10 @@ def merge_path(tree: RatchetTree, sender: LeafIndex, update: UpdatePath) -> Ratc
         raise ValidationError("7.5 length of the path")
     if not all(tree.suite.kem.is_public_key(node.encryption_key) for node in update.nodes):
         raise ValidationError("7.5 public key of the path")
-    changed, parent_hash = with_path(tree, sender, path, [node.encryption_key for node in update.nodes])
+    nodes, parent_hash = path_nodes(tree, sender, path, [node.encryption_key for node in update.nodes])
     if update.leaf_node.parent_hash != parent_hash:
         raise ValidationError("7.9.2 parent hash of the committer's leaf")
-    return changed.with_nodes({tree_math.leaf_node_index(sender): update.leaf_node})
+    return tree.with_nodes({**nodes, tree_math.leaf_node_index(sender): update.leaf_node})
 
 
 def open_path(
@@ -169,12 +165,11 @@ def open_path(
     suite = tree.suite
     new = {tree_math.leaf_node_index(leaf) for leaf in new_leaves}
     path = tree.filtered_direct_path(sender)
-    for position, (_node, copath_child) in enumerate(path):
-        resolution = [index for index in tree.resolution(copath_child) if index not in new]
-        if len(resolution) != len(update.nodes[position].encrypted_path_secret):
-            raise ValidationError("7.6 number of ciphertexts")
+    resolutions = [[index for index in tree.resolution(child) if index not in new] for _, child in path]
+    if [len(each) for each in resolutions] != [len(node.encrypted_path_secret) for node in update.nodes]:
+        raise ValidationError("7.6 number of ciphertexts")
     position = next(i for i, (_, child) in enumerate(path) if receiver in tree_math.subtree_leaves(child))
-    resolution = [index for index in tree.resolution(path[position][1]) if index not in new]
+    resolution = resolutions[position]
     known = [place for place, index in enumerate(resolution) if index in private_keys]
     if not known:
         raise PathError("no private key for this path")
