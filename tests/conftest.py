@@ -1,7 +1,9 @@
 """Options and settings of the whole suite."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,6 +38,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One server for the whole session."""
     yield from running_server(tmp_path_factory.mktemp("redis"))
+
+
+@pytest.fixture(params=["sqlite", "redis", "cluster"])
+def any_store(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The setting for a relay on each store, an empty one."""
+    if request.param == "sqlite":
+        return {}
+    return {"redis": f"{request.getfixturevalue(f'{request.param}_url')}?prefix=test-{os.urandom(8).hex()}"}
 
 
 @pytest.fixture(scope="session")

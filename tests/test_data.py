@@ -40,6 +40,7 @@ class Used:
     invites: set[bytes]
     erased: Owner
     profile: bytes
+    consent: bytes
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ async def used(tmp_path: Path) -> AsyncIterator[Used]:
     """A scenario that touches every table: two people, a code, an undelivered message, an error."""
     folder, clock = tmp_path / "relay", MovedClock()
     erased = Owner()
-    async with relay_in_process(folder, clock=clock) as relay:
+    async with relay_in_process(folder, clock=clock, purposes=("push",)) as relay:
         invites: set[bytes] = set()
         async with people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
             room, _ = await together(alice, bob)
@@ -57,6 +58,8 @@ async def used(tmp_path: Path) -> AsyncIterator[Used]:
             await alice.client.set_profile("Alice", b"picture")
             profile = alice.client._engine._profiles.slots()[0]
             await room.send("waits")
+            await alice.client.consent("push")
+            consent = Identity.open(folder).consent(alice.client._engine.mailbox, "push")
             for reader in (alice, bob):
                 table = reader.client._engine._tables.invites
                 invites |= {row.key for row in await reader.client._driver.run(table.rows)}
@@ -68,7 +71,7 @@ async def used(tmp_path: Path) -> AsyncIterator[Used]:
         await relay.store.add_codes([bytes(32)], DAY)
         await Bulletin(relay.store, Identity.open(folder), clock).announce("service", {"en": "used"})
         await asyncio.to_thread(leave, folder / "relay.db", 1)
-        yield Used(relay, folder, clock, invites, erased, profile)
+        yield Used(relay, folder, clock, invites, erased, profile, consent)
 
 
 def missing(found: set[str], kind: Kind, items: tuple[Item, ...] = inventory.ITEMS) -> set[str]:
@@ -134,6 +137,7 @@ async def test_every_slot_is_of_a_declared_class_and_every_class_is_there(used: 
     published: dict[bytes, str] = {proofs.public_slot_id(key, name): name for name in names}
     published[Identity.open(used.folder).tombstone(used.erased.mailbox)] = "tombstone"
     published[used.profile] = "profile"
+    published[used.consent] = "consent"
     found = {
         "invite" if slot in used.invites else published.get(slot, slot.hex())
         for slot in observed.values(used.folder / "relay.db", "slot", "id")

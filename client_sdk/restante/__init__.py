@@ -34,10 +34,11 @@ from restante.events import (
     Message,
     MessagesMissing,
     ProfileChanged,
+    PurposeChanged,
     Replaced,
     StateRolledBack,
 )
-from restante.publications import Policy
+from restante.publications import Policy, Purpose
 from restante.safety import SafetyNumber
 from restante.yourdata import Erasure, Export
 
@@ -70,6 +71,8 @@ __all__ = [
     "PolicyDeclined",
     "Profile",
     "ProfileChanged",
+    "Purpose",
+    "PurposeChanged",
     "Queued",
     "Receipt",
     "Refused",

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,10 +25,10 @@ from restante.engine import records
 from restante.engine.conversations import View
 from restante.engine.engine import Engine
 from restante.engine.profiles import Profile
-from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused
+from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused, RelayError
 from restante.events import Announcement, Event
 from restante.invites import Invite, Manifest
-from restante.publications import Policy
+from restante.publications import Policy, Purpose
 from restante.safety import SafetyNumber, safety_number
 from restante.yourdata import Erasure, Export, export_of
 from restante_crypto.mls import KeyPackage
@@ -179,6 +180,44 @@ class Client:
             RelayError: it is not signed by the relay's pinned key.
         """
         return [_announcement(each, id=f"announcement {each.number}") for each in await self._driver.announcements()]
+
+    # What is optional.
+
+    async def purposes(self) -> list[Purpose]:
+        """Return what the relay offers beyond the service itself, and which of it is granted.
+
+        Everything is off until it is granted. A purpose that says something else than when it was granted, or is not
+        offered any more, is off too, and ``PurposeChanged`` tells so once.
+
+        Raises:
+            RelayError: the policy is not signed by the relay's pinned key.
+        """
+        offered = await self._driver.purposes()
+        granted = await self._driver.run(self._engine.granted)
+        return [replace(each, granted=granted.get(each.name) == each.version) for each in offered.values()]
+
+    async def consent(self, purpose: str) -> None:
+        """Grant a purpose as it is offered now; the relay is told only if it holds data of this account for it.
+
+        Raises:
+            RelayError: the relay does not offer it.
+        """
+        offered = (await self._driver.purposes()).get(purpose)
+        if offered is None:
+            raise RelayError("the relay does not offer this purpose")
+        await self._driver.run(self._engine.grant, purpose, offered.version)
+        await self._driver.settled()
+        if (await self._driver.run(self._engine.granted)).get(purpose) != offered.version:
+            raise RelayError("the relay does not offer this purpose")
+
+    async def withdraw(self, purpose: str) -> None:
+        """Withdraw a purpose, granted or not: it is off at once.
+
+        Returns once no file of the relay's store holds what was stored for it. Interrupted, it goes on when the client
+        is connected again.
+        """
+        await self._driver.run(self._engine.withdraw, purpose)
+        await self._driver.settled()
 
     # Profiles.
 
@@ -468,6 +507,8 @@ class Client:
         fields: dict[str, Any] = {"id": f"{number:016x}", "_handled": partial(self._mark, number)}
         if isinstance(record, records.AnnouncedEvent):
             return _announcement(record, **fields)
+        if isinstance(record, records.PurposeEvent):
+            return events.PurposeChanged(purpose=record.purpose, **fields)
         if not isinstance(record, records.RolledBackEvent | records.OverusedEvent):
             fields["conversation"] = conversation = Conversation(self, record.conversation.hex())
         match record:
@@ -510,6 +551,7 @@ _KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
     records.AnnouncedEvent: events.Announcement,
     records.OverusedEvent: events.InviteOverused,
     records.ProfileEvent: events.ProfileChanged,
+    records.PurposeEvent: events.PurposeChanged,
 }
 
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -20,6 +20,7 @@ import aiohttp
 import msgspec
 
 from restante import publications
+from restante.engine.consents import PutConsent
 from restante.engine.engine import Due, Engine
 from restante.engine.inbox import Entry
 from restante.engine.mailroom import Chore, PutAddresses, PutPrekeys, PutSlot, RevokeAddresses
@@ -27,7 +28,7 @@ from restante.engine.outbox import Answer, Job
 from restante.engine.records import AnnouncedEvent
 from restante.errors import Closed, NotAdmitted, PolicyDeclined, Refused, RelayError, RestanteError
 from restante.links import Backoff, Connection, Disconnected
-from restante.publications import Policy
+from restante.publications import Policy, Purpose
 from restante_crypto.primitives import Random
 from restante_protocol import frames, limits
 from restante_protocol.connection import NumberedEntry
@@ -465,11 +466,19 @@ class Driver:
         await self.do(self._engine.announced, published)
         return published
 
+    async def purposes(self) -> Mapping[str, Purpose]:
+        """Return what the relay's policy offers, by name; what was granted otherwise is off now. Raises RelayError."""
+        policy = await self.policy()
+        offered: Mapping[str, Purpose] = policy.purposes if policy is not None else {}
+        await self.do(self._engine.offered, {name: each.version for name, each in offered.items()})
+        return offered
+
     async def _announcements_forever(self) -> None:
         """Look at the start and now and then, at times of no meaning: an announcement can wait, and tells nothing."""
         while True:
             try:
                 await self.announcements()
+                await self.purposes()
             except RelayError as error:
                 _log.warning("announcements that are none: %s", error)
             await asyncio.sleep(ANNOUNCEMENT_SECONDS * (0.5 + self._jitter.random()))
@@ -714,8 +723,8 @@ class Driver:
                     if not chores:
                         return
                     for chore in chores:
-                        await self._chore(receiver, chore)
-                        await self.run(self._engine.chore_done, chore)
+                        if await self._chore(receiver, chore):
+                            await self.run(self._engine.chore_done, chore)
                 except Disconnected:
                     await asyncio.sleep(0)
                 except Refused as error:
@@ -723,7 +732,8 @@ class Driver:
                         raise
                     await asyncio.sleep(RETRY_SECONDS)
 
-    async def _chore(self, receiver: Connection, chore: Chore) -> None:
+    async def _chore(self, receiver: Connection, chore: Chore | PutConsent) -> bool:
+        """Do it; False if the engine knows its end already."""
         match chore:
             case PutAddresses(addresses=specs):
                 await receiver.request(lambda request: frames.AddressPut(request, specs))
@@ -737,6 +747,19 @@ class Driver:
                 )
             case PutSlot(slot=slot):
                 await self._put_slot(slot)
+            case PutConsent():
+                return await self._put_consent(receiver, chore)
+        return True
+
+    async def _put_consent(self, receiver: Connection, chore: PutConsent) -> bool:
+        try:
+            await receiver.request(partial(frames.ConsentPut, purpose=chore.purpose, version=chore.version))
+        except Refused as error:
+            if error.code not in {Code.NOT_FOUND, Code.CONFLICT}:
+                raise
+            await self.do(self._engine.consent_refused, chore)
+            return False
+        return True
 
     async def _put_slot(self, slot: bytes) -> None:
         version = 0

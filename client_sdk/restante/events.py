@@ -26,6 +26,7 @@ __all__ = [
     "Message",
     "MessagesMissing",
     "ProfileChanged",
+    "PurposeChanged",
     "Replaced",
     "StateRolledBack",
 ]
@@ -230,6 +231,21 @@ class ProfileChanged(Event):
 
     conversation: "Conversation"
     account: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurposeChanged(Event):
+    """An optional purpose that was granted says something else now, or is not offered any more: it is off.
+
+    ``client.purposes()`` says what it is now; it stays off until ``client.consent`` grants it again.
+
+    Attributes:
+        purpose: its name.
+    """
+
+    __match_args__ = ("purpose",)
+
+    purpose: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

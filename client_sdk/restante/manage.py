@@ -1,44 +1,84 @@
-"""``restante export`` and ``restante erase``: a person's data without an app, from the client's file."""
+"""What a person can do without an app, with the client's file alone: the commands below."""
 
 import argparse
 import asyncio
 import getpass
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 from restante import Client, RestanteError
 
+_LANGUAGE: Final = "en"
 
-async def _export(client: Client, folder: Path) -> str:
+
+async def _export(client: Client, arguments: argparse.Namespace) -> str:
     export = await client.export_data()
-    await asyncio.to_thread(export.write, folder)
+    await asyncio.to_thread(export.write, arguments.folder)
     return f"{sum(len(rows) for rows in export.document['held'].values())} things, {len(export.files)} files"
 
 
-async def _erase(client: Client) -> str:
+async def _erase(client: Client, _arguments: argparse.Namespace) -> str:
     erasure = await client.erase()
     return f"mailbox {erasure.mailbox.hex()}\nerased {erasure.erased_at.isoformat()}\nreceipt {erasure.signature.hex()}"
+
+
+async def _consent(client: Client, arguments: argparse.Namespace) -> str:
+    if arguments.grant:
+        await client.consent(arguments.grant)
+    if arguments.withdraw:
+        await client.withdraw(arguments.withdraw)
+    shown = [
+        f"{each.name}: {'granted' if each.granted else 'off'}\n  {each.title(arguments.language)}\n"
+        f"  {each.what(arguments.language)}\n  {each.refusing(arguments.language)}"
+        for each in await client.purposes()
+    ]
+    return "\n".join(shown) or "this relay offers nothing optional"
+
+
+async def _policy(client: Client, arguments: argparse.Namespace) -> str:
+    policy = await client.policy(arguments.number)
+    return policy.text(arguments.language).rstrip() if policy is not None else "there is no such policy"
+
+
+_COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[str]]]] = {
+    "export": _export,
+    "erase": _erase,
+    "consent": _consent,
+    "policy": _policy,
+}
 
 
 async def _run(arguments: argparse.Namespace) -> str:
     passphrase = os.environ.get("RESTANTE_PASSPHRASE") or getpass.getpass("passphrase: ")
     async with Client.open(arguments.file, relay=arguments.relay, passphrase=passphrase) as client:
-        if arguments.command == "export":
-            return await _export(client, arguments.folder)
-        return await _erase(client)
+        return await _COMMANDS[arguments.command](client, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="restante", description="An account at a relay, without an app.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    added = {name: commands.add_parser(name) for name in _COMMANDS}
+    for command in added.values():
+        command.add_argument(
+            "file", type=Path, help="the client's file; asks for its passphrase, or RESTANTE_PASSPHRASE"
+        )
+        command.add_argument("--relay", required=True, help="the relay's URL")
+        command.add_argument("--language", default=_LANGUAGE, help="such as en or zh")
+    added["export"].add_argument("folder", type=Path, help="that does not exist yet")
+    either = added["consent"].add_mutually_exclusive_group()
+    either.add_argument("--grant", metavar="PURPOSE")
+    either.add_argument("--withdraw", metavar="PURPOSE")
+    added["policy"].add_argument("--number", type=int, help="of an earlier version")
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="restante", description="What the relay holds of an account.")
-    parser.add_argument("command", choices=("export", "erase"))
-    parser.add_argument("file", type=Path, help="the client's file; its passphrase is asked, or RESTANTE_PASSPHRASE")
-    parser.add_argument("folder", type=Path, nargs="?", help="for export: a folder that does not exist yet")
-    parser.add_argument("--relay", required=True, help="the relay's URL")
+    parser = _parser()
     arguments = parser.parse_args(argv)
-    if (arguments.command == "export") != (arguments.folder is not None):
-        parser.error("export takes a folder, erase takes none")
     if not arguments.file.is_file():
         parser.error("there is no such file")
     try:

@@ -14,7 +14,7 @@ from restante.engine import records
 from restante_crypto import primitives, proofs
 from restante_protocol import ids
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "Purpose"]
 
 POLICY: Final = "policy"
 ANNOUNCEMENTS: Final = "announcements"
@@ -35,9 +35,53 @@ class _Said(msgspec.Struct, frozen=True):
     text: str
 
 
+class _PurposeSaid(msgspec.Struct, frozen=True):
+    title: str
+    what: str
+    refusing: str
+
+
+class _Offered(msgspec.Struct, frozen=True):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    version: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    languages: Annotated[dict[str, _PurposeSaid], msgspec.Meta(min_length=1)]
+
+
 class _Policy(msgspec.Struct, frozen=True):
     operator: _Operator
     languages: dict[str, _Said]
+    purposes: list[_Offered] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """Something optional that the relay offers: off until ``client.consent(name)``.
+
+    Attributes:
+        name: "handle", "number", "push", "diagnostics", "news", or one of a later version.
+        version: names what it says (8 bytes); another one has to be granted anew.
+        granted: it was granted as it is offered now.
+    """
+
+    name: str
+    version: bytes
+    granted: bool
+    _said: Mapping[str, _PurposeSaid] = field(repr=False, compare=False)
+
+    def _in(self, language: str) -> _PurposeSaid:
+        return self._said.get(language) or next(iter(self._said.values()))
+
+    def title(self, language: str = "en") -> str:
+        """Return its title in this language, or else in its first."""
+        return self._in(language).title
+
+    def what(self, language: str = "en") -> str:
+        """Return what happens once it is granted."""
+        return self._in(language).what
+
+    def refusing(self, language: str = "en") -> str:
+        """Return what it means not to grant it."""
+        return self._in(language).refusing
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +95,7 @@ class Policy:
         operator: who is responsible; may be empty.
         contact: how to reach them; may be empty.
         languages: which languages it is in, such as "en".
+        purposes: what is optional, by name.
         data: all of it, as JSON data.
     """
 
@@ -60,6 +105,7 @@ class Policy:
     operator: str
     contact: str
     languages: tuple[str, ...]
+    purposes: Mapping[str, Purpose] = field(repr=False, compare=False)
     data: Mapping[str, Any] = field(repr=False, compare=False)
     _texts: Mapping[str, str] = field(repr=False)
 
@@ -119,6 +165,10 @@ def read_policy(listed: _Listed, content: bytes) -> Policy:
         operator=said.operator.name,
         contact=said.operator.contact,
         languages=tuple(said.languages),
+        purposes={
+            each.name: Purpose(each.name, bytes.fromhex(each.version), granted=False, _said=each.languages)
+            for each in said.purposes
+        },
         data=msgspec.json.decode(content),
         _texts={language: each.text for language, each in said.languages.items()},
     )

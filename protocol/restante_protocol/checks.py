@@ -155,7 +155,11 @@ def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912, PLR0915 --
             _ids(frame.addresses, "address")
         case frames.PrekeysPut():
             _prekeys_put(frame)
-        case _:  # Status and MailboxDelete have nothing but their number
+        case frames.ConsentPut():
+            _range(len(frame.purpose.encode()), 1, limits.MAX_PURPOSE_BYTES, "purpose")
+            if frame.version:
+                _length(frame.version, ids.PURPOSE_VERSION_BYTES, "version")
+        case _:  # Status, MailboxDelete and ConsentGet have nothing but their number
             pass
 
 
@@ -197,6 +201,11 @@ def check_relay_frame(frame: frames.RelayFrame) -> None:  # noqa: C901, PLR0912 
                     _range(held.value, 0, limits.MAX_SEQUENCE, "value")
         case frames.AddressSpent():
             _ids((frame.address,), "address")
+        case frames.Consents():
+            for consent in frame.consents:
+                _range(len(consent.purpose.encode()), 1, limits.MAX_PURPOSE_BYTES, "purpose")
+                _length(consent.version, ids.PURPOSE_VERSION_BYTES, "version")
+                _range(consent.granted_at, 0, limits.MAX_SEQUENCE, "time")
         case frames.Slot():
             _range(frame.version, 1, limits.MAX_SEQUENCE, "version")
         case frames.Drained() | frames.MailboxStatus():

@@ -59,6 +59,8 @@ _OWNER_REQUESTS: Final = frozenset(
         frames.Status,
         frames.MailboxDelete,
         frames.Export,
+        frames.ConsentPut,
+        frames.ConsentGet,
     }
 )
 
@@ -91,6 +93,8 @@ ANSWERS: Final[dict[type, type]] = {
     frames.Status: frames.MailboxStatus,
     frames.MailboxDelete: frames.Erased,
     frames.Export: frames.Exported,
+    frames.ConsentPut: frames.Done,
+    frames.ConsentGet: frames.Consents,
 }
 """The answer to each request, unless it is an Error."""
 

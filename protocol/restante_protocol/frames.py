@@ -282,6 +282,26 @@ class Export(_Frame, frozen=True, tag=41):
     after: bytes
 
 
+class ConsentPut(_Frame, frozen=True, tag=42):
+    """Grant or withdraw a purpose. Answered by Done, or Error NOT_FOUND or CONFLICT: it is not offered like this.
+
+    Attributes:
+        request: echoed.
+        purpose: its name in the relay's policy.
+        version: the 8 bytes that name what it says there; empty to withdraw.
+    """
+
+    request: int
+    purpose: str
+    version: bytes
+
+
+class ConsentGet(_Frame, frozen=True, tag=43):
+    """Ask what the mailbox has granted. Answered by Consents."""
+
+    request: int
+
+
 # From the relay.
 
 
@@ -468,6 +488,21 @@ class AddressSpent(_Frame, frozen=True, tag=80):
     address: bytes
 
 
+class Consent(_Frame, frozen=True):
+    """A purpose that was granted: its name, the version (8 bytes) that was, and when (Unix seconds)."""
+
+    purpose: str
+    version: bytes
+    granted_at: int
+
+
+class Consents(_Frame, frozen=True, tag=81):
+    """Answer to ConsentGet. A version that is not the one offered now grants nothing."""
+
+    request: int
+    consents: list[Consent]
+
+
 ClientFrame = (
     Hello
     | Deposit
@@ -488,6 +523,8 @@ ClientFrame = (
     | Status
     | MailboxDelete
     | Export
+    | ConsentPut
+    | ConsentGet
 )
 RelayFrame = (
     Welcome
@@ -507,6 +544,7 @@ RelayFrame = (
     | AddressSpent
     | Exported
     | Erased
+    | Consents
 )
 
 

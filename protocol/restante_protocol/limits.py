@@ -69,5 +69,6 @@ MAX_SUITES: Final = 8  # prekey pools per mailbox
 MAX_VERSIONS: Final = 16  # in a Hello
 MAX_ADMISSION_BYTES: Final = 256
 MAX_CURSOR_BYTES: Final = 32  # where an export goes on; whatever the store needs
+MAX_PURPOSE_BYTES: Final = 32  # a purpose's name
 MAX_SEQUENCE: Final = 2**63 - 1  # sequences fit a signed 64-bit integer
 SEQUENCE_TIME_SHIFT: Final = 16  # sequence = max(last + 1, unix milliseconds << 16)

@@ -110,6 +110,11 @@ def serve_command(
     bench_deposits: int = typer.Option(
         10_000, envvar="RESTANTE_BENCH_DEPOSITS", min=1, max=10_000_000, help="A turn may make."
     ),
+    purposes: str = typer.Option(
+        "",
+        envvar="RESTANTE_PURPOSES",
+        help="Optional purposes to offer, by commas: handle, number, push, diagnostics, news. None by default.",
+    ),
 ) -> None:
     """Run a relay until SIGTERM."""
     if admission not in ADMISSION_MODES:
@@ -130,6 +135,7 @@ def serve_command(
             operator_contact=operator_contact,
             processors=tuple(processor or ()),
             bench=BenchLimits(bench_seconds, bench_mailboxes, bench_deposits),
+            purposes=tuple(name.strip() for name in purposes.split(",") if name.strip()),
         )
     except SettingError as error:
         raise typer.BadParameter(str(error)) from None
@@ -185,6 +191,31 @@ def erase(
 ) -> None:
     """Erase all that a relay holds of an account, for good, and print the relay's receipt."""
     _manage(["erase", str(file), "--relay", relay])
+
+
+@cli.command()
+def consent(
+    file: Annotated[Path, typer.Argument(help="A client's file.")],
+    relay: str = typer.Option(..., help="The relay's URL."),
+    grant: str = typer.Option("", help="A purpose to say yes to."),
+    withdraw: str = typer.Option("", help="A purpose to take the yes back for."),
+    language: str = typer.Option("en", help="Such as en or zh."),
+) -> None:
+    """Show what a relay offers beyond the service, each off until it is granted; grant or withdraw one."""
+    chosen = [f"--grant={grant}"] * bool(grant) + [f"--withdraw={withdraw}"] * bool(withdraw)
+    _manage(["consent", str(file), f"--relay={relay}", f"--language={language}", *chosen])
+
+
+@cli.command("policy")
+def policy_command(
+    file: Annotated[Path, typer.Argument(help="A client's file.")],
+    relay: str = typer.Option(..., help="The relay's URL."),
+    number: int = typer.Option(0, min=0, help="Of an earlier version."),
+    language: str = typer.Option("en", help="Such as en or zh."),
+) -> None:
+    """Show a relay's privacy policy, signed by the key that the file knows."""
+    chosen = [f"--number={number}"] * bool(number)
+    _manage(["policy", str(file), f"--relay={relay}", f"--language={language}", *chosen])
 
 
 @cli.command()

@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from restante_protocol import limits
-from restante_server import announcements, codes, policy, policy_texts, processors
+from restante_server import announcements, codes, policy, policy_texts, processors, purposes
 from restante_server.categories import LANGUAGES
 from restante_server.clock import Clock, system_clock
 from restante_server.config import (
@@ -33,6 +33,7 @@ from restante_server.ops import ops_app
 from restante_server.services.bench import Bench
 from restante_server.services.blobs import Blobs
 from restante_server.services.bulletin import Bulletin
+from restante_server.services.consents import Consents
 from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
 from restante_server.services.relay import Relay as Shared
@@ -135,11 +136,13 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
     """
     async with contextlib.AsyncExitStack() as stack:
         declared = [processors.parse(text) for text in settings.processors]
+        offered = purposes.parse(settings.purposes)
         store, identity = await _open_store(settings, clock, stack)
         metrics = Metrics()
         hub = Hub(binary_message, metrics)
         store.listen(hub.announce)
         store.watch(hub)
+        eraser = Eraser(store, identity, clock)
         shared = Shared(
             store=store,
             hub=hub,
@@ -147,7 +150,8 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             admission=settings.admission,
             wrap=binary_message,
             metrics=metrics,
-            eraser=Eraser(store, identity, clock),
+            eraser=eraser,
+            consents=Consents(store, identity, eraser, offered, clock),
             clock=clock,
         )
         ops_url = ""
@@ -229,7 +233,8 @@ async def _attempt(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 async def _publish(settings: Settings, published: Bulletin) -> None:
     operator = policy.Operator(settings.operator_name, settings.operator_contact)
     declared = [processors.parse(text) for text in settings.processors]
-    number = await published.publish_policy(policy.document(operator, declared))
+    offered = purposes.parse(settings.purposes)
+    number = await published.publish_policy(policy.document(operator, declared, offered))
     if number > 1:
         texts = {language: policy_texts.CHANGED[language].format(number=number) for language in LANGUAGES}
         await published.announce(announcements.Kind.POLICY, texts, number=number)

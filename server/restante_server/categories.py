@@ -167,6 +167,22 @@ class Category(Enum):
         Text("until used, at most 30 days", "直到使用，最长 30 天"),
         _BY_ITSELF,
     )
+    GRANTED = About(
+        Text("Consents", "同意记录"),
+        Text(
+            "for each optional thing that you granted to the relay which version of its text that was, and when, "
+            "under a hash that says nothing without the relay's key",
+            "您授予中继的每一项可选功能：当时说明文字的版本和时间，以没有中继密钥便毫无意义的哈希值存储",
+        ),
+        Text("to do what you agreed to, and nothing else", "仅做您同意的事"),
+        Text("your consent, and the duty to be able to show it", "您的同意，以及证明该同意的义务"),
+        OPERATOR,
+        Text(
+            "until you withdraw it, as long as the mailbox, at most 120 days after your app was last there",
+            "直到您撤回，或邮箱存在期间，最长至您的应用最后一次连接后 120 天",
+        ),
+        _WITH_MAILBOX,
+    )
     PUBLISHED = About(
         Text("What the operator publishes", "运营者发布的内容"),
         Text("this policy and its earlier versions, and announcements", "本政策及其早期版本，以及公告"),

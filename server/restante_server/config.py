@@ -86,6 +86,7 @@ class Settings:
         operator_contact: how to reach them.
         processors: who else receives data, for ``processors.parse``.
         bench: what ``restante bench`` may do.
+        purposes: which optional ones are offered, for ``purposes.parse``.
         handshake_timeout: seconds until Hello has come and a receiver has proved its mailbox.
         ping_interval: seconds of silence after which a ping is sent.
         ping_timeout: seconds of silence after which the connection is closed.
@@ -106,6 +107,7 @@ class Settings:
     operator_contact: str = ""
     processors: tuple[str, ...] = ()
     bench: BenchLimits = BenchLimits()
+    purposes: tuple[str, ...] = ()
     handshake_timeout: float = limits.HANDSHAKE_TIMEOUT
     ping_interval: float = limits.PING_INTERVAL
     ping_timeout: float = limits.PING_TIMEOUT

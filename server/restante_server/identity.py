@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Self
 
 from restante_crypto import primitives, proofs
+from restante_protocol import ids
 from restante_server.stores.backup import KEY_NAME, tombstone_id
 from restante_server.stores.contract import StoreRefused
 from restante_server.stores.sqlite_schema import write_durably
 
 _SEED_BYTES = 32
+_CONSENT = b"restante consent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,12 @@ class Identity:
     def tombstone(self, identifier: bytes) -> bytes:
         """Return the id of the slot that keeps what is erased from coming back: see ``stores.backup``."""
         return tombstone_id(self._seed, identifier)
+
+    def consent(self, mailbox: bytes, purpose: str) -> bytes:
+        """Return the id of the slot that keeps a mailbox's consent: a hash keyed by the relay's key, in its bucket."""
+        key = primitives.blake2b(self._seed, size=32, person=_CONSENT)
+        hashed = primitives.blake2b(mailbox + purpose.encode("ascii"), size=ids.ID_BYTES - 1, person=_CONSENT, key=key)
+        return mailbox[:1] + hashed
 
     def erased(self, mailbox: bytes, erased_at: int) -> bytes:
         """Sign that a mailbox was erased: 64 bytes."""

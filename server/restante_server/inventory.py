@@ -228,6 +228,14 @@ ITEMS: Final[tuple[Item, ...]] = (
     ),
     Item(
         Kind.SLOT,
+        "consent",
+        Category.GRANTED,
+        "under a keyed hash of mailbox and purpose: the version that was granted, and when",
+        limits.MAX_SLOT_LIFETIME,
+        "ConsentPut, MailboxDelete, the sweep",
+    ),
+    Item(
+        Kind.SLOT,
         "tombstone",
         Category.TOMBSTONE,
         "keyed hash of something erased, and when",

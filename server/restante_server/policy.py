@@ -12,8 +12,10 @@ from typing import Any, Final
 
 from restante_crypto import primitives
 from restante_server import policy_texts as texts
+from restante_server import purposes
 from restante_server.categories import LANGUAGES, Category, Text
 from restante_server.processors import ROLES, Processor
+from restante_server.purposes import Purpose
 
 FORMAT: Final = 1
 _VERSION_BYTES: Final = 8  # of a hash: names a version, and is short enough to read out
@@ -28,12 +30,15 @@ class Operator:
     contact: str = ""
 
 
-def document(operator: Operator, processors: Sequence[Processor] = ()) -> dict[str, Any]:
+def document(
+    operator: Operator, processors: Sequence[Processor] = (), offered: Sequence[Purpose] = ()
+) -> dict[str, Any]:
     """Return the policy of a relay: JSON data, without time and number."""
     return {
         "format": FORMAT,
         "operator": {"name": operator.name, "contact": operator.contact},
-        "languages": {language: _in(language, operator, processors) for language in LANGUAGES},
+        "languages": {language: _in(language, operator, processors, offered) for language in LANGUAGES},
+        "purposes": [purposes.entry(purpose) for purpose in offered],
     }
 
 
@@ -57,7 +62,9 @@ def _paragraphs(text: str) -> list[str]:
     return [line for line in text.splitlines() if line]
 
 
-def _in(language: str, operator: Operator, processors: Sequence[Processor]) -> dict[str, Any]:
+def _in(
+    language: str, operator: Operator, processors: Sequence[Processor], offered: Sequence[Purpose]
+) -> dict[str, Any]:
     def say(text: Text, **values: str) -> str:
         return text[language].format(**values) if values else text[language]
 
@@ -71,6 +78,11 @@ def _in(language: str, operator: Operator, processors: Sequence[Processor]) -> d
         _section(say(texts.HEADINGS["data"]), [], [_facts(category, language) for category in Category]),
         _section(say(texts.HEADINGS["network"]), [say(texts.NETWORK)]),
         _section(say(texts.HEADINGS["rights"]), [say(texts.RIGHTS)]),
+        _section(
+            say(texts.HEADINGS["optional"]),
+            [say(texts.OPTIONAL)] if offered else [say(texts.NOTHING_OPTIONAL)],
+            [_purpose(purpose, language) for purpose in offered],
+        ),
         _section(
             say(texts.HEADINGS["third"]), [] if processors else [say(texts.NO_THIRD)], _processors(processors, language)
         ),
@@ -98,6 +110,16 @@ def _facts(category: Category, language: str) -> dict[str, Any]:
     about = category.value
     facts = [[texts.HEADINGS[name][language], getattr(about, name)[language]] for name in _FACTS]
     return {"title": about.title[language], "paragraphs": [], "facts": facts}
+
+
+def _purpose(purpose: Purpose, language: str) -> dict[str, Any]:
+    said = purposes.said_in(purpose, language)
+    facts = [
+        [texts.HEADINGS["granting"][language], said["what"]],
+        [texts.HEADINGS["refusing"][language], said["refusing"]],
+        [texts.HEADINGS["consent"][language], texts.CONSENT_KEPT[purposes.PURPOSES[purpose].at_relay][language]],
+    ]
+    return {"title": said["title"], "paragraphs": [], "facts": facts}
 
 
 def _processors(processors: Sequence[Processor], language: str) -> list[dict[str, Any]]:

@@ -74,6 +74,10 @@ HEADINGS: Final = {
     "data": Text("What the relay handles", "中继处理哪些数据"),
     "network": Text("Your network address", "您的网络地址"),
     "rights": Text("What you can do", "您可以做什么"),
+    "optional": Text("What is optional", "可选功能"),
+    "granting": Text("If you say yes", "如果您同意"),
+    "refusing": Text("If you do not", "如果您不同意"),
+    "consent": Text("Where your yes is kept", "您的同意保存在哪里"),
     "third": Text("Who else receives data", "谁还会收到数据"),
     "limits": Text("What this cannot promise", "本政策无法承诺的事项"),
     "changes": Text("Changes", "变更"),
@@ -111,6 +115,23 @@ RIGHTS: Final = Text(
     "您的应用可以向您展示中继所保存的您的全部数据，以文件形式交给您，并将其彻底删除；您会得到签名的回执，备份中的数据也会被删除。"
     "无需表格或身份证明：您的密钥就是证明。您也可以向所在地的数据保护机关投诉。",
 )
+OPTIONAL: Final = Text(
+    "Each of these is separate and off until you turn it on in your app. You take a yes back as easily as you gave "
+    "it, and what was stored for it is then erased; sums that name nobody stay. If what is said here about one of them "
+    "changes, it is off until you say yes again. Everything else works the same without them.",
+    "以下各项相互独立，在您于应用中开启之前均为关闭。撤回同意与给予同意一样容易，撤回后为此存储的数据将被删除；不涉及任何人的总数会保留。"
+    "如果此处的说明有变更，该项将关闭，直到您再次同意。没有它们，其余功能照常可用。",
+)
+NOTHING_OPTIONAL: Final = Text(
+    "Nothing: this relay offers nothing beyond the service.", "无：本中继不提供服务之外的任何功能。"
+)
+CONSENT_KEPT: Final = {
+    True: Text(
+        "at the relay, because it holds data of yours for this; it lapses 120 days after your app was last there",
+        "在中继处，因为它为此保存您的数据；在您的应用最后一次连接 120 天后失效",
+    ),
+    False: Text("on your device alone: the relay does not know it", "仅在您的设备上：中继并不知道"),
+}
 NO_THIRD: Final = Text("Nobody.", "没有其他人。")
 LIMITS: Final = Text(
     "This policy is kept by the software. It cannot bind whoever owns the machine and changes the software, nor those "

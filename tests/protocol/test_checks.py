@@ -90,7 +90,12 @@ MALFORMED = {
         changed(SLOT_DELETE, signature=b""),
         changed(OPEN, signature=bytes(65)),
     ],
-    "version": [changed(SLOT_PUT, version=0), changed(SLOT_PUT, version=TOP + 1)],
+    "version": [
+        changed(SLOT_PUT, version=0),
+        changed(SLOT_PUT, version=TOP + 1),
+        frames.ConsentPut(1, "push", bytes(7)),
+    ],
+    "purpose": [frames.ConsentPut(1, "", b""), frames.ConsentPut(1, "é" * 17, b"")],
     "mailbox": [changed(OPEN, mailbox=OTHER_BUCKET)],
     "receive key": [changed(OPEN, receive_key=bytes(31))],
     "admission": [frames.Create(1, bytes(257))],
@@ -181,6 +186,7 @@ def test_what_breaks_a_rule_is_named(code: Code, detail: str, frame: frames.Clie
         changed(ACK, sequence=TOP, exceptions=[TOP] * 256),
         changed(SUBSCRIBE, incarnation=bytes(16), seen=TOP, pools=[frames.PoolState(0xFFFF, TOP, TOP)] * 8),
         frames.Create(1, bytes(256)),
+        frames.ConsentPut(1, "é" * 16, bytes(8)),
         changed(HELLO, versions=[1] * 16, role=1),
     ],
     ids=lambda frame: type(frame).__name__,
@@ -219,6 +225,9 @@ SUBSCRIBED = frames.Subscribed(1, bytes(16), bytes(8), 0, [])
         ("version", frames.Slot(1, 0, b"")),
         ("sequence", frames.Drained(-1)),
         ("sequence", frames.MailboxStatus(1, TOP + 1, 0, 0, [])),
+        ("purpose", frames.Consents(1, [frames.Consent("", bytes(8), 1)])),
+        ("version", frames.Consents(1, [frames.Consent("push", b"", 1)])),
+        ("time", frames.Consents(1, [frames.Consent("push", bytes(8), -1)])),
     ],
 )
 def test_what_no_relay_says_is_malformed(detail: str, frame: frames.RelayFrame) -> None:

@@ -32,6 +32,8 @@ incarnations = exactly(ids.INCARNATION_BYTES)
 owner_tokens = exactly(ids.OWNER_TOKEN_BYTES)
 challenges = exactly(ids.CHALLENGE_BYTES)
 handles = st.integers(0, 2**32 - 1)
+purposes = st.text(min_size=1, max_size=8)
+versions = exactly(ids.PURPOSE_VERSION_BYTES)
 lifetimes = st.integers(limits.MIN_LIFETIME, limits.MAX_LIFETIME)
 
 pool_counts = st.lists(
@@ -112,6 +114,11 @@ FRAMES: Final[dict[type, st.SearchStrategy[Any]]] = {
     ),
     frames.Status: st.builds(frames.Status, requests),
     frames.MailboxDelete: st.builds(frames.MailboxDelete, requests),
+    frames.ConsentPut: st.builds(frames.ConsentPut, requests, purposes, st.just(b"") | versions),
+    frames.ConsentGet: st.builds(frames.ConsentGet, requests),
+    frames.Consents: st.builds(
+        frames.Consents, requests, st.lists(st.builds(frames.Consent, purposes, versions, sequences), max_size=3)
+    ),
     frames.Export: st.builds(frames.Export, requests, st.binary(max_size=limits.MAX_CURSOR_BYTES)),
     frames.Exported: st.builds(
         frames.Exported,

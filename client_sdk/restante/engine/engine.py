@@ -4,7 +4,7 @@ All methods run in one worker thread, each in one transaction of the client's fi
 bytes that leave are in the file before. The shell calls, sends what comes out, and calls again.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -23,6 +23,7 @@ from restante.account import (
 )
 from restante.engine import records
 from restante.engine.commits import Commits
+from restante.engine.consents import Consents, PutConsent
 from restante.engine.conversations import Conversation, Conversations, View, leaf_account, leaf_data
 from restante.engine.inbox import Entry, Inbox
 from restante.engine.mailroom import Chore, Mailroom, PutSlot
@@ -97,6 +98,7 @@ class Engine:
         self._commits = Commits(self._state, self._conversations, self._mailroom, self._outbox)
         self._recovery = Recovery(self._state, self._conversations, self._mailroom, self._outbox, self._commits)
         self._profiles = Profiles(self._state, self._conversations, self._outbox)
+        self._consents = Consents(self._state)
         self._inbox = Inbox(
             self._state,
             self._conversations,
@@ -181,6 +183,7 @@ class Engine:
             self._state.set_account(msgspec.structs.replace(self._state.account, receipt=receipt))
             self._mailroom.register_again()
             self._profiles.register_again()
+            self._consents.register_again()
 
     def subscribe_frame(self, request: int) -> frames.Subscribe:
         """Return the subscription to ask for."""
@@ -201,6 +204,7 @@ class Engine:
                 self._state.set_position(records.Position(answer.incarnation, 0, self._state.now()))
                 self._recovery.new_incarnation()
                 self._profiles.register_again()
+                self._consents.register_again()
                 self._mailroom.counted(answer.pools)
             elif not position.incarnation:
                 self._state.set_position(records.Position(answer.incarnation, 0))
@@ -279,7 +283,7 @@ class Engine:
         return Due(
             deposits=self._outbox.has_jobs(),
             commits=tuple(self._commits.wanted()),
-            chores=self._mailroom.touched,
+            chores=self._mailroom.touched or self._consents.touched,
             events=self._tables.events.exists(b""),
             held=self._tables.held.exists(),
             wait=(min(later) - now) / 1000 if later else None,
@@ -299,6 +303,32 @@ class Engine:
                 if each.at > seen:
                     self._state.emit(each)
             self._tables.account.put(_ANNOUNCED, max(seen, newest).to_bytes(8, "big"))
+
+    # Purposes.
+
+    def granted(self) -> dict[str, bytes]:
+        """Return the purposes that are granted, and which version of each."""
+        return self._consents.granted()
+
+    def grant(self, purpose: str, version: bytes) -> None:
+        """Grant a purpose; chores tell the relay if it has to know."""
+        with self._state.transaction():
+            self._consents.grant(purpose, version)
+
+    def withdraw(self, purpose: str) -> None:
+        """Withdraw a purpose; chores tell the relay if it has to know."""
+        with self._state.transaction():
+            self._consents.withdraw(purpose)
+
+    def offered(self, purposes: Mapping[str, bytes]) -> None:
+        """The relay offers these versions of purposes: what was granted otherwise is off."""
+        with self._state.transaction():
+            self._consents.changed(purposes)
+
+    def consent_refused(self, chore: PutConsent) -> None:
+        """The relay does not offer what was granted: it is off."""
+        with self._state.transaction():
+            self._consents.refused(chore)
 
     # Erasing.
 
@@ -362,15 +392,17 @@ class Engine:
         with self._state.transaction():
             return self._mailroom.new_invite()
 
-    def chores(self) -> list[Chore]:
+    def chores(self) -> list[Chore | PutConsent]:
         """Return what is to be registered at the relay, in this order."""
         with self._state.transaction():
-            return [*self._mailroom.chores(), *self._profiles.chores()]
+            return [*self._mailroom.chores(), *self._profiles.chores(), *self._consents.chores()]
 
-    def chore_done(self, chore: Chore) -> None:
+    def chore_done(self, chore: Chore | PutConsent) -> None:
         """The relay has confirmed the chore."""
         with self._state.transaction():
-            if isinstance(chore, PutSlot) and chore.slot in self._profiles.slots():
+            if isinstance(chore, PutConsent):
+                self._consents.done(chore)
+            elif isinstance(chore, PutSlot) and chore.slot in self._profiles.slots():
                 self._profiles.done()
                 self._profiles.share()
             else:
@@ -672,4 +704,5 @@ class Engine:
             self._commits.heal()
             self._inbox.give_up_held()
             self._profiles.share()
+            self._consents.renew()
         self._checkpoint()

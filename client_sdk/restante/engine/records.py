@@ -134,6 +134,14 @@ class OwnProfile(Record, frozen=True):
     expires: int = 0
 
 
+class Consent(Record, frozen=True):
+    """A purpose of the relay's policy that the person decided on. An empty version: withdrawn, to be told."""
+
+    version: bytes
+    told: bool = False
+    renew_at: int = 0
+
+
 class InviteSlot(Record, frozen=True):
     """An invite that we gave: its slot and what stands in it."""
 
@@ -337,6 +345,12 @@ class OverusedEvent(Record, frozen=True, tag=10):
     invite: str
 
 
+class PurposeEvent(Record, frozen=True, tag=12):
+    """A purpose that was granted says something else now, or is not offered any more: it is off."""
+
+    purpose: str
+
+
 StoredEvent = (
     MessageEvent
     | RequestEvent
@@ -349,6 +363,7 @@ StoredEvent = (
     | AnnouncedEvent
     | OverusedEvent
     | ProfileEvent
+    | PurposeEvent
 )
 _event_decoder: msgspec.msgpack.Decoder[StoredEvent] = msgspec.msgpack.Decoder(StoredEvent)
 

@@ -15,7 +15,7 @@ from restante_server.stores.contract import AddressSpec, Pool, SeenPool
 
 Answer = Coroutine[Any, Any, frames.RelayFrame]
 
-_ALONE: Final = frozenset({frames.Open, frames.Create, frames.Subscribe, frames.MailboxDelete})
+_ALONE: Final = frozenset({frames.Open, frames.Create, frames.Subscribe, frames.ConsentPut, frames.MailboxDelete})
 
 
 class Receiver:
@@ -134,13 +134,23 @@ class Receiver:
         return frames.MailboxStatus(frame.request, status.sequence, status.entries, status.size, _counts(status.pools))
 
     async def _delete(self, frame: frames.MailboxDelete) -> frames.RelayFrame:
+        await self._relay.consents.erase(self._mailbox)
         erased_at = await self._relay.eraser.erase_mailbox(self._mailbox)
         self._relay.hub.announce_deleted(self._mailbox, self.subscription)
         return frames.Erased(frame.request, erased_at, self._relay.identity.erased(self._mailbox, erased_at))
 
     async def _export(self, frame: frames.Export) -> frames.RelayFrame:
         held, after = await self._relay.store.holdings(self._mailbox, frame.after)
+        if not after:
+            held = [*held, *await self._relay.consents.holdings(self._mailbox)]
         return frames.Exported(frame.request, [frames.Held(each.name, each.key, each.value) for each in held], after)
+
+    async def _put_consent(self, frame: frames.ConsentPut) -> frames.RelayFrame:
+        await self._relay.consents.put(self._mailbox, frame)
+        return frames.Done(frame.request)
+
+    async def _get_consents(self, frame: frames.ConsentGet) -> frames.RelayFrame:
+        return frames.Consents(frame.request, await self._relay.consents.granted(self._mailbox))
 
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any], Answer]]] = {
         frames.Open: _begin_open,
@@ -152,6 +162,8 @@ class Receiver:
         frames.Status: _status,
         frames.MailboxDelete: _delete,
         frames.Export: _export,
+        frames.ConsentPut: _put_consent,
+        frames.ConsentGet: _get_consents,
     }
 
 
