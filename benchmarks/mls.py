@@ -109,7 +109,7 @@ class Ours:
             signer=signer,
             credential=Credential.basic(signer.public),
             capabilities=Capabilities(suites=tuple(SUITES)),
-            lifetime=Lifetime(0, 2**62),
+            lifetime=Lifetime(int(time.time()) - 3600, int(time.time()) + 90 * 86_400),
             random=os.urandom,
         )
         return signer, bundle

@@ -18,10 +18,11 @@ from restante_crypto.mls import (
     SignatureKeyPair,
     create_key_package,
 )
+from restante_crypto.mls.extensions import MAX_LIFETIME
 
 SUITE = 0x0003
 CAPABILITIES = Capabilities(suites=(1, 3, 84, 0xF00E, 0xF101), extensions=(0xF1A0,))
-ALWAYS = Lifetime(0, 2**62)
+ALWAYS = Lifetime(0, MAX_LIFETIME)
 
 
 def nobody(_new: LeafNode, _old: LeafNode | None) -> None:

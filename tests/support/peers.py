@@ -6,6 +6,7 @@ The others, in ``ts_mls`` and ``rine``, are installed by ``make peers`` into a f
 
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,9 @@ TS_MLS = (TS_MLS_1, TS_MLS_2)
 SHARED = {TS_MLS_1: (3, 1, 84), TS_MLS_2: (3, 1, 0xF00E), RINE: (1,)}
 """The suites that a peer and we have."""
 
+POLICY: Final = Policy(external_commits=True, max_lifetime=2**63 - 1)
+"""Who has a GroupInfo may come, and the KeyPackages of ts-mls never end."""
+
 PSK_ID: Final = b"known to all"
 PSK: Final = bytes(range(32))
 
@@ -51,6 +55,12 @@ PSK: Final = bytes(range(32))
 def external_psk(nonce: bytes) -> PreSharedKeyID:
     """The id, with this nonce, of a secret that all know."""
     return PreSharedKeyID(EXTERNAL, nonce, psk_id=PSK_ID)
+
+
+def _lifetime() -> Lifetime:
+    """A quarter of a year around now, which ts-mls compares with the clock."""
+    now = int(time.time())
+    return Lifetime(now - 3600, now + 90 * 86_400)
 
 
 def missing(kind: str) -> str | None:
@@ -135,7 +145,7 @@ class Ours:
             signer=self.signer,
             credential=self.credential,
             capabilities=self.capabilities,
-            lifetime=Lifetime(0, 2**62),
+            lifetime=_lifetime(),
             random=os.urandom,
         )
         self.key_package = key_package_message(self.bundle.key_package)
@@ -148,6 +158,7 @@ class Ours:
             signer=self.signer,
             credential=self.credential,
             capabilities=self.capabilities,
+            lifetime=_lifetime(),
             random=os.urandom,
         )
 
@@ -159,6 +170,7 @@ class Ours:
             authenticate=_nobody,
             ratchet_tree=tree,
             psks={PSK_ID: PSK},
+            policy=POLICY,
         )
         self.group = joined.group
 
@@ -176,6 +188,7 @@ class Ours:
             psks=self._psks(),
             public=public,
             tree_in_welcome=tree,
+            policy=POLICY,
             random=os.urandom,
         )
         self.group = staged.group
@@ -198,6 +211,7 @@ class Ours:
             authenticate=_nobody,
             ratchet_tree=tree,
             replaces=replaces,
+            policy=POLICY,
             random=os.urandom,
         )
         self.group = joined.group
@@ -209,8 +223,7 @@ class Ours:
         return protected.message
 
     def process(self, message: bytes) -> bytes | None:
-        policy = Policy(external_commits=True)
-        result = self.group.process(message, authenticate=_nobody, psks=self._psks(), policy=policy)
+        result = self.group.process(message, authenticate=_nobody, psks=self._psks(), policy=POLICY)
         match result:
             case Application():
                 self.group = result.group

@@ -172,6 +172,7 @@ class Commits:
             plan.proposals,
             random=state.random,
             leaf_extensions=leaf_extensions(self._mailroom.leaf(address)) if address else None,
+            now=state.now(),
         )
         self._conversations.save_group(conversation, staged.current)
         body = self._outbox.seal(conversation, staged.message)

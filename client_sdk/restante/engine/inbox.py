@@ -219,7 +219,8 @@ class Inbox:
                 if leaf is not None:
                     self._content(result.data, conversation, leaf.leaf)
             case ProposalReceived():
-                self._conversations.save_group(conversation, result.group)
+                # a wish, which becomes an intent: no Commit of ours refers to it
+                self._conversations.save_group(conversation, result.group.discard_proposals())
                 self._proposal(result, conversation, group)
             case CommitProcessed() if is_winner:
                 self._committed(entry, result, conversation, group)

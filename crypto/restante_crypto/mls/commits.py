@@ -8,7 +8,7 @@ from restante_crypto import hpke, primitives
 from restante_crypto.mls import codec, key_schedule, labels, proposal_list, public_message, tree_math, treekem, welcome
 from restante_crypto.mls.epoch import Member
 from restante_crypto.mls.errors import PathError, StateError, ValidationError
-from restante_crypto.mls.extensions import RATCHET_TREE, Extension, Extensions
+from restante_crypto.mls.extensions import MAX_LIFETIME, RATCHET_TREE, Extension, Extensions
 from restante_crypto.mls.framing import (
     CONTENT_COMMIT,
     SENDER_MEMBER,
@@ -29,7 +29,7 @@ from restante_crypto.mls.proposals import ExternalInit, Proposal, ProposalOrRef
 from restante_crypto.mls.psk import USAGE_APPLICATION, PreSharedKeyID, psk_secret
 from restante_crypto.mls.ratchet_tree import RatchetTree
 from restante_crypto.mls.tree_math import LeafIndex, NodeIndex
-from restante_crypto.mls.tree_validation import Authenticate, check_leaf, check_members
+from restante_crypto.mls.tree_validation import Authenticate, check_leaf, check_members, check_path_keys
 from restante_crypto.mls.update_path import HPKECiphertext, UpdatePath
 from restante_crypto.primitives import Random
 from restante_crypto.suites import CipherSuite
@@ -50,6 +50,7 @@ class Policy:
         external_proposals: those named by the extension ``external_senders`` may propose, and strangers to be added.
         reinit: the group may end, to begin again with other parameters.
         custom: types of proposals that are not the RFC's.
+        max_lifetime: seconds that a leaf's lifetime may last (section 7.2): one number for all members.
     """
 
     external_commits: bool = False
@@ -57,6 +58,7 @@ class Policy:
     external_proposals: bool = False
     reinit: bool = False
     custom: Collection[int] = ()
+    max_lifetime: int = MAX_LIFETIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class Request:
     authenticate: Authenticate
     public: bool
     tree_in_welcome: bool
+    longest: int = MAX_LIFETIME
+    now: int | None = None
     usages: Collection[int] = frozenset({USAGE_APPLICATION})
 
 
@@ -152,11 +156,12 @@ def stage(group: "Group", request: Request, random: Random) -> StagedCommit:
     own = LeafIndex(group.own_index)
     items = [ProposalOrRef(proposal) for proposal in request.proposals]
     items += [ProposalOrRef(None, reference) for reference in request.references]
-    terms = group.terms(request.authenticate, request.usages)
-    applied = proposal_list.apply(group.tree, _sent(group, items, own), committer=own, terms=terms)
+    terms = replace(group.terms(request.authenticate, request.longest), now=request.now, usages=request.usages)
     leaf = group.tree.occupied_leaf(own)
     if request.leaf_extensions is not None:
         leaf = replace(leaf, extensions=request.leaf_extensions, raw=b"")
+    sent = _sent(group, items, own)
+    applied = proposal_list.apply(group.tree, sent, committer=own, terms=terms, path_leaf=leaf)
     made = treekem.make_path(applied.tree, own, leaf, signer=group.signer, group_id=group.group_id, random=random)
     check_leaf(made.leaf_node, group.keys.suite, applied.extensions)
     check_members(made.tree)
@@ -239,7 +244,7 @@ def stage_external(
     """
     encapsulation, init_secret = external
     commit_items = tuple(ProposalOrRef(each) for each in (ExternalInit(encapsulation), *request.proposals))
-    terms = outside.terms(request.authenticate)
+    terms = outside.terms(request.authenticate, request.longest)
     applied = proposal_list.apply_external(outside.tree, commit_items, leaf, terms)
     own = applied.added[0]
     made = treekem.make_path(applied.tree, own, leaf, signer=outside.signer, group_id=outside.group_id, random=random)
@@ -292,7 +297,7 @@ def follow(
     policy: Policy,
 ) -> CommitProcessed:
     """Check a Commit whose signature fits, and follow it (sections 12.4.2 and 12.4.3.2)."""
-    suite, terms = group.keys.suite, group.terms(authenticate)
+    suite, terms = group.keys.suite, group.terms(authenticate, policy.max_lifetime)
     external = content.content.sender.type == SENDER_NEW_MEMBER_COMMIT
     if external and commit.path is not None:  # it has one, or there was no key to verify it with
         applied = proposal_list.apply_external(group.tree, commit.proposals, commit.path.leaf_node, terms)
@@ -304,12 +309,14 @@ def follow(
     else:
         committer = LeafIndex(content.content.sender.index)
         sent = _sent(group, commit.proposals, committer)
-        applied = proposal_list.apply(group.tree, sent, committer=committer, terms=terms)
+        path_leaf = None if commit.path is None else commit.path.leaf_node
+        applied = proposal_list.apply(group.tree, sent, committer=committer, terms=terms, path_leaf=path_leaf)
         old, init_secret = group.tree.occupied_leaf(committer), group.secrets.init_secret
     _check_policy(applied, policy)
     tree = applied.tree
     if commit.path is not None:
         _check_path_leaf(commit.path.leaf_node, committer, old, replace(terms, extensions=applied.extensions))
+        check_path_keys(tree, committer, commit.path)
         tree = treekem.merge_path(tree, committer, commit.path)
     elif applied.path_required:
         raise ValidationError("12.4 path required")

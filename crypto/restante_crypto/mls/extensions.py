@@ -8,7 +8,7 @@ from typing import Final, Self
 from restante_crypto.mls import codec
 from restante_crypto.mls.codec import Reader
 from restante_crypto.mls.credential import Credential
-from restante_crypto.mls.errors import DecodeError
+from restante_crypto.mls.errors import DecodeError, ValidationError
 
 APPLICATION_ID: Final = 0x0001
 RATCHET_TREE: Final = 0x0002
@@ -21,6 +21,8 @@ DEFAULT_EXTENSIONS: Final = frozenset(range(0x0001, 0x0006))
 """Types of RFC 9420 that every client supports without saying so (section 7.2)."""
 DEFAULT_PROPOSALS: Final = frozenset(range(0x0001, 0x0008))
 """The same for proposals."""
+
+MAX_LIFETIME: Final = 366 * 86_400  # seconds from start to end; a key that was published longer ago proves little
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,12 @@ def encode_extensions(extensions: Extensions) -> bytes:
 def find(extensions: Extensions, kind: int) -> bytes | None:
     """Return the data of the extension of this type."""
     return next((extension.data for extension in extensions if extension.type == kind), None)
+
+
+def check_extensions(extensions: Extensions) -> None:
+    """Check that no type is there twice (section 13.4). Raises ValidationError."""
+    if len({extension.type for extension in extensions}) != len(extensions):
+        raise ValidationError("13.4 an extension twice")
 
 
 def _numbers(values: tuple[int, ...]) -> bytes:
@@ -128,6 +136,16 @@ class Lifetime:
     def decode(cls, reader: Reader) -> Self:
         """Read one."""
         return cls(reader.u64(), reader.u64())
+
+    def check_total(self, longest: int) -> None:
+        """Check how long it is in all, in seconds (section 7.2). Raises ValidationError."""
+        if not 0 <= self.not_after - self.not_before <= longest:
+            raise ValidationError("7.2 total lifetime")
+
+    def check_at(self, now: int) -> None:
+        """Check that it has begun and has not ended at this Unix second (section 7.3). Raises ValidationError."""
+        if not self.not_before <= now <= self.not_after:
+            raise ValidationError("7.3 lifetime")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from restante_crypto.mls.commits import CommitProcessed, Policy, Request, Staged
 from restante_crypto.mls.credential import Credential
 from restante_crypto.mls.epoch import EpochKeys, Member, PastEpoch
 from restante_crypto.mls.errors import DecodeError, StateError, ValidationError
-from restante_crypto.mls.extensions import Capabilities, Extensions, Lifetime, external_senders
+from restante_crypto.mls.extensions import Capabilities, Extensions, Lifetime, check_extensions, external_senders
 from restante_crypto.mls.framing import (
     CONTENT_APPLICATION,
     CONTENT_PROPOSAL,
@@ -40,7 +40,7 @@ from restante_crypto.mls.leaf_node import SOURCE_COMMIT, SOURCE_KEY_PACKAGE, Lea
 from restante_crypto.mls.message import MLSMessage
 from restante_crypto.mls.proposal_list import BY_OUTSIDERS, SentProposal, Terms
 from restante_crypto.mls.proposals import Add, PreSharedKey, Proposal, ReInit, Remove, decode_proposal
-from restante_crypto.mls.psk import RESUMPTION, USAGE_APPLICATION, USAGE_BRANCH, USAGE_REINIT, PreSharedKeyID
+from restante_crypto.mls.psk import RESUMPTION, USAGE_BRANCH, USAGE_REINIT, PreSharedKeyID
 from restante_crypto.mls.ratchet_tree import RatchetTree
 from restante_crypto.mls.secret_tree import SecretTree
 from restante_crypto.mls.tree_math import NodeIndex
@@ -50,7 +50,9 @@ from restante_crypto.primitives import Random
 from restante_crypto.suites import SUITES
 
 _NO_PSKS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
-_FOREVER: Final = Lifetime(0, 2**64 - 1)
+_FOREVER: Final = Lifetime(0, 2**64 - 1)  # of a leaf that its first Commit replaces, before anybody sees it
+
+MAX_PROPOSALS: Final = 2048  # kept in an epoch: an Update of each of a thousand members, and as much again
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,14 @@ class Group:
         lifetime: Lifetime = _FOREVER,
         random: Random,
     ) -> Self:
-        """Create a group of one (section 11). Raises StateError for a suite that is not supported."""
+        """Create a group of one (section 11).
+
+        Its leaf has this lifetime until its first Commit: name one if somebody may let themselves in before.
+
+        Raises:
+            StateError: for a suite that is not supported.
+            ValidationError: credential, capabilities and extensions do not fit each other.
+        """
         if suite not in SUITES:
             raise StateError("cipher suite")
         chosen = SUITES[suite]
@@ -209,6 +218,7 @@ class Group:
             lifetime,
             extensions=leaf_extensions,
         ).sign(signer)
+        check_extensions(extensions)
         check_leaf(leaf, chosen, extensions)
         tree = RatchetTree(chosen, [leaf])
         context = GroupContext(suite, group_id, 0, tree.tree_hash(), b"", extensions)
@@ -254,7 +264,7 @@ class Group:
         return cls(keys, tree, context, secrets, interim, private_keys, signer, {}, reinit)
 
     @classmethod
-    def join(
+    def join(  # noqa: PLR0913 -- what a Welcome is measured by
         cls,
         welcome_message: bytes,
         bundle: KeyPackageBundle,
@@ -265,6 +275,8 @@ class Group:
         psks: Mapping[bytes, bytes] = _NO_PSKS,
         resumed: "Group | None" = None,
         same_client: SameClient = _same_credential,
+        groups: Collection[bytes] = (),
+        policy: Policy = Policy(),  # noqa: B008 -- a frozen value
     ) -> Joined:
         """Join by a Welcome (section 12.4.3.1).
 
@@ -277,6 +289,8 @@ class Group:
             psks: secrets by ``psk_id``, or by group id ‖ epoch (8 bytes) of resumption PSKs.
             resumed: the group that the new one continues (sections 11.2 and 11.3); None if it continues none.
             same_client: says whether leaves of the two are the same client's; by default their credentials are equal.
+            groups: ids of the groups that this client takes part in: the new one is not among them.
+            policy: of it, how long a leaf's lifetime may last.
 
         Raises:
             MLSError: DecodeError, StateError (not for this KeyPackage), UnprotectError, ValidationError, PathError.
@@ -289,7 +303,10 @@ class Group:
             psks=psks,
             resumed=resumed,
             same_client=same_client,
+            longest=policy.max_lifetime,
         )
+        if entry.context.group_id in groups:
+            raise ValidationError("12.4.3.1 group_id")
         group = cls.in_epoch(
             entry.tree,
             entry.context,
@@ -318,6 +335,7 @@ class Group:
         psk_ids: Sequence[PreSharedKeyID] = (),
         psks: Mapping[bytes, bytes] = _NO_PSKS,
         authenticated_data: bytes = b"",
+        policy: Policy = Policy(),  # noqa: B008 -- a frozen value
     ) -> JoinedExternally:
         """Let oneself in by an external Commit (section 12.4.3.2), in the clear.
 
@@ -334,6 +352,7 @@ class Group:
             psk_ids: PSKs to mix in.
             psks: their secrets: see ``join``.
             authenticated_data: of the Commit.
+            policy: see ``join``.
 
         Raises:
             MLSError: DecodeError, StateError, ValidationError.
@@ -344,7 +363,7 @@ class Group:
         suite = SUITES.get(info.context.suite)
         if suite is None:
             raise StateError("cipher suite")
-        tree = joining.checked_tree(suite, info, ratchet_tree, authenticate)
+        tree = joining.checked_tree(suite, info, ratchet_tree, authenticate, policy.max_lifetime)
         init = external.encapsulate(suite, external.external_key(info), random)
         none = EpochSecrets(*[b""] * 8)
         interim = interim_transcript_hash(suite, info.context.confirmed_transcript_hash, info.confirmation_tag)
@@ -475,7 +494,13 @@ class Group:
         return AuthenticatedContent(wire_format, framed).sign(self.signer.private, self.keys.context)
 
     def protect(self, data: bytes, *, random: Random, authenticated_data: bytes = b"") -> Protected:
-        """Encrypt application data."""
+        """Encrypt application data.
+
+        Raises:
+            StateError: proposals wait for a Commit (section 12.4): commit them first, or discard them.
+        """
+        if self.proposals:
+            raise StateError("12.4 proposals wait for a Commit")
         content = self.frame(CONTENT_APPLICATION, data, authenticated_data)
         keys, message = self.keys.protect(content, random)
         return Protected(replace(self, keys=keys), message)
@@ -490,9 +515,23 @@ class Group:
             keys, message = self.keys, self.keys.publish(content)
         else:
             keys, message = self.keys.protect(content, random)
-        reference = content.proposal_ref(self.keys.suite)
-        known = {**self.proposals, reference: SentProposal(proposal, content.content.sender)}
-        return Protected(replace(self, keys=keys, proposals=known), message)
+        kept = self._keep(content.proposal_ref(self.keys.suite), SentProposal(proposal, content.content.sender))
+        return Protected(replace(self, keys=keys, proposals=kept), message)
+
+    def discard_proposals(self, references: Collection[bytes] | None = None) -> Self:
+        """Return the group without these received proposals, or without any: no Commit can refer to them any more.
+
+        For proposals that are not valid, or that the application does not want: while any is kept, ``protect`` waits.
+        """
+        kept = (
+            {} if references is None else {key: each for key, each in self.proposals.items() if key not in references}
+        )
+        return replace(self, proposals=kept)
+
+    def _keep(self, reference: bytes, sent: SentProposal) -> Mapping[bytes, SentProposal]:
+        if len(self.proposals) >= MAX_PROPOSALS:
+            raise StateError("as many proposals as are kept")
+        return {**self.proposals, reference: sent}
 
     def commit(  # noqa: PLR0913 -- a Commit has these parts
         self,
@@ -506,6 +545,8 @@ class Group:
         authenticate: Authenticate = lambda _new, _old: None,
         public: bool = False,
         tree_in_welcome: bool = True,
+        now: int | None = None,
+        policy: Policy = Policy(),  # noqa: B008 -- a frozen value
     ) -> StagedCommit:
         """Stage a Commit with a path (section 12.4.1): proposals by value, then those referred to.
 
@@ -519,6 +560,9 @@ class Group:
             authenticate: checks the credentials of what is added; the caller has usually done that.
             public: in the clear, as a PublicMessage.
             tree_in_welcome: without it, those added get the next group's ``ratchet_tree`` another way.
+            now: Unix seconds, with which the lifetimes of what is added are compared; without it, the caller has done
+                that (``validate_key_package``).
+            policy: see ``join``.
 
         Raises:
             ValidationError: the list is not valid.
@@ -533,6 +577,8 @@ class Group:
             authenticate=authenticate,
             public=public,
             tree_in_welcome=tree_in_welcome,
+            longest=policy.max_lifetime,
+            now=now,
         )
         return commits.stage(self, request, random)
 
@@ -567,9 +613,9 @@ class Group:
         if isinstance(body, Commit):
             return commits.follow(group, content, body, authenticate=authenticate, psks=psks, policy=policy)
         reference = content.proposal_ref(self.keys.suite)
-        known = {**self.proposals, reference: SentProposal(body, sender)}
+        kept = self._keep(reference, SentProposal(body, sender))
         outside = sender.type != SENDER_MEMBER
-        return ProposalReceived(replace(group, proposals=known), sender.index, body, reference, outside)
+        return ProposalReceived(replace(group, proposals=kept), sender.index, body, reference, outside)
 
     def _key_of(self, content: AuthenticatedContent, policy: Policy) -> bytes | None:
         """Return the signature key of who sent this. Raises StateError, ValidationError: they may not."""
@@ -593,9 +639,9 @@ class Group:
             raise ValidationError("12.1.8 proposal of a new member")
         return body.key_package.leaf_node.signature_key
 
-    def terms(self, authenticate: Authenticate, usages: Collection[int] = frozenset({USAGE_APPLICATION})) -> Terms:
+    def terms(self, authenticate: Authenticate, longest: int) -> Terms:
         """Return what proposals are checked against: for this package's own use."""
-        return Terms(self.keys.suite, self.group_id, self.extensions, authenticate, usages)
+        return Terms(self.keys.suite, self.group_id, self.extensions, authenticate, longest)
 
     # Storage.
 

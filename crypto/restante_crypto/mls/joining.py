@@ -8,13 +8,14 @@ from restante_crypto import hpke, primitives
 from restante_crypto.mls import codec, key_schedule, labels, tree_math, treekem, welcome
 from restante_crypto.mls.commits import combine_psks
 from restante_crypto.mls.errors import PathError, StateError, UnprotectError, ValidationError
-from restante_crypto.mls.extensions import RATCHET_TREE, find
+from restante_crypto.mls.extensions import RATCHET_TREE, check_extensions, find
 from restante_crypto.mls.framing import interim_transcript_hash
 from restante_crypto.mls.group_context import GroupContext
-from restante_crypto.mls.key_package import KeyPackageBundle
+from restante_crypto.mls.key_package import MLS10, KeyPackageBundle
 from restante_crypto.mls.key_schedule import EpochSecrets
 from restante_crypto.mls.leaf_node import LeafNode
 from restante_crypto.mls.message import MLSMessage
+from restante_crypto.mls.proposal_list import check_psks
 from restante_crypto.mls.psk import RESUMPTION, USAGE_APPLICATION, USAGE_BRANCH, USAGE_REINIT, PreSharedKeyID
 from restante_crypto.mls.ratchet_tree import RatchetTree
 from restante_crypto.mls.tree_math import LeafIndex, NodeIndex
@@ -45,7 +46,7 @@ class Entry:
 
 
 def checked_tree(
-    suite: CipherSuite, info: welcome.GroupInfo, ratchet_tree: bytes | None, authenticate: Authenticate
+    suite: CipherSuite, info: welcome.GroupInfo, ratchet_tree: bytes | None, authenticate: Authenticate, longest: int
 ) -> RatchetTree:
     """Return the tree of a GroupInfo, checked with it.
 
@@ -53,6 +54,10 @@ def checked_tree(
         StateError: there is none.
         MLSError: it is not valid, or the GroupInfo is not.
     """
+    if info.context.version != MLS10:
+        raise ValidationError("12.4.3.1 version")
+    check_extensions(info.extensions)
+    check_extensions(info.context.extensions)
     encoded = find(info.extensions, RATCHET_TREE)
     encoded = ratchet_tree if encoded is None else encoded
     if encoded is None:
@@ -63,7 +68,7 @@ def checked_tree(
         raise ValidationError("12.4.3.1 signature of the GroupInfo")
     if tree.tree_hash() != info.context.tree_hash:
         raise ValidationError("12.4.3.1 tree hash")
-    check_tree(tree, info.context.group_id, info.context.extensions, authenticate)
+    check_tree(tree, info.context.group_id, info.context.extensions, authenticate, longest)
     return tree
 
 
@@ -76,6 +81,7 @@ def open_welcome(
     psks: Mapping[bytes, bytes],
     resumed: "Group | None",
     same_client: SameClient,
+    longest: int,
 ) -> Entry:
     """Open a Welcome and check all of it: see ``Group.join``."""
     body = MLSMessage.parse(message).body
@@ -87,12 +93,13 @@ def open_welcome(
     secrets = _group_secrets(suite, body, bundle)
     if resumed is not None:
         psks = {**psks, resumed.group_id + codec.u64(resumed.epoch): resumed.secrets.resumption_psk}
+    check_psks(secrets.psks, suite, {USAGE_APPLICATION, USAGE_REINIT, USAGE_BRANCH})
     member = key_schedule.member_secret(suite, secrets.joiner_secret, combine_psks(suite, secrets.psks, psks))
     info = _group_info(suite, member, body)
     context = info.context
     if context.suite != body.suite:
         raise ValidationError("12.4.3.1 cipher suite")
-    tree = checked_tree(suite, info, ratchet_tree, authenticate)
+    tree = checked_tree(suite, info, ratchet_tree, authenticate, longest)
     _check_resumed(secrets.psks, context, tree, resumed, same_client)
     own = next((index for index, leaf in tree.members() if leaf == bundle.key_package.leaf_node), None)
     if own is None:
@@ -148,8 +155,8 @@ def _check_continues(
             raise ValidationError("11.3 version and cipher suite")
         return
     wanted = resumed.reinit
-    if usage != USAGE_REINIT or wanted is None:
-        raise ValidationError("11.2 usage of the PSK")
+    if wanted is None:
+        raise ValidationError("11.2 ReInit of the group before")
     parameters = wanted.version, wanted.suite, wanted.group_id, wanted.extensions
     if parameters != (context.version, context.suite, context.group_id, context.extensions):
         raise ValidationError("11.2 parameters of the ReInit")

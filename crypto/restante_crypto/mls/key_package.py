@@ -8,7 +8,15 @@ from restante_crypto.mls import codec, labels
 from restante_crypto.mls.codec import Reader
 from restante_crypto.mls.credential import Credential
 from restante_crypto.mls.errors import StateError, ValidationError
-from restante_crypto.mls.extensions import Capabilities, Extension, Extensions, Lifetime, encode_extensions
+from restante_crypto.mls.extensions import (
+    MAX_LIFETIME,
+    Capabilities,
+    Extension,
+    Extensions,
+    Lifetime,
+    check_extensions,
+    encode_extensions,
+)
 from restante_crypto.mls.leaf_node import SOURCE_KEY_PACKAGE, LeafNode, SignatureKeyPair
 from restante_crypto.primitives import Random
 from restante_crypto.suites import SUITES
@@ -132,6 +140,7 @@ def check_key_package(key_package: KeyPackage, suite: int) -> None:
         raise ValidationError("10.1 version")
     if key_package.suite != suite:
         raise ValidationError("10.1 cipher suite")
+    check_extensions(key_package.extensions)
     if leaf.source != SOURCE_KEY_PACKAGE:
         raise ValidationError("7.3 leaf of a KeyPackage")
     leaf_fits, package_fits = _signatures_fit(key_package)
@@ -143,7 +152,19 @@ def check_key_package(key_package: KeyPackage, suite: int) -> None:
         raise ValidationError("10.1 init key")
 
 
-def validate_key_package(key_package: KeyPackage, suite: int, *, now: int) -> None:
+def check_lifetime(leaf: LeafNode, *, longest: int, now: int | None = None) -> None:
+    """Check the lifetime of a leaf, if it has one: all of it, and with ``now`` (Unix seconds) whether it is now.
+
+    Raises:
+        ValidationError: with the rule.
+    """
+    if leaf.lifetime is not None:
+        leaf.lifetime.check_total(longest)
+        if now is not None:
+            leaf.lifetime.check_at(now)
+
+
+def validate_key_package(key_package: KeyPackage, suite: int, *, now: int, longest: int = MAX_LIFETIME) -> None:
     """Check a KeyPackage before adding it: section 10.1, and its lifetime at ``now`` (Unix seconds).
 
     Only the adder looks at a clock: two members whose clocks differ must not differ about a Commit.
@@ -152,6 +173,4 @@ def validate_key_package(key_package: KeyPackage, suite: int, *, now: int) -> No
         ValidationError: with the rule.
     """
     check_key_package(key_package, suite)
-    lifetime = key_package.leaf_node.lifetime
-    if lifetime is None or not lifetime.not_before <= now <= lifetime.not_after:
-        raise ValidationError("7.3 lifetime")
+    check_lifetime(key_package.leaf_node, longest=longest, now=now)

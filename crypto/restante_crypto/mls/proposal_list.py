@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from restante_crypto.mls.errors import ValidationError
-from restante_crypto.mls.extensions import Extensions
+from restante_crypto.mls.extensions import MAX_LIFETIME, Capabilities, Extensions, check_extensions
 from restante_crypto.mls.framing import Sender
-from restante_crypto.mls.key_package import MLS10, KeyPackage, check_key_package
+from restante_crypto.mls.key_package import MLS10, KeyPackage, check_key_package, check_lifetime
 from restante_crypto.mls.leaf_node import SOURCE_UPDATE, LeafNode
 from restante_crypto.mls.proposals import (
     Add,
@@ -24,7 +24,7 @@ from restante_crypto.mls.proposals import (
 from restante_crypto.mls.psk import EXTERNAL, USAGE_APPLICATION, PreSharedKeyID
 from restante_crypto.mls.ratchet_tree import RatchetTree
 from restante_crypto.mls.tree_math import LeafIndex
-from restante_crypto.mls.tree_validation import Authenticate, check_leaf
+from restante_crypto.mls.tree_validation import Authenticate, check_leaf, check_supports
 from restante_crypto.suites import CipherSuite
 
 BY_OUTSIDERS: Final = (Add, Remove, PreSharedKey, ReInit, GroupContextExtensions)
@@ -48,6 +48,8 @@ class Terms:
         group_id: the group's.
         extensions: of its GroupContext.
         authenticate: checks credentials.
+        longest: seconds that a leaf's lifetime may last.
+        now: Unix seconds, with which whoever sends compares lifetimes; None: they are not compared.
         usages: of resumption PSKs that this Commit may have.
     """
 
@@ -55,6 +57,8 @@ class Terms:
     group_id: bytes
     extensions: Extensions
     authenticate: Authenticate
+    longest: int = MAX_LIFETIME
+    now: int | None = None
     usages: Collection[int] = frozenset({USAGE_APPLICATION})
 
 
@@ -89,31 +93,43 @@ class Applied:
     external_init: bytes = b""
 
 
-def apply(tree: RatchetTree, proposals: Sequence[SentProposal], *, committer: LeafIndex, terms: Terms) -> Applied:
-    """Check a regular Commit's list and apply it.
+def apply(
+    tree: RatchetTree,
+    proposals: Sequence[SentProposal],
+    *,
+    committer: LeafIndex,
+    terms: Terms,
+    path_leaf: LeafNode | None = None,
+) -> Applied:
+    """Check a regular Commit's list and apply it; ``path_leaf``: the committer's new one, if the Commit has a path.
 
     Raises:
         ValidationError: with the rule that is broken.
         CredentialError: from ``authenticate``.
     """
-    suite, extensions = terms.suite, terms.extensions
     _check_kinds([sent.proposal for sent in proposals], terms)
-    _check_custom(tree, proposals)
-    for sent in proposals:
-        if isinstance(sent.proposal, GroupContextExtensions):
-            extensions = sent.proposal.extensions
-            for _, leaf in tree.members():
-                check_leaf(leaf, suite, extensions)
     updates = [(LeafIndex(sent.sender.index), sent.proposal) for sent in proposals if isinstance(sent.proposal, Update)]
     removes = [LeafIndex(sent.proposal.removed) for sent in proposals if isinstance(sent.proposal, Remove)]
     adds = [sent.proposal for sent in proposals if isinstance(sent.proposal, Add)]
     _check_targets([leaf for leaf, _ in updates], removes, committer)
+    changes = next((s.proposal for s in proposals if isinstance(s.proposal, GroupContextExtensions)), None)
+    custom = tuple(sent for sent in proposals if isinstance(sent.proposal, CustomProposal))
+    if changes is not None or custom:
+        leaves = dict(tree.members()) | {leaf: update.leaf_node for leaf, update in updates}
+        if path_leaf is not None:
+            leaves[committer] = path_leaf
+        gone = set(removes)
+        staying = [leaf.capabilities for index, leaf in leaves.items() if index not in gone]
+        _check_custom(staying, custom)
+        if changes is not None:  # first of all (section 12.3): what follows is measured by it
+            check_extensions(changes.extensions)
+            terms = replace(terms, extensions=changes.extensions)
+            for capabilities in staying:
+                check_supports(capabilities, terms.extensions)
     for sender, update in updates:
-        _check_update(tree, sender, update, replace(terms, extensions=extensions))
+        _check_update(tree, sender, update, terms)
     for add in adds:
-        check_key_package(add.key_package, suite.number)
-        check_leaf(add.key_package.leaf_node, suite, extensions)
-        terms.authenticate(add.key_package.leaf_node, None)
+        _check_add(add.key_package, terms)
     if len({add.key_package.leaf_node.signature_key for add in adds}) != len(adds):
         raise ValidationError("12.2 the same client twice")
     changed, added = tree.apply(
@@ -123,7 +139,7 @@ def apply(tree: RatchetTree, proposals: Sequence[SentProposal], *, committer: Le
     )
     return Applied(
         changed,
-        extensions,
+        terms.extensions,
         added=tuple(added),
         joiners=tuple(add.key_package for add in adds),
         removed=tuple(removes),
@@ -132,7 +148,7 @@ def apply(tree: RatchetTree, proposals: Sequence[SentProposal], *, committer: Le
         path_required=not proposals
         or any(not isinstance(sent.proposal, Add | PreSharedKey | ReInit | CustomProposal) for sent in proposals),
         reinit=next((sent.proposal for sent in proposals if isinstance(sent.proposal, ReInit)), None),
-        custom=tuple(sent for sent in proposals if isinstance(sent.proposal, CustomProposal)),
+        custom=custom,
     )
 
 
@@ -177,27 +193,35 @@ def _check_kinds(proposals: Sequence[Proposal], terms: Terms) -> None:
         if len(proposals) > 1:
             raise ValidationError("12.2 ReInit and something else")
         for proposal in proposals:
-            if isinstance(proposal, ReInit) and proposal.version < MLS10:
-                raise ValidationError("12.1.5 version of a ReInit")
+            if isinstance(proposal, ReInit):
+                check_extensions(proposal.extensions)
+                if proposal.version < MLS10:
+                    raise ValidationError("12.1.5 version of a ReInit")
     if sum(isinstance(proposal, GroupContextExtensions) for proposal in proposals) > 1:
         raise ValidationError("12.2 GroupContextExtensions twice")
     _check_psks(proposals, terms)
 
 
 def _check_psks(proposals: Sequence[Proposal], terms: Terms) -> None:
-    psks = [proposal.psk for proposal in proposals if isinstance(proposal, PreSharedKey)]
+    check_psks(
+        [proposal.psk for proposal in proposals if isinstance(proposal, PreSharedKey)], terms.suite, terms.usages
+    )
+
+
+def check_psks(psks: Sequence[PreSharedKeyID], suite: CipherSuite, usages: Collection[int]) -> None:
+    """Check the PSKs of a Commit, or of a Welcome, which has the same (sections 12.1.4 and 12.2)."""
     if len(set(psks)) != len(psks):
         raise ValidationError("12.2 PreSharedKey twice")
     for psk in psks:
-        if len(psk.psk_nonce) != terms.suite.hash_bytes:
+        if len(psk.psk_nonce) != suite.hash_bytes:
             raise ValidationError("12.1.4 PSK nonce")
-        if psk.psk_type != EXTERNAL and psk.usage not in terms.usages:
+        if psk.psk_type != EXTERNAL and psk.usage not in usages:
             raise ValidationError("12.1.4 PSK usage")
 
 
-def _check_custom(tree: RatchetTree, proposals: Sequence[SentProposal]) -> None:
-    kinds = {sent.proposal.type for sent in proposals if isinstance(sent.proposal, CustomProposal)}
-    if kinds and not all(kinds <= set(leaf.capabilities.proposals) for _, leaf in tree.members()):
+def _check_custom(staying: Sequence[Capabilities], custom: Sequence[SentProposal]) -> None:
+    kinds = {sent.proposal.type for sent in custom}
+    if not all(kinds.issubset(capabilities.proposals) for capabilities in staying):
         raise ValidationError("12.2 a proposal that not all members support")
 
 
@@ -208,6 +232,13 @@ def _check_targets(updates: list[LeafIndex], removes: list[LeafIndex], committer
         raise ValidationError("12.2 Remove of the committer")
     if len({*updates, *removes}) != len(updates) + len(removes):
         raise ValidationError("12.2 one leaf twice")
+
+
+def _check_add(package: KeyPackage, terms: Terms) -> None:
+    check_key_package(package, terms.suite.number)
+    check_leaf(package.leaf_node, terms.suite, terms.extensions)
+    check_lifetime(package.leaf_node, longest=terms.longest, now=terms.now)
+    terms.authenticate(package.leaf_node, None)
 
 
 def _check_update(tree: RatchetTree, leaf: LeafIndex, update: Update, terms: Terms) -> None:

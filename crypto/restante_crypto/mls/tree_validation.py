@@ -6,15 +6,19 @@ from restante_crypto.mls import codec, tree_math
 from restante_crypto.mls.errors import ValidationError
 from restante_crypto.mls.extensions import (
     DEFAULT_EXTENSIONS,
+    MAX_LIFETIME,
     REQUIRED_CAPABILITIES,
+    Capabilities,
     Extensions,
     RequiredCapabilities,
+    check_extensions,
     find,
 )
-from restante_crypto.mls.key_package import MLS10
+from restante_crypto.mls.key_package import MLS10, check_lifetime
 from restante_crypto.mls.leaf_node import SOURCE_COMMIT, LeafNode
 from restante_crypto.mls.ratchet_tree import Node, ParentNode, RatchetTree
-from restante_crypto.mls.tree_math import NodeIndex
+from restante_crypto.mls.tree_math import LeafIndex, NodeIndex
+from restante_crypto.mls.update_path import UpdatePath
 from restante_crypto.suites import CipherSuite
 
 Authenticate = Callable[[LeafNode, LeafNode | None], None]
@@ -38,11 +42,16 @@ def check_leaf(leaf: LeafNode, suite: CipherSuite, extensions: Extensions) -> No
         raise ValidationError("7.3 encryption key")
     if leaf.credential.type not in capabilities.credentials:
         raise ValidationError("7.3 own credential type")
-    supported = set(capabilities.extensions) | DEFAULT_EXTENSIONS
-    if not {extension.type for extension in leaf.extensions} <= supported:
+    check_extensions(leaf.extensions)
+    if not {extension.type for extension in leaf.extensions} <= set(capabilities.extensions) | DEFAULT_EXTENSIONS:
         raise ValidationError("7.3 leaf extensions")
-    if not {extension.type for extension in extensions} <= supported:
-        raise ValidationError("7.3 group extensions")
+    check_supports(capabilities, extensions)
+
+
+def check_supports(capabilities: Capabilities, extensions: Extensions) -> None:
+    """Check that a member supports these extensions of a GroupContext, and what they require."""
+    if not {extension.type for extension in extensions} <= set(capabilities.extensions) | DEFAULT_EXTENSIONS:
+        raise ValidationError("13.4 group extensions")
     if not required_capabilities(extensions).met_by(capabilities):
         raise ValidationError("7.3 required capabilities")
 
@@ -56,8 +65,20 @@ def check_members(tree: RatchetTree) -> None:
     if len(set(keys)) != len(keys):
         raise ValidationError("7.3 unique encryption keys")
     used = {leaf.credential.type for leaf in members}
-    if not all(used <= set(leaf.capabilities.credentials) for leaf in members):
+    if not all(used.issubset(understood) for understood in {leaf.capabilities.credentials for leaf in members}):
         raise ValidationError("7.3 credential types")
+
+
+def check_path_keys(tree: RatchetTree, committer: LeafIndex, path: UpdatePath) -> None:
+    """Check that no key of an UpdatePath is in the tree that it is to be merged into (section 12.4.2).
+
+    The leaf of an external Commit is in that tree already.
+    """
+    fresh = {path.leaf_node.encryption_key, *(node.encryption_key for node in path.nodes)}
+    old = [parent.encryption_key for _, parent in tree.parents()]
+    old += [leaf.encryption_key for index, leaf in tree.members() if index != committer or leaf != path.leaf_node]
+    if not fresh.isdisjoint(old):
+        raise ValidationError("12.4.2 keys of the path")
 
 
 def check_parent_hashes(tree: RatchetTree) -> None:
@@ -108,14 +129,21 @@ def _check_unmerged(tree: RatchetTree, index: NodeIndex, parent: ParentNode) -> 
                 raise ValidationError("12.4.3.1 unmerged leaf between")
 
 
-def check_tree(tree: RatchetTree, group_id: bytes, extensions: Extensions, authenticate: Authenticate) -> None:
-    """Check a tree before joining its group: every leaf, every signature, every parent hash."""
+def check_tree(
+    tree: RatchetTree, group_id: bytes, extensions: Extensions, authenticate: Authenticate, longest: int = MAX_LIFETIME
+) -> None:
+    """Check a tree before joining its group: every leaf, every signature, every parent hash.
+
+    Lifetimes are measured (``longest``: seconds), not compared with a clock: a member that was added long ago and has
+    never committed is one for all others.
+    """
     if not all(tree.suite.kem.is_public_key(parent.encryption_key) for _, parent in tree.parents()):
         raise ValidationError("7.3 encryption key")
     check_parent_hashes(tree)
     check_members(tree)
     for index, leaf in tree.members():
         check_leaf(leaf, tree.suite, extensions)
+        check_lifetime(leaf, longest=longest)
         if not leaf.verify(group_id, index):
             raise ValidationError("7.3 leaf signature")
         authenticate(leaf, None)

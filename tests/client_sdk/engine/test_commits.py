@@ -35,7 +35,7 @@ def impossible(member: Member) -> KeyPackage:
         signer=state.signer,
         credential=credential(state.me),
         capabilities=Capabilities(able.versions, able.suites, (leaf_extensions(leaf)[0].type,), (), able.credentials),
-        lifetime=Lifetime(0, 2**40),
+        lifetime=Lifetime(0, 2**24),
         leaf_extensions=leaf_extensions(leaf),
         random=os.urandom,
     ).key_package

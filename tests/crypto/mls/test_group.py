@@ -23,6 +23,7 @@ from restante_crypto.mls import (
     GroupContextExtensions,
     KeyPackage,
     LeafNode,
+    Lifetime,
     MLSError,
     OwnMessage,
     PastEpoch,
@@ -40,6 +41,7 @@ from restante_crypto.mls import (
     parse_key_package_message,
 )
 from restante_crypto.mls.codec import Reader
+from restante_crypto.mls.extensions import REQUIRED_CAPABILITIES, RequiredCapabilities
 from restante_crypto.mls.message import MLSMessage
 from restante_crypto.mls.proposals import CustomProposal, ExternalInit, PreSharedKey, ReInit, decode_proposal
 from restante_crypto.mls.psk import EXTERNAL, RESUMPTION, PreSharedKeyID
@@ -613,3 +615,69 @@ def test_proposals_of_other_types_are_carried_to_applications_that_know_them() -
     assert result.custom == (CustomProposal(0xF001, b"data"),)
     with pytest.raises(ValidationError, match="does not know"):
         member.process(staged.message, authenticate=nobody)
+
+
+# What is checked at the sender's door, or once for an epoch.
+
+
+def test_data_waits_for_the_commit_of_what_was_proposed() -> None:
+    party = Party.of(3)
+    proposed = party.groups[2].propose(Remove(1), random=os.urandom)
+    received = party.groups[0].process(proposed.message, authenticate=nobody)
+    assert isinstance(received, ProposalReceived)
+    for waiting in (proposed.group, received.group):
+        with pytest.raises(StateError, match=r"12\.4 proposals wait"):
+            waiting.protect(b"data", random=os.urandom)
+        waiting.discard_proposals().protect(b"data", random=os.urandom)
+    kept = received.group.discard_proposals([b"another"])
+    assert kept.discard_proposals([received.reference]).proposals == {}
+    committed = kept.commit(references=[received.reference], random=os.urandom).group
+    committed.protect(b"data", random=os.urandom)
+
+
+def test_proposals_are_kept_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("restante_crypto.mls.group.MAX_PROPOSALS", 2)
+    party = Party.of(2)
+    messages = []
+    for number in range(3):
+        proposed = party.groups[1].propose(PreSharedKey(PreSharedKeyID(1, bytes([number] * 32))), random=os.urandom)
+        messages.append(proposed.message)
+        party.groups[1] = proposed.group.discard_proposals()
+    group = party.groups[0]
+    for message in messages[:2]:
+        group = group.process(message, authenticate=nobody).group  # type: ignore[assignment]  # a proposal
+    with pytest.raises(StateError, match="as many proposals"):
+        group.process(messages[2], authenticate=nobody)
+    assert len(group.proposals) == 2
+
+
+def test_who_adds_looks_at_the_clock() -> None:
+    package = key_package(signature_key_pair(), lifetime=Lifetime(100, 200)).key_package
+    group = alone()
+    for now in (100, 200, None):
+        group.commit([Add(package)], now=now, random=os.urandom)
+    for now in (99, 201):
+        with pytest.raises(ValidationError, match=r"7\.3 lifetime"):
+            group.commit([Add(package)], now=now, random=os.urandom)
+
+
+def test_who_leaves_by_the_same_commit_needs_no_new_capability() -> None:
+    capable = replace(CAPABILITIES, extensions=(0xF1A0, 0xF1A1), proposals=(0xF001,))
+    founder = Group.create(
+        SUITE,
+        b"g",
+        signer=signature_key_pair(),
+        credential=Credential.basic(b"x"),
+        capabilities=capable,
+        random=os.urandom,
+    )
+    able, unable = (key_package(signature_key_pair(), capabilities=each) for each in (capable, CAPABILITIES))
+    group = founder.commit([Add(able.key_package), Add(unable.key_package)], random=os.urandom).group
+    required = RequiredCapabilities((0xF1A1,), (0xF001,), ()).encode()
+    for extension in (Extension(0xF1A1, b""), Extension(REQUIRED_CAPABILITIES, required)):
+        group.commit([GroupContextExtensions((extension,)), Remove(2)], random=os.urandom)
+        with pytest.raises(ValidationError):
+            group.commit([GroupContextExtensions((extension,))], random=os.urandom)
+    group.commit([CustomProposal(0xF001, b""), Remove(2)], random=os.urandom)
+    with pytest.raises(ValidationError, match="not all members support"):
+        group.commit([CustomProposal(0xF001, b"")], random=os.urandom)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from restante_crypto import primitives
-from restante_crypto.mls import codec, key_schedule, labels, private_message, public_message, tree_math, treekem
+from restante_crypto.mls import Policy, codec, key_schedule, labels, private_message, public_message, tree_math, treekem
 from restante_crypto.mls.codec import Reader
 from restante_crypto.mls.epoch import EpochKeys
 from restante_crypto.mls.errors import UnprotectError
@@ -45,6 +45,8 @@ from restante_crypto.suites import SUITES
 
 Case = dict[str, Any]
 H = bytes.fromhex
+EVER = Policy(max_lifetime=2**64 - 1)
+"""Leaves of the vectors live as long as they can say."""
 
 
 def nobody(_new: LeafNode, _old: LeafNode | None) -> None:
@@ -374,16 +376,17 @@ def test_passive_client(case: Case) -> None:
         authenticate=nobody,
         ratchet_tree=H(case["ratchet_tree"]) if case["ratchet_tree"] else None,
         psks=psks,
+        policy=EVER,
     ).group
     assert group.epoch_authenticator == H(case["initial_epoch_authenticator"])
     for epoch in case["epochs"]:
         psks[group.group_id + codec.u64(group.epoch)] = group.secrets.resumption_psk
         for proposal in epoch["proposals"]:
-            received = group.process(H(proposal), authenticate=nobody)
+            received = group.process(H(proposal), authenticate=nobody, policy=EVER)
             assert isinstance(received, ProposalReceived)
             group = received.group
         group = Group.restore(group.epoch_state(), group.message_state())
-        following = group.process(H(epoch["commit"]), authenticate=nobody, psks=psks).group
+        following = group.process(H(epoch["commit"]), authenticate=nobody, psks=psks, policy=EVER).group
         assert following is not None
         group = following
         assert group.epoch_authenticator == H(epoch["epoch_authenticator"])
