@@ -304,6 +304,7 @@ class Play:
 
     def say(self, who: int) -> None:
         data = bytes(self.number(256) for _ in range(3))
+        self.party.groups[who] = self.party.groups[who].discard_proposals()  # or a Commit must come first
         self.post(who, self.party.say(who, data), data)
 
     def propose(self, who: int) -> None:
