@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from restante_server.purposes import Purpose
+from support import people, relay
 from support.redis_servers import running_cluster, running_server
 
 settings.register_profile(
@@ -31,7 +33,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--inputs", type=int, default=2000, help="mutated inputs of each fuzz target; fewer of slow ones")
     parser.addoption("--schedules", type=int, default=5, help="random schedules with each other MLS implementation")
     parser.addoption("--resume", action="store_true", help="go on with the schedules where the last run stopped")
+    parser.addoption(
+        "--refuse-all", action="store_true", help="relays offer every optional purpose, and people refuse them all"
+    )
     parser.addoption("--seed", type=int, default=1, help="of every random schedule")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--refuse-all"):
+        relay.offered = tuple(Purpose)
+        os.environ["RESTANTE_PURPOSES"] = ",".join(Purpose)  # of relays in processes of their own
+        people.refuse_all = True
 
 
 @pytest.fixture(scope="session")

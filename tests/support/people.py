@@ -21,6 +21,7 @@ from restante import (
 )
 
 SECONDS = 60  # what a test waits at most for something that must come
+refuse_all = False  # see --refuse-all
 ALARMS = (DecryptFailed, MessagesMissing, StateRolledBack)
 
 
@@ -92,6 +93,8 @@ async def person(folder: Path, name: str, relay: str) -> AsyncIterator[Reader]:
         reader = Reader(client)
         try:
             yield reader
+            if refuse_all:
+                assert await client._driver.run(client._engine.granted) == {}
         finally:
             await reader.stop()
 

@@ -22,13 +22,15 @@ from restante_server.config import Settings
 TIMEOUT = 20  # seconds until a test gives up waiting
 PATH = "/v1/socket"
 HOUR = 3600
+offered: tuple[str, ...] = ()  # purposes that every relay in this process offers: see --refuse-all
 Frame = Any  # a frame, an entry or a close code: which one is what a test is about
 
 
 @contextlib.asynccontextmanager
 async def relay_in_process(folder: Path, *, clock: Clock = system_clock, **settings: object) -> AsyncIterator[Relay]:
     """Run a relay in this event loop, on free ports of the loopback interface."""
-    chosen: dict[str, Any] = {"listen": ("127.0.0.1", 0), "store": folder / "relay.db", **settings}
+    default = {"listen": ("127.0.0.1", 0), "store": folder / "relay.db", "purposes": offered}
+    chosen: dict[str, Any] = {**default, **settings}
     async with running(Settings(**chosen), clock=clock) as relay:
         yield relay
 
