@@ -15,7 +15,17 @@ from restante.errors import Refused, RelayError
 from restante.links import PATH, Disconnected, socket_url
 from restante.packed import Packed, check
 from restante_crypto import primitives, proofs
-from restante_crypto.blobs import CHUNK_BYTES, DIGEST_BYTES, KEY_BYTES, BlobSecret, Decoder, Encoder, span
+from restante_crypto.blobs import (
+    CHUNK_BYTES,
+    DIGEST_BYTES,
+    KEY_BYTES,
+    BlobError,
+    BlobSecret,
+    Decoder,
+    Encoder,
+    sealed_length,
+    span,
+)
 from restante_crypto.primitives import Random
 from restante_protocol import frames, ids, limits
 from restante_protocol.errors import RemoteError
@@ -91,6 +101,11 @@ class BlobKeys(Packed, frozen=True, array_like=True):
         """The blob's id."""
         return proofs.blob_id(self.bucket, self.write_key, self.nonce)
 
+    def reference(self, content: bytes) -> BlobReference:
+        """Return where this content will be, and what opens it."""
+        secret, _ = _measure(self.key, content)
+        return BlobReference(self.blob, secret.key, secret.digest, secret.length)
+
     def headers(self, message: bytes) -> dict[str, str]:
         """Return the headers that prove a request."""
         return {
@@ -141,6 +156,34 @@ async def download(
         opened = [decoder.update(data) async for data in response.content.iter_chunked(CHUNK_BYTES)]
     decoder.finish()
     return b"".join(opened)
+
+
+async def fetch(session: aiohttp.ClientSession, url: str, reference: BlobReference) -> bytes:
+    """Return the whole blob as it is stored, sealed; its digest is the one that ``reference`` names.
+
+    Raises:
+        BlobError: the relay has given something else.
+        Refused: NOT_FOUND: deleted, expired, or never stored; or for now.
+        Disconnected: try again.
+    """
+    sealed = bytearray()
+    size = sealed_length(reference.length)
+    async with _request(session, "GET", url, reference.blob, {}, None, size) as response:
+        async for data in response.content.iter_chunked(CHUNK_BYTES):
+            sealed += data
+            if len(sealed) > size:
+                break
+    if not primitives.equal(primitives.blake2b(bytes(sealed), size=DIGEST_BYTES), reference.digest):
+        raise BlobError("digest")
+    return bytes(sealed)
+
+
+def opened(reference: BlobReference, sealed: bytes) -> bytes:
+    """Return the content of a blob with the right digest. Raises BlobError: who made it did so wrongly."""
+    decoder = Decoder(reference.secret)
+    content = decoder.update(sealed)
+    decoder.finish()
+    return content
 
 
 async def delete(session: aiohttp.ClientSession, url: str, relay_key: bytes, keys: BlobKeys) -> None:

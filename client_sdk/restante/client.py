@@ -102,7 +102,7 @@ class Client:
                 ),
             )
             try:
-                async with aiohttp.ClientSession() as session:
+                async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
                     driver = Driver(
                         engine,
                         executor,

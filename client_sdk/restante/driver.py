@@ -19,16 +19,19 @@ from typing import Any, Final, TypeVar
 import aiohttp
 import msgspec
 
-from restante import publications
+from restante import blobs, publications
 from restante.engine.consents import PutConsent
 from restante.engine.engine import Due, Engine
 from restante.engine.inbox import Entry
 from restante.engine.mailroom import Chore, PutAddresses, PutPrekeys, PutSlot, RevokeAddresses
 from restante.engine.outbox import Answer, Job
+from restante.engine.parcels import LIFETIME as BLOB_LIFETIME
+from restante.engine.parcels import Delete, Fetch
 from restante.engine.records import AnnouncedEvent
 from restante.errors import Closed, NotAdmitted, PolicyDeclined, Refused, RelayError, RestanteError
 from restante.links import Backoff, Connection, Disconnected
 from restante.publications import Policy, Purpose
+from restante_crypto.blobs import BlobError
 from restante_crypto.primitives import Random
 from restante_protocol import frames, limits
 from restante_protocol.connection import NumberedEntry
@@ -48,6 +51,7 @@ SUSPICION_SECONDS: Final = 0.3  # held entries wait so long before their fences 
 
 _ERASED: Final = "the account was erased at its relay"
 _RETRIED = frozenset({Code.UNAVAILABLE, Code.FULL, Code.STALE})
+_LATER = _RETRIED | {Code.TIMEOUT, Code.OVERLOADED, Code.GOING_AWAY}  # of a transfer
 T = TypeVar("T")
 Agree = Callable[[Policy | None], Awaitable[bool]]
 """Asked with the relay's policy, if it has one, before a mailbox is created there."""
@@ -96,6 +100,8 @@ class Driver:
         self._chores_wake = asyncio.Event()
         self._chores_lock = asyncio.Lock()
         self._upkeep_wake = asyncio.Event()
+        self._parcels_wake = asyncio.Event()
+        self._parcels_lock = asyncio.Lock()
         self._waiters: dict[bytes, asyncio.Future[None]] = {}
         self._busy: dict[bytes, asyncio.Task[None]] = {}
         self._answers: list[Answer] = []
@@ -115,6 +121,7 @@ class Driver:
             return
         for loop in (self._receive_forever, self._send_forever, self._deposit_forever, self._chores_forever):
             self._spawn(loop)
+        self._spawn(self._parcels_forever)
         self._spawn(self._upkeep_forever)
         self._spawn(self._announcements_forever)
 
@@ -196,6 +203,8 @@ class Driver:
                 task.add_done_callback(partial(_forget, self._committing, conversation))
         if due.chores:
             self._chores_wake.set()
+        if due.parcels:
+            self._parcels_wake.set()
         if due.wait is not None:
             if self._timer:
                 self._timer.cancel()
@@ -354,7 +363,8 @@ class Driver:
                 break
 
         async def reached() -> bool:
-            return (await self.run(self._engine.position)).cursor >= status.sequence
+            reached = (await self.run(self._engine.position)).cursor >= status.sequence
+            return reached and not await self.run(self._engine.is_fetching)
 
         await self.until(reached)
 
@@ -540,6 +550,8 @@ class Driver:
         try:
             for deletion in await self.run(engine.slot_deletions):
                 await sender.request(partial(_numbered, deletion))
+            for keys in await self.run(engine.blobs):
+                await blobs.delete(self._session, self._url, sender.relay_key, keys)
         finally:
             await sender.close()
         receiver = await self._connect(frames.ROLE_RECEIVER)
@@ -573,24 +585,37 @@ class Driver:
             for job in await self.run(self._engine.jobs, frozenset(self._busy), room):
                 task = asyncio.ensure_future(self._guarded(partial(self._deposit, connection, job)))
                 self._busy[job.key] = task
-                task.add_done_callback(partial(_forget, self._busy, job.key))
 
     async def _deposit(self, connection: Connection, job: Job) -> None:
+        """Make a deposit. It stays among the busy until its answer is in the file, or it has failed."""
         try:
+            answer = await self._answer_to(connection, job)
+        except BaseException:
+            self._busy.pop(job.key, None)
+            raise
+        if answer is None:
+            self._busy.pop(job.key, None)
+        else:
+            self._answers.append(answer)
+        self._deposit_wake.set()
+
+    async def _answer_to(self, connection: Connection, job: Job) -> Answer | None:
+        """Deposit; None if it is to be tried again, or was given up."""
+        try:
+            await self._upload(job.blobs)
             answer = await self._request_deposit(connection, job)
         except Disconnected:
-            return
+            await asyncio.sleep(0)
         except Refused as error:
-            if error.code in _RETRIED:
+            if error.code == Code.CONFLICT:
+                return Answer(job.key, ())
+            if error.code in _LATER:
                 await asyncio.sleep(RETRY_SECONDS)
-            elif error.code == Code.CONFLICT:
-                self._answers.append(Answer(job.key, ()))
             else:
                 await self.do(self._engine.rejected, job.key)
-            self._deposit_wake.set()
-            return
-        self._answers.append(Answer(job.key, answer.failed))
-        self._deposit_wake.set()
+        else:
+            return Answer(job.key, answer.failed)
+        return None
 
     async def _settle(self) -> None:
         answers, self._answers = self._answers, []
@@ -605,9 +630,8 @@ class Driver:
         to: list[bytes] | int = job.addresses
         if len(job.addresses) >= LIST_FROM:
             to = await self._list(connection, tuple(job.addresses))
-        flags = frames.FLAG_LARGE if job.large else 0
         answer = await connection.request(
-            lambda request: frames.Deposit(request, job.message_id, to, job.body, LIFETIME, job.fence, flags)
+            lambda request: frames.Deposit(request, job.message_id, to, job.body, LIFETIME, job.fence, 0)
         )
         if not isinstance(answer, frames.Deposited):
             raise Disconnected
@@ -655,6 +679,7 @@ class Driver:
                 await self._notify()
                 return
             try:
+                await self._upload(job.blobs)
                 answer = await self._request_deposit(connection, job)
             except Disconnected:
                 await asyncio.sleep(0)
@@ -665,7 +690,7 @@ class Driver:
                     await self._follow(job.fence)
                     place = await self.run(self._engine.place, conversation)
                     await asyncio.sleep(COMMIT_SPREAD * place * self._jitter.random())
-                elif error.code in _RETRIED:
+                elif error.code in _LATER:
                     await asyncio.sleep(RETRY_SECONDS)
                 else:
                     await self.do(self._engine.commit_refused, conversation)
@@ -704,6 +729,58 @@ class Driver:
         await self._look()
         await self.until(done)
         await self.deposited(await self.run(self._engine.welcomes_of, intents))
+
+    # Blobs: over HTTP, without credential.
+
+    async def _upload(self, needed: Sequence[bytes]) -> None:
+        """Bring blobs to the relay that a deposit needs there. Raises Disconnected, Refused."""
+        for blob in needed:
+            async with self._parcels_lock:
+                upload = await self.run(self._engine.upload, blob)
+                if upload is None:
+                    continue
+                relay_key = self._engine.relay_key or b""
+                try:
+                    await blobs.upload(self._session, self._url, relay_key, upload.keys, upload.content, BLOB_LIFETIME)
+                except Disconnected:
+                    await asyncio.sleep(RETRY_SECONDS)  # the socket may be well
+                    raise
+                await self.run(self._engine.uploaded, blob)
+
+    async def _parcels_forever(self) -> None:
+        while True:
+            await self._parcels_wake.wait()
+            self._parcels_wake.clear()
+            await self.sender()
+            for work in await self.run(self._engine.parcels):
+                match work:
+                    case Fetch():
+                        await self._fetch(work)
+                    case Delete():
+                        await self._delete_blob(work)
+            await self._look()
+
+    async def _fetch(self, work: Fetch) -> None:
+        reference = work.reference
+        try:
+            sealed = await blobs.fetch(self._session, self._url, reference)
+        except Disconnected:
+            await self.do(self._engine.not_fetched, reference.blob, False)
+        except BlobError:
+            await self.do(self._engine.not_fetched, reference.blob, True)
+        except Refused as error:
+            await self.do(self._engine.not_fetched, reference.blob, error.code not in _LATER)
+        else:
+            await self.do(self._engine.fetched, reference, sealed)
+
+    async def _delete_blob(self, work: Delete) -> None:
+        try:
+            async with self._parcels_lock:
+                await blobs.delete(self._session, self._url, self._engine.relay_key or b"", work.keys)
+        except (Disconnected, Refused):
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        await self.run(self._engine.deleted, work.keys.blob)
 
     # Chores.
 

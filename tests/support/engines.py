@@ -10,16 +10,41 @@ from pathlib import Path
 
 import msgspec
 
+from restante.account import Identity, LeafData, capabilities, certify, credential, leaf_extensions
 from restante.engine import records
 from restante.engine.engine import Engine
 from restante.engine.inbox import Entry
 from restante.engine.mailroom import PutPrekeys, PutSlot
 from restante.engine.outbox import Answer, Job
+from restante.engine.parcels import Delete
 from restante.invites import Invite, Manifest
-from restante_crypto.mls import KeyPackage
+from restante_crypto import primitives, proofs
+from restante_crypto.blobs import Encoder
+from restante_crypto.mls import KeyPackage, Lifetime, SignatureKeyPair, create_key_package
 from restante_protocol import frames
 
 RELAY_KEY = bytes(32)
+
+
+def stranger(suite: int, relay_key: bytes = RELAY_KEY, now: int = 1_800_000_000) -> KeyPackage:
+    """A KeyPackage of somebody who has no engine and never reads anything."""
+    seed = os.urandom(32)
+    identity, device = Identity(os.urandom(32)), SignatureKeyPair(primitives.ed25519_public(seed), seed)
+    leaf = LeafData(
+        certificate=certify(identity, device.public),
+        address=proofs.address_id(1, device.public, os.urandom(16)),
+        relay_url="http://relay",
+        relay_key=relay_key,
+    )
+    return create_key_package(
+        suite,
+        signer=device,
+        credential=credential(identity.public),
+        capabilities=capabilities((suite,)),
+        lifetime=Lifetime(now - 86_400, now + 86_400),
+        leaf_extensions=leaf_extensions(leaf),
+        random=os.urandom,
+    ).key_package
 
 
 class Clock:
@@ -43,6 +68,8 @@ class Post:
     owners: dict[bytes, "Member"] = field(default_factory=dict)
     fences: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
     slots: dict[bytes, bytes] = field(default_factory=dict)
+    blobs: dict[bytes, bytes] = field(default_factory=dict)
+    uploads: int = 0
 
     def deposit(self, job: Job) -> bool:
         """Deliver a job; False if its fence was lost."""
@@ -101,10 +128,33 @@ class Member:
         return entry
 
     def read(self) -> None:
-        """Process what waits."""
+        """Process what waits, and fetch what that needs."""
         waiting, self.waiting = self.waiting, []
         if waiting:
             self.engine.receive(waiting)
+        self.do_parcels()
+
+    def do_parcels(self) -> None:
+        """Fetch and delete blobs."""
+        while works := self.engine.parcels():
+            for work in works:
+                if isinstance(work, Delete):
+                    self.post.blobs.pop(work.keys.blob, None)
+                    self.engine.deleted(work.keys.blob)
+                elif (sealed := self.post.blobs.get(work.reference.blob)) is not None:
+                    self.engine.fetched(work.reference, sealed)
+                else:
+                    self.engine.not_fetched(work.reference.blob, lost=True)
+
+    def deposit(self, job: Job) -> bool:
+        """Bring the blobs of a job to the relay, then deposit it; False if its fence was lost."""
+        for blob in job.blobs:
+            if (upload := self.engine.upload(blob)) is not None:
+                encoder = Encoder(upload.keys.key)
+                self.post.blobs[blob] = encoder.update(upload.content) + encoder.finish()[0]
+                self.post.uploads += 1
+                self.engine.uploaded(blob)
+        return self.post.deposit(job)
 
     def do_chores(self) -> None:
         for chore in self.engine.chores():
@@ -142,7 +192,7 @@ class Member:
         job = self.engine.prepare_commit(bytes.fromhex(conversation))
         if job is None:
             return False
-        if not self.post.deposit(job):
+        if not self.deposit(job):
             assert job.fence is not None
             self.engine.fence_winner(job.fence, *self.post.fences[job.fence])
             return False
@@ -153,7 +203,7 @@ class Member:
         """Deposit everything that can leave."""
         jobs = self.engine.jobs(frozenset(), 100)
         for job in jobs:
-            self.post.deposit(job)
+            self.deposit(job)
         self.engine.answered([Answer(job.key, spoil(job)) for job in jobs])
         return jobs
 

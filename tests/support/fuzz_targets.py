@@ -14,6 +14,7 @@ from restante.account import LeafData
 from restante.blobs import BlobKeys, BlobReference
 from restante.content import Content
 from restante.errors import InviteError
+from restante.handshakes import Admission, CommitReference
 from restante.invites import Invite, Manifest
 from restante_crypto import hpke, oprf, padding, primitives, sealing
 from restante_crypto.blobs import BlobError, BlobSecret, Decoder, Encoder
@@ -528,6 +529,17 @@ TARGETS: dict[str, Target] = {
     ),
     "sdk BlobKeys": Target(
         refused(ValueError, BlobKeys.decode), lambda: [BlobKeys(bytes(32), bytes(16), 7, bytes(32)).encode()]
+    ),
+    "sdk CommitReference": Target(
+        refused(ValueError, CommitReference.decode),
+        lambda: [CommitReference(commit=BlobReference(bytes(24), bytes(32), bytes(32), 5)).encode()],
+    ),
+    "sdk Admission": Target(
+        refused(ValueError, Admission.decode),
+        lambda: [
+            Admission(message=b"message", tree=tree).encode()
+            for tree in (b"tree", BlobReference(bytes(24), bytes(32), bytes(32), 5))
+        ],
     ),
     "sdk Content": Target(refused(ValueError, Content.decode), lambda: [b"\x93\x01\xc0\xc0"]),
     "sdk LeafData": Target(refused(ValueError, LeafData.decode), lambda: [b"\x93\x01\xc0\xc0"]),

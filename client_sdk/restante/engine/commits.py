@@ -9,16 +9,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from restante import handshakes
 from restante.account import leaf_extensions
 from restante.engine import records
 from restante.engine.conversations import Conversation, Conversations, leaf_account, leaf_data
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Job, Outbox
+from restante.engine.parcels import Parcels
 from restante.engine.state import State
 from restante.file import Row
+from restante.handshakes import COMMIT, Admission, CommitReference, epoch_keys
 from restante_crypto import sealing
-from restante_crypto.mls import Add, Group, KeyPackage, Member, MLSError, Proposal, Remove
-from restante_protocol import ids, limits
+from restante_crypto.mls import Add, Group, KeyPackage, Member, MLSError, Proposal, Remove, StagedCommit
+from restante_protocol import ids
 
 HEAL_MESSAGES: Final = 500  # own messages in an epoch
 HEAL_SECONDS: Final = 7 * 86_400
@@ -37,13 +40,16 @@ class Plan:
 class Commits:
     """Intents and pending commits of all conversations."""
 
-    def __init__(self, state: State, conversations: Conversations, mailroom: Mailroom, outbox: Outbox) -> None:
+    def __init__(
+        self, state: State, conversations: Conversations, mailroom: Mailroom, outbox: Outbox, parcels: Parcels
+    ) -> None:
         """Continue the order of intents where the file ends."""
         self._state = state
         self._tables = state.tables
         self._conversations = conversations
         self._mailroom = mailroom
         self._outbox = outbox
+        self._parcels = parcels
         self._order = (state.tables.intents.max_sort() or 0) + 1
         self.welcomes: dict[bytes, list[bytes]] = {}
 
@@ -103,7 +109,7 @@ class Commits:
             if row.key in plan.intents:
                 alone = self._plan(conversation, [row])
                 try:
-                    self._stage(conversation, alone)
+                    self._parcels.forget(self._stage(conversation, alone).blobs)
                 except MLSError:
                     self._tables.intents.delete(row.key)
                     dropped += 1
@@ -171,23 +177,13 @@ class Commits:
         staged = group.commit(
             plan.proposals,
             random=state.random,
+            tree_in_welcome=False,
             leaf_extensions=leaf_extensions(self._mailroom.leaf(address)) if address else None,
             now=state.now(),
         )
         self._conversations.save_group(conversation, staged.current)
-        body = self._outbox.seal(conversation, staged.message)
-        welcomes = []
-        if staged.welcome is not None:
-            for package in plan.joiners:
-                sealed = sealing.seal_welcome(group.suite, package.init_key, staged.welcome, state.random)
-                welcomes.append(
-                    records.Ready(
-                        state.random(ids.MESSAGE_ID_BYTES),
-                        [leaf_data(package.leaf_node).address],
-                        sealed,
-                        large=len(sealed) > limits.MAX_BODY_BYTES,
-                    )
-                )
+        body, commit_blobs = self._commit_body(conversation, staged)
+        welcomes, tree_blobs = self._welcomes(staged, plan.joiners)
         return records.PendingCommit(
             epoch=group.epoch,
             fence=conversation.fence,
@@ -199,7 +195,40 @@ class Commits:
             welcomes=welcomes,
             intents=plan.intents,
             address=address or b"",
+            blobs=(*commit_blobs, *tree_blobs),
+            reference=commit_blobs[0] if commit_blobs else b"",
         )
+
+    def _commit_body(self, conversation: Conversation, staged: StagedCommit) -> tuple[bytes, tuple[bytes, ...]]:
+        """Return what goes under the fence, and the blob that the Commit is in if it is too large for that."""
+        body = self._outbox.seal(conversation, staged.message)
+        if len(body) <= handshakes.COMMIT_INLINE_BYTES:
+            return body, ()
+        reference = self._parcels.keep(epoch_keys(staged.group, COMMIT), staged.message)
+        return self._outbox.seal(conversation, CommitReference(commit=reference).encode()), (reference.blob,)
+
+    def _welcomes(
+        self, staged: StagedCommit, joiners: Sequence[KeyPackage]
+    ) -> tuple[list[records.Ready], tuple[bytes, ...]]:
+        """Return a deposit for each joiner, and the blob that the tree is in if it is too large to go along."""
+        if not joiners:
+            return [], ()
+        state, suite = self._state, staged.group.suite
+        reference = self._parcels.tree_reference(staged.group)
+        blobs = (reference.blob,) if reference is not None else ()
+        tree = reference or staged.group.ratchet_tree
+        welcomes = [
+            records.Ready(
+                state.random(ids.MESSAGE_ID_BYTES),
+                [leaf_data(package.leaf_node).address],
+                sealing.seal_welcome(
+                    suite, package.init_key, Admission(message=welcome, tree=tree).encode(), state.random
+                ),
+                blobs=blobs,
+            )
+            for package, welcome in zip(joiners, staged.welcomes, strict=True)
+        ]
+        return welcomes, blobs
 
     def won(self, conversation: Conversation, message_id: bytes) -> bool:
         """Our pending commit has won its fence: go to its epoch. False if it is not pending (any more)."""
@@ -213,7 +242,9 @@ class Commits:
         group = Group.restore(pending.group, pending.messages)
         self._tables.commits.delete(conversation.id)
         self._conversations.install(
-            conversation, group, records.WinningCommit(pending.fence, pending.message_id, pending.body)
+            conversation,
+            group,
+            records.WinningCommit(pending.fence, pending.message_id, pending.body, pending.reference),
         )
         fresh = self._conversations.get(conversation.id) or conversation
         if pending.address:
@@ -238,9 +269,13 @@ class Commits:
         stored = [records.Intent.unpack(data) for key in intents if (data := self._tables.intents.get(key))]
         return {intent.account for intent in stored if intent.kind in {records.INTENT_ADD, records.INTENT_REMOVE}}
 
-    def drop(self, conversation: Conversation) -> None:
-        """Another Commit has won: ours is void, its intents stay."""
-        self._tables.commits.delete(conversation.id)
+    def drop(self, conversation: Conversation, *, lost: bool = True) -> None:
+        """Another Commit has won: ours is void, its intents stay. ``lost`` is False where ours may have won."""
+        stored = self._tables.commits.get(conversation.id)
+        if stored is not None:
+            self._tables.commits.delete(conversation.id)
+            if lost:
+                self._parcels.drop(records.PendingCommit.unpack(stored).blobs)
 
     def announce(
         self, conversation: Conversation, before: Group, after: Group, by: bytes, asked: Collection[bytes] = ()
@@ -320,6 +355,6 @@ def _job(conversation: Conversation, pending: records.PendingCommit) -> Job:
         pending.message_id,
         pending.addresses,
         pending.body,
-        large=len(pending.body) > limits.MAX_BODY_BYTES,
-        fence=pending.fence,
+        pending.fence,
+        blobs=pending.blobs,
     )

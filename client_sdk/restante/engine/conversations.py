@@ -84,7 +84,7 @@ class Conversation:
     @property
     def usable(self) -> bool:
         """Whether something may be sent in the current epoch."""
-        return self.group is not None and self.state.active and not self.state.resync
+        return self.group is not None and self.state.active and not (self.state.resync or self.state.awaited)
 
     def addresses(self) -> list[bytes]:
         """Return the deposit address of every leaf, ours included."""
@@ -186,7 +186,7 @@ class Conversations:
         self._tables.winners.delete_below(conversation.current.epoch - WINNERS_KEPT + 1, conversation.id)
         self.fences.pop(conversation.fence, None)
         state = msgspec.structs.replace(
-            conversation.state, fence_number=0, fence_previous=b"", epoch_base=conversation.state.number
+            conversation.state, fence_number=0, fence_previous=b"", epoch_base=conversation.state.number, awaited=False
         )
         fresh = Conversation(conversation.id, state, group)
         self._cache[conversation.id] = fresh

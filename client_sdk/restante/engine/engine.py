@@ -21,6 +21,7 @@ from restante.account import (
     credential,
     leaf_extensions,
 )
+from restante.blobs import BlobKeys, BlobReference
 from restante.engine import records
 from restante.engine.commits import Commits
 from restante.engine.consents import Consents, PutConsent
@@ -28,6 +29,7 @@ from restante.engine.conversations import Conversation, Conversations, View, lea
 from restante.engine.inbox import Entry, Inbox
 from restante.engine.mailroom import Chore, Mailroom, PutSlot
 from restante.engine.outbox import Answer, Job, Outbox
+from restante.engine.parcels import Delete, Fetch, Parcels, Upload
 from restante.engine.profiles import Profile, ProfileLink, Profiles
 from restante.engine.recovery import Recovery
 from restante.engine.state import State
@@ -71,6 +73,7 @@ class Due:
         chores: something may have to be registered at the relay.
         events: the application has something to read.
         held: entries wait that nothing opens.
+        parcels: a blob is to be fetched or deleted.
         wait: seconds until something delayed is due, or None.
     """
 
@@ -79,6 +82,7 @@ class Due:
     chores: bool
     events: bool
     held: bool
+    parcels: bool
     wait: float | None
 
 
@@ -95,8 +99,11 @@ class Engine:
         self._conversations = Conversations(self._state)
         self._mailroom = Mailroom(self._state)
         self._outbox = Outbox(self._state, self._conversations)
-        self._commits = Commits(self._state, self._conversations, self._mailroom, self._outbox)
-        self._recovery = Recovery(self._state, self._conversations, self._mailroom, self._outbox, self._commits)
+        self._parcels = Parcels(self._state)
+        self._commits = Commits(self._state, self._conversations, self._mailroom, self._outbox, self._parcels)
+        self._recovery = Recovery(
+            self._state, self._conversations, self._mailroom, self._outbox, self._commits, self._parcels
+        )
         self._profiles = Profiles(self._state, self._conversations, self._outbox)
         self._consents = Consents(self._state)
         self._inbox = Inbox(
@@ -107,6 +114,7 @@ class Engine:
             self._commits,
             self._recovery,
             self._profiles,
+            self._parcels,
         )
 
     @classmethod
@@ -279,13 +287,15 @@ class Engine:
     def due(self) -> Due:
         """Say what there is to do."""
         now = self._state.clock()
-        later = [at for at in (self._commits.next_intent_at(), self._outbox.next_at()) if at is not None and at > now]
+        times = (self._commits.next_intent_at(), self._outbox.next_at(), self._parcels.next_at())
+        later = [at for at in times if at is not None and at > now]
         return Due(
             deposits=self._outbox.has_jobs(),
             commits=tuple(self._commits.wanted()),
             chores=self._mailroom.touched or self._consents.touched,
             events=self._tables.events.exists(b""),
             held=self._tables.held.exists(),
+            parcels=self._parcels.has_work(),
             wait=(min(later) - now) / 1000 if later else None,
         )
 
@@ -668,7 +678,52 @@ class Engine:
         """Return the fences to ask the relay for: held entries may be of an epoch whose Commit never came."""
         if not self._tables.held.exists():
             return []
-        return list(self._conversations.fences)
+        fences = self._conversations.fences
+        return [fence for fence, key in fences.items() if not self._is_awaited(key)]
+
+    def _is_awaited(self, key: bytes) -> bool:
+        conversation = self._conversations.get(key)
+        return conversation is not None and conversation.state.awaited
+
+    # Blobs.
+
+    def parcels(self) -> list[Fetch | Delete]:
+        """Return the blobs to fetch and to delete now."""
+        return self._parcels.work()
+
+    def is_fetching(self) -> bool:
+        """Say whether a blob is awaited that was not asked for yet."""
+        return self._parcels.is_fetching()
+
+    def upload(self, blob: bytes) -> Upload | None:
+        """Return what to upload before a deposit that names this blob; None if it is at the relay."""
+        return self._parcels.upload(blob)
+
+    def uploaded(self, blob: bytes) -> None:
+        """The relay has this blob."""
+        with self._state.transaction():
+            self._parcels.uploaded(blob)
+
+    def deleted(self, blob: bytes) -> None:
+        """The relay does not have this blob any more."""
+        with self._state.transaction():
+            self._parcels.forget([blob])
+
+    def fetched(self, reference: BlobReference, sealed: bytes) -> None:
+        """A blob is here whose digest is the one that was named: process what waited for it."""
+        with self._state.transaction():
+            self._inbox.fetched(reference, sealed)
+            self._inbox.retry_held()
+        self._checkpoint()
+
+    def not_fetched(self, blob: bytes, lost: bool) -> None:
+        """A blob did not come; ``lost``: the relay does not have it, or has another."""
+        with self._state.transaction():
+            self._inbox.not_fetched(blob, lost=lost)
+
+    def blobs(self) -> list[BlobKeys]:
+        """Return the keys of all blobs at the relay that this client has uploaded."""
+        return [keys for keys, _ in self._parcels.own()]
 
     # Events.
 
@@ -700,6 +755,7 @@ class Engine:
             self._mailroom.prune()
             self._outbox.prune()
             self._recovery.prune()
+            self._parcels.prune()
             self._recovery.ask()
             self._commits.heal()
             self._inbox.give_up_held()

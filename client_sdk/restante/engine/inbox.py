@@ -4,7 +4,8 @@
 
     entry ─ our own bytes ───────────────▶ our pending Commit has won, or nothing
           ─ tag of an epoch we know ─────▶ content │ Commit │ wish to leave │ request to be added again
-          ─ tag of a KeyPackage of ours ─▶ Welcome
+                                           Commit in a blob: waits for it, then as here again
+          ─ tag of a KeyPackage of ours ─▶ Welcome; its tree in a blob: waits for it
           ─ fence that we wait for ──────▶ invalid for everybody: the next fence of this epoch
           ─ anything else ───────────────▶ held, and tried again after each epoch change, for 7 days
 """
@@ -12,22 +13,27 @@
 from dataclasses import dataclass
 from typing import Final
 
-from restante import content
+from restante import blobs, content
 from restante.account import CONVERSATION_EXTENSION, ConversationData, authenticate
+from restante.blobs import BlobReference
 from restante.engine import records
 from restante.engine.commits import Commits
 from restante.engine.conversations import TAG_BYTES, Conversation, Conversations, leaf_account
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import BASE_EXTENSION, Outbox
+from restante.engine.parcels import Parcels
 from restante.engine.profiles import Profiles
 from restante.engine.recovery import Recovery
 from restante.engine.state import State
+from restante.handshakes import COMMIT, Admission, CommitReference, epoch_keys, is_reference
 from restante_crypto import primitives, proofs, sealing
+from restante_crypto.blobs import BlobError
 from restante_crypto.mls import (
     Application,
     CommitProcessed,
     GenerationUsed,
     Group,
+    Joined,
     KeyPackageBundle,
     LeafNode,
     MLSError,
@@ -41,6 +47,7 @@ HELD_SECONDS: Final = 7 * 86_400
 HELD_ENTRIES: Final = 500  # then the oldest is given up
 SEEN_SECONDS: Final = 32 * 86_400  # content ids are remembered longer than a relay keeps an entry
 MISSING_REPORTED: Final = 1_000_000  # a larger gap is a broken peer; reported as this many
+COMMIT_PATIENCE: Final = 60  # seconds that the relay may not have a Commit's blob: its members may bring it again
 LEAVE_DELAY: Final = 400  # milliseconds by place: one member commits, the others see it
 
 
@@ -66,6 +73,7 @@ class Inbox:
         commits: Commits,
         recovery: Recovery,
         profiles: Profiles,
+        parcels: Parcels,
     ) -> None:
         """Nothing is read until an entry comes."""
         self._state = state
@@ -76,6 +84,8 @@ class Inbox:
         self._commits = commits
         self._recovery = recovery
         self._profiles = profiles
+        self._parcels = parcels
+        self._fetched: dict[bytes, bytes | None] = {}  # contents by blob id while their entries are processed
 
     def process(self, entry: Entry) -> None:
         """Process one entry; whatever its bytes are, it is dealt with."""
@@ -92,6 +102,34 @@ class Inbox:
                 if self._open(Entry(0, held.message_id, held.body, held.fence)):
                     self._tables.held.delete(row.key)
                     progress = True
+
+    def fetched(self, reference: BlobReference, sealed: bytes) -> None:
+        """A blob is here, and is the one that was named: process what waits for it."""
+        waiting = self._parcels.waiting(reference.blob)
+        self._parcels.arrived(reference.blob)
+        try:
+            content = blobs.opened(reference, sealed)
+        except BlobError:
+            content = None
+        self._fetched[reference.blob] = content
+        try:
+            for held in waiting:
+                self._take(Entry(0, held.message_id, held.body, held.fence))
+        finally:
+            del self._fetched[reference.blob]
+
+    def not_fetched(self, blob: bytes, *, lost: bool) -> None:
+        """A blob did not come; ``lost``: the relay says that it does not have it, or has given another."""
+        for held, seconds in self._parcels.failed(blob, lost=lost):
+            stored = self._tables.epochs.get(held.body[:TAG_BYTES])
+            if stored is None and seconds >= HELD_SECONDS:
+                self._parcels.give_up(held, blob)
+                self._state.fail("a Welcome whose tree is gone", "ask to be removed and added again")
+            elif stored is not None and seconds >= COMMIT_PATIENCE:
+                self._parcels.give_up(held, blob)
+                conversation = self._conversations.get(records.Epoch.unpack(stored).conversation)
+                if conversation is not None and conversation.state.awaited:
+                    self._recovery.request(conversation, "a Commit that the relay does not have any more")
 
     def give_up_held(self) -> None:
         """Report what stayed closed for HELD_SECONDS."""
@@ -187,6 +225,14 @@ class Inbox:
             else:
                 self._state.fail("the outer seal fails", "nothing to do: it was not from a member", conversation.id)
             return
+        if is_reference(message) and entry.fence is not None:
+            if not is_winner:
+                self._late_winner(entry, conversation, epoch.epoch)
+                return
+            fetched = self._commit_of(entry, message, conversation)
+            if fetched is None:
+                return
+            message = fetched
         try:
             if (package := parse_key_package_message(message)) is not None:
                 self._recovery.requested(package, conversation)
@@ -208,6 +254,26 @@ class Inbox:
                 self._recovery.request(conversation, "a Commit that others can process")
             else:
                 self._state.fail("a message fails its checks", "ask its sender to send it again", conversation.id)
+
+    def _commit_of(self, entry: Entry, message: bytes, conversation: Conversation) -> bytes | None:
+        """Return the winning Commit that the body says the place of; None if it is not here yet, or void."""
+        try:
+            reference = CommitReference.decode(message).commit
+        except ValueError:
+            self._void_winner(entry)
+            return None
+        if reference.blob not in self._fetched:
+            self._wait(entry, reference)
+            self._conversations.update(conversation, awaited=True)
+            return None
+        self._conversations.update(conversation, awaited=False)
+        found = self._fetched[reference.blob]
+        if found is None:  # everybody has the same bytes
+            self._void_winner(entry)
+        return found
+
+    def _wait(self, entry: Entry, reference: BlobReference) -> None:
+        self._parcels.wait(reference, records.Held(entry.message_id, entry.body, entry.fence, self._state.now()))
 
     def _current(self, entry: Entry, message: bytes, conversation: Conversation, *, is_winner: bool) -> None:
         group = conversation.current
@@ -240,10 +306,22 @@ class Inbox:
             self._mailroom.retire_address(conversation.state.address, at_once=True)
             self._conversations.close(conversation)
             return
-        winner = records.WinningCommit(conversation.fence, entry.message_id, entry.body)
+        winner = records.WinningCommit(
+            conversation.fence, entry.message_id, entry.body, self._keep_commit(result.group)
+        )
         self._conversations.install(conversation, result.group, winner)
         fresh = self._conversations.get(conversation.id) or conversation
         self._commits.announce(fresh, before, result.group, by)
+
+    def _keep_commit(self, group: Group) -> bytes:
+        """Keep the Commit that led to this epoch if it came in a blob, for a relay that loses it; return its id."""
+        if not self._fetched:
+            return b""
+        keys = epoch_keys(group, COMMIT)
+        content = self._fetched.get(keys.blob)
+        if content is None:  # its committer has put it elsewhere
+            return b""
+        return self._parcels.keep(keys, content, uploaded=True).blob
 
     def _late(self, entry: Entry, message: bytes, conversation: Conversation, epoch: int) -> None:
         if entry.fence is not None:
@@ -328,11 +406,11 @@ class Inbox:
         prekey = self._mailroom.bundle(tag)
         if prekey is None:
             return
-        bundle = KeyPackageBundle.from_bytes(prekey.bundle)
         state = self._state
         try:
-            message = sealing.open_welcome(prekey.suite, bundle.init_private, entry.body)
-            joined = Group.join(message, bundle, signer=state.signer, authenticate=authenticate)
+            joined = self._join(entry, prekey)
+            if joined is None:
+                return
             data = _conversation_data(joined.group, state.account.relay_key)
         except (sealing.SealError, MLSError, ValueError):
             state.fail("a Welcome that fails its checks", "whoever wrote should invite again")
@@ -374,6 +452,20 @@ class Inbox:
             state.meet(leaf_account(member.leaf), member.leaf.signature_key, group.group_id, hold=hold)
         if prekey.number == 0:
             self._commits.want(conversation, records.Intent(records.INTENT_UPDATE))
+
+    def _join(self, entry: Entry, prekey: records.Prekey) -> Joined | None:
+        """Open a Welcome; None if the tree is not here yet. Raises SealError, MLSError, ValueError."""
+        bundle = KeyPackageBundle.from_bytes(prekey.bundle)
+        admission = Admission.decode(sealing.open_welcome(prekey.suite, bundle.init_private, entry.body))
+        tree = admission.tree
+        if isinstance(tree, BlobReference):
+            if tree.blob not in self._fetched:
+                self._wait(entry, tree)
+                return None
+            tree = self._fetched[tree.blob] or b""
+        return Group.join(
+            admission.message, bundle, signer=self._state.signer, authenticate=authenticate, ratchet_tree=tree
+        )
 
 
 def _conversation_data(group: Group, relay_key: bytes) -> ConversationData:

@@ -15,7 +15,7 @@ from restante.engine import records
 from restante.engine.conversations import Conversation, Conversations
 from restante.engine.state import State
 from restante_crypto import proofs, sealing
-from restante_protocol import ids, limits
+from restante_protocol import ids
 from restante_protocol.errors import Code
 
 SENT_SECONDS: Final = 32 * 86_400  # an own copy comes back within the longest lifetime
@@ -32,15 +32,18 @@ BASE_EXTENSION: Final = "restante.base"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Job:
-    """One deposit to make. ``key`` names it in the answer; ``content`` says that a send waits for it."""
+    """One deposit to make, once ``blobs`` are at the relay.
+
+    ``key`` names it in the answer; ``content`` says that a send waits for it.
+    """
 
     key: bytes
     message_id: bytes
     addresses: list[bytes]
     body: bytes
-    large: bool = False
     fence: bytes | None = None
     content: bool = False
+    blobs: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Outbox:
             if ready.expires * 1000 <= now:
                 self._tables.deposits.delete(row.key)
             elif row.key not in busy and row.sort <= now and len(jobs) < room:
-                jobs.append(Job(row.key, ready.message_id, ready.addresses, ready.body, ready.large, ready.fence))
+                jobs.append(Job(row.key, ready.message_id, ready.addresses, ready.body, ready.fence, blobs=ready.blobs))
         for conversation in self._conversations.all():
             if len(jobs) >= room:
                 break
@@ -200,7 +203,7 @@ class Outbox:
                 continue
             self._tables.recent.put(answer.key, ready.pack(), sort=now)
             again = [ready.addresses[index] for index, code in answer.failed if code in retried]
-            if again and len(ready.body) <= limits.MAX_LARGE_BODY_BYTES:
+            if again:
                 self.ready(msgspec.structs.replace(ready, addresses=again, fence=None, not_before=now + wait))
 
     def has_jobs(self) -> bool:

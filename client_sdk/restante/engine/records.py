@@ -34,6 +34,8 @@ TABLES: Final = (
     "recent",
     "opened",
     "devices",
+    "blobs",
+    "awaited",
 )
 
 PURPOSE_SPARE: Final = 0  # registered, for the next leaf that rotates
@@ -171,6 +173,7 @@ class ConversationState(Record, frozen=True):
     number: int = 0
     previous: bytes = b""
     epoch_base: int = 0
+    awaited: bool = False  # the Commit that won is in a blob that is not here yet: nothing is sent meanwhile
     rotate: bool = False
     sent_since_heal: int = 0
     healed_at: int = 0
@@ -200,10 +203,10 @@ class Ready(Record, frozen=True):
     message_id: bytes
     addresses: list[bytes]
     body: bytes
-    large: bool = False
     fence: bytes | None = None
     not_before: int = 0
     expires: int = 0
+    blobs: tuple[bytes, ...] = ()  # they have to be at the relay before it
 
 
 class PendingCommit(Record, frozen=True):
@@ -219,6 +222,8 @@ class PendingCommit(Record, frozen=True):
     welcomes: list[Ready]
     intents: list[bytes]
     address: bytes = b""  # our leaf's new address, if it rotates
+    blobs: tuple[bytes, ...] = ()  # the Commit itself if it is large, and the tree: both have to be there first
+    reference: bytes = b""  # blob id of the Commit itself
 
 
 class Intent(Record, frozen=True):
@@ -245,6 +250,7 @@ class WinningCommit(Record, frozen=True):
     fence: bytes
     message_id: bytes
     body: bytes
+    blob: bytes = b""  # where the Commit is, if it is not in the body
 
 
 class Numbers(Record, frozen=True):
@@ -260,6 +266,26 @@ class Held(Record, frozen=True):
     body: bytes
     fence: bytes | None
     received_at: int
+
+
+class Blob(Record, frozen=True):
+    """A blob that this client made, or keeps for its group: ``restante.blobs.BlobKeys``, and the content."""
+
+    keys: bytes
+    content: bytes
+    expires: int
+    uploaded: bool = False
+    own: bool = True  # this client has uploaded it, or may have
+
+
+class Awaited(Record, frozen=True):
+    """An entry that is processed once a blob (``restante.blobs.BlobReference``) is here. Times: Unix milliseconds."""
+
+    reference: bytes
+    entry: Held
+    due: int
+    tries: int = 0
+    lost_at: int = 0  # when the relay first said that it does not have it
 
 
 class MessageEvent(Record, frozen=True, tag=1):

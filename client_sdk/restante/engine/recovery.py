@@ -26,6 +26,7 @@ from restante.engine.commits import Commits
 from restante.engine.conversations import Conversation, Conversations, leaf_account, leaf_data
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Outbox
+from restante.engine.parcels import Parcels
 from restante.engine.state import State
 from restante_crypto import proofs
 from restante_crypto.mls import Group, KeyPackage, MLSError, key_package_message, validate_key_package
@@ -40,7 +41,13 @@ class Recovery:
     """Resyncs of this client and of others."""
 
     def __init__(
-        self, state: State, conversations: Conversations, mailroom: Mailroom, outbox: Outbox, commits: Commits
+        self,
+        state: State,
+        conversations: Conversations,
+        mailroom: Mailroom,
+        outbox: Outbox,
+        commits: Commits,
+        parcels: Parcels,
     ) -> None:
         """Nothing is read until something is wrong."""
         self._state = state
@@ -49,6 +56,7 @@ class Recovery:
         self._mailroom = mailroom
         self._outbox = outbox
         self._commits = commits
+        self._parcels = parcels
 
     # This client.
 
@@ -69,9 +77,9 @@ class Recovery:
         self._freeze(conversation, epoch)
 
     def _freeze(self, conversation: Conversation, epoch: int = -1) -> None:
-        self._commits.drop(conversation)
+        self._commits.drop(conversation, lost=False)
         self._tables.intents.delete_group(conversation.id)
-        self._conversations.update(conversation, resync=True, resync_at=0, resync_epoch=epoch)
+        self._conversations.update(conversation, resync=True, awaited=False, resync_at=0, resync_epoch=epoch)
         self._conversations.fences.pop(conversation.fence, None)
 
     def ask(self) -> None:
@@ -184,6 +192,7 @@ class Recovery:
     def new_incarnation(self) -> None:
         """The relay lost, or may have lost, what it held."""
         self._mailroom.register_again()
+        self._parcels.register_again()
         for conversation in self._conversations.all():
             if conversation.usable:
                 for row in self._tables.winners.rows(conversation.id):
@@ -193,8 +202,8 @@ class Recovery:
                             winner.message_id,
                             conversation.addresses(),
                             winner.body,
-                            large=True,
                             fence=winner.fence,
+                            blobs=(winner.blob,) if winner.blob else (),
                         )
                     )
         self._outbox.redeposit()

@@ -51,6 +51,8 @@ class Tables:
     recent: Table
     opened: Table
     devices: Table
+    blobs: Table
+    awaited: Table
 
 
 class State:

@@ -149,22 +149,3 @@ def test_a_rolled_back_file_goes_on_above_both_pools(world: World) -> None:
     assert (uploads[XWING].first, uploads[CLASSICAL].first) == (501, 301)
     assert uploads[XWING].replace
     assert uploads[CLASSICAL].replace
-
-
-def test_a_large_commit_and_its_welcomes_say_that_they_are(world: World, tmp_path: Path) -> None:
-    alice = world.members[0]
-    others = [Member(world.post, tmp_path, f"member {number}", world.clock) for number in range(40)]
-    packages = [alice.claim(other.invite(), other) for other in others]
-    alice.engine.add(world.room, packages)
-    job = alice.engine.prepare_commit(bytes.fromhex(world.room))
-    assert job is not None
-    assert job.large
-    assert limits.MAX_BODY_BYTES < len(job.body) <= limits.MAX_LARGE_BODY_BYTES
-    assert alice.commit(world.room)
-    welcomes = alice.send_all()
-    assert all(job.large for job in welcomes if len(job.body) > limits.MAX_BODY_BYTES)
-    assert any(job.large for job in welcomes)
-    others[-1].read()
-    assert len(others[-1].engine.views()[world.room].members) == 42
-    for other in others:
-        other.engine.close()

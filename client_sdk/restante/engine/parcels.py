@@ -1,0 +1,189 @@
+"""Parcels: blobs that this client has made or keeps for its groups, and those that an entry of its mailbox waits for.
+
+A blob's keys and content are in the file before its first byte leaves; a deposit names the blobs that have to be at the
+relay before it. What lost is deleted there, what won expires. An entry whose blob is not here is kept and acknowledged;
+the blob is fetched over HTTP without credential, and then the entry is processed with the content at hand.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from restante import handshakes
+from restante.blobs import BlobKeys, BlobReference
+from restante.engine import records
+from restante.engine.state import State
+from restante.handshakes import TREE, epoch_keys
+from restante_crypto.mls import Group
+from restante_protocol import limits
+
+LIFETIME: Final = limits.MAX_BLOB_LIFETIME
+RETRY_FIRST: Final = 1  # seconds until a blob is asked for again, then twice as long, up to
+RETRY_LAST: Final = 60
+_KEPT: Final = b""
+_VOID: Final = b"void"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Upload:
+    """A blob to bring to the relay."""
+
+    keys: BlobKeys
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Fetch:
+    """A blob to fetch."""
+
+    reference: BlobReference
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Delete:
+    """A blob that nobody needs: to delete at the relay."""
+
+    keys: BlobKeys
+
+
+class Parcels:
+    """The blobs. Every change runs inside a transaction."""
+
+    def __init__(self, state: State) -> None:
+        """Nothing is read until it is asked for."""
+        self._state = state
+        self._tables = state.tables
+        self._touched = True  # whether there may be work
+
+    # Ours.
+
+    def keep(self, keys: BlobKeys, content: bytes, *, uploaded: bool = False) -> BlobReference:
+        """Keep a content, to be uploaded or (if it is at the relay) for when the relay has lost it."""
+        blob = keys.blob
+        if self._blob(blob) is None:
+            expires = self._state.now() + LIFETIME
+            self._put(blob, records.Blob(keys.encode(), content, expires, uploaded=uploaded, own=not uploaded))
+        return keys.reference(content)
+
+    def tree_reference(self, group: Group) -> BlobReference | None:
+        """Return where the group's tree is (or will be: name it in the deposit); None: it is small and goes along."""
+        tree = group.ratchet_tree
+        return None if len(tree) <= handshakes.TREE_INLINE_BYTES else self.keep(epoch_keys(group, TREE), tree)
+
+    def upload(self, blob: bytes) -> Upload | None:
+        """Return what to upload; None if the blob is at the relay, or nobody needs it any more."""
+        record = self._blob(blob)
+        if record is None or record.uploaded:
+            return None
+        return Upload(BlobKeys.decode(record.keys), record.content)
+
+    def uploaded(self, blob: bytes) -> None:
+        """The relay has it."""
+        record = self._blob(blob)
+        if record is not None:
+            self._put(blob, msgspec.structs.replace(record, uploaded=True, own=True))
+
+    def drop(self, blobs: Iterable[bytes]) -> None:
+        """Nobody needs these: delete them at the relay, wherever their upload has come to."""
+        for blob in blobs:
+            record = self._blob(blob)
+            if record is not None:
+                self._touched = True
+                void = msgspec.structs.replace(record, content=b"", uploaded=True)
+                self._put(blob, void, group=_VOID)
+
+    def forget(self, blobs: Iterable[bytes]) -> None:
+        """The relay does not have these (any more)."""
+        for blob in blobs:
+            self._tables.blobs.delete(blob)
+
+    def own(self) -> list[tuple[BlobKeys, records.Blob]]:
+        """Return what this client has uploaded, or may have."""
+        found = [records.Blob.unpack(row.value) for row in self._tables.blobs.rows()]
+        return [(BlobKeys.decode(record.keys), record) for record in found if record.own]
+
+    def register_again(self) -> None:
+        """The relay may have lost every blob: deposits that name them bring them again."""
+        for row in self._tables.blobs.rows(_KEPT):
+            record = records.Blob.unpack(row.value)
+            self._put(row.key, msgspec.structs.replace(record, uploaded=False))
+
+    def prune(self) -> None:
+        """Forget what the relay has dropped by itself."""
+        self._tables.blobs.delete_below(self._state.now())
+
+    def _blob(self, blob: bytes) -> records.Blob | None:
+        stored = self._tables.blobs.get(blob)
+        return records.Blob.unpack(stored) if stored else None
+
+    def _put(self, blob: bytes, record: records.Blob, *, group: bytes = _KEPT) -> None:
+        self._tables.blobs.put(blob, record.pack(), group=group, sort=record.expires)
+
+    # What is waited for.
+
+    def wait(self, reference: BlobReference, entry: records.Held) -> None:
+        """Process this entry again once the blob is here."""
+        record = records.Awaited(reference.encode(), entry, due=self._state.clock())
+        self._tables.awaited.put(entry.message_id + reference.blob, record.pack(), group=reference.blob)
+        self._touched = True
+
+    def waiting(self, blob: bytes) -> list[records.Held]:
+        """Return the entries that wait for a blob."""
+        return [records.Awaited.unpack(row.value).entry for row in self._tables.awaited.rows(blob)]
+
+    def arrived(self, blob: bytes) -> None:
+        """The blob was here: nothing waits for it any more."""
+        self._tables.awaited.delete_group(blob)
+
+    def failed(self, blob: bytes, *, lost: bool) -> list[tuple[records.Held, int]]:
+        """The blob did not come; ``lost``: the relay does not have it. Return who waits, and for how many seconds."""
+        now = self._state.clock()
+        found = []
+        for row in self._tables.awaited.rows(blob):
+            record = records.Awaited.unpack(row.value)
+            wait = min(RETRY_LAST, RETRY_FIRST << min(record.tries, 10))
+            lost_at = record.lost_at or (now if lost else 0)
+            changed = msgspec.structs.replace(record, tries=record.tries + 1, due=now + 1000 * wait, lost_at=lost_at)
+            self._tables.awaited.put(row.key, changed.pack(), group=blob)
+            if lost:
+                found.append((record.entry, (now - lost_at) // 1000))
+        return found
+
+    def give_up(self, entry: records.Held, blob: bytes) -> None:
+        """This entry waits no longer."""
+        self._tables.awaited.delete(entry.message_id + blob)
+
+    # What there is to do.
+
+    def work(self) -> list[Fetch | Delete]:
+        """Return what is to be done now, each blob once."""
+        now = self._state.clock()
+        awaited = self._awaited()
+        due = {record.reference: None for record in awaited if record.due <= now}
+        void = [records.Blob.unpack(row.value) for row in self._tables.blobs.rows(_VOID)]
+        self._touched = bool(awaited or void)
+        return [
+            *(Fetch(BlobReference.decode(reference)) for reference in due),
+            *(Delete(BlobKeys.decode(record.keys)) for record in void),
+        ]
+
+    def has_work(self) -> bool:
+        """Say whether there may be any now."""
+        return self._touched and (self._tables.blobs.exists(_VOID) or self._is_due())
+
+    def next_at(self) -> int | None:
+        """Return the Unix millisecond of the next try, or None."""
+        return min((record.due for record in self._awaited()), default=None) if self._touched else None
+
+    def is_fetching(self) -> bool:
+        """Say whether anything is awaited that was not asked for yet."""
+        return any(not record.tries for record in self._awaited())
+
+    def _is_due(self) -> bool:
+        now = self._state.clock()
+        return any(record.due <= now for record in self._awaited())
+
+    def _awaited(self) -> list[records.Awaited]:
+        return [records.Awaited.unpack(row.value) for row in self._tables.awaited.rows()]
