@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from restante_crypto import directory
 from restante_server.purposes import Purpose
 from support import people, relay
+from support.directories import CHEAP, Phones
 from support.redis_servers import running_cluster, running_server
 
 settings.register_profile(
@@ -43,7 +45,26 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--refuse-all"):
         relay.offered = tuple(Purpose)
         os.environ["RESTANTE_PURPOSES"] = ",".join(Purpose)  # of relays in processes of their own
+        os.environ["RESTANTE_SMS"] = "console"
         people.refuse_all = True
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door for tests: Argon2id of the directory costs nothing in this process."""
+    monkeypatch.setattr(directory, "COST", CHEAP)
+
+
+@pytest.fixture
+def phones(capfd: pytest.CaptureFixture[str]) -> Phones:
+    """Everybody's telephones: what the console sender shows."""
+    shown: list[str] = []
+
+    def read() -> str:
+        shown.append(capfd.readouterr().err)
+        return "".join(shown)
+
+    return Phones(read)
 
 
 @pytest.fixture(scope="session")

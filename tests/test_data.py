@@ -10,7 +10,9 @@ import apsw
 import pytest
 from prometheus_client import Counter
 
-from restante_crypto import primitives, proofs
+from restante_crypto import oprf, primitives, proofs
+from restante_crypto.directory import Kind as DirectoryKind
+from restante_crypto.directory import entry
 from restante_protocol import frames, limits
 from restante_server import announcements, inventory
 from restante_server.app import Relay
@@ -18,10 +20,14 @@ from restante_server.categories import Category, incomplete
 from restante_server.codes import leave
 from restante_server.identity import Identity
 from restante_server.inventory import Item, Kind
+from restante_server.oprf_key import OprfKey
+from restante_server.purposes import Purpose
 from restante_server.services.bulletin import Bulletin
 from restante_server.stores import blobs, sqlite_schema
 from restante_server.stores.redis import RedisStore
 from support import observed
+from support.directories import NUMBERS, Phones, put_handle, put_number, verify
+from support.directories import consent as consent_to
 from support.people import people, together
 from support.plain_client import Answer, BlobOwner, PlainBlobs
 from support.relay import Owner, Peer, relay_in_process
@@ -41,14 +47,15 @@ class Used:
     erased: Owner
     profile: bytes
     consent: bytes
+    directory: dict[bytes, str]
 
 
 @pytest.fixture
-async def used(tmp_path: Path) -> AsyncIterator[Used]:
+async def used(tmp_path: Path, cheap: None, phones: Phones) -> AsyncIterator[Used]:
     """A scenario that touches every table: two people, a code, an undelivered message, an error."""
     folder, clock = tmp_path / "relay", MovedClock()
     erased = Owner()
-    async with relay_in_process(folder, clock=clock, purposes=("push",)) as relay:
+    async with relay_in_process(folder, clock=clock, purposes=("push", "handle", "number"), sms="console") as relay:
         invites: set[bytes] = set()
         async with people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
             room, _ = await together(alice, bob)
@@ -68,10 +75,41 @@ async def used(tmp_path: Path) -> AsyncIterator[Used]:
             async with await Peer.own(relay.url, erased) as owner:
                 await owner.ask(frames.MailboxDelete)
             assert await PlainBlobs(relay.url, peer.welcome.relay_key).put(BlobOwner(), b"blob") == Answer(201)
+        named = Owner(bucket=9)
+        async with await Peer.own(relay.url, named) as owner:
+            directory = await use_directory(owner, named, folder, phones)
         await relay.store.add_codes([bytes(32)], DAY)
         await Bulletin(relay.store, Identity.open(folder), clock).announce("service", {"en": "used"})
         await asyncio.to_thread(leave, folder / "relay.db", 1)
-        yield Used(relay, folder, clock, invites, erased, profile, consent)
+        yield Used(relay, folder, clock, invites, erased, profile, consent, directory)
+
+
+async def use_directory(peer: Peer, owner: Owner, folder: Path, phones: Phones) -> dict[bytes, str]:
+    """Have everything in the directory, and a code that waits; return the names of its slots."""
+    for purpose in (Purpose.HANDLE, Purpose.NUMBER):
+        await consent_to(peer, purpose)
+    await put_handle(peer, folder, "alice")
+    await verify(peer, phones, NUMBERS[0])
+    await put_number(peer, folder, NUMBERS[0])
+    await peer.ask(lambda n: frames.NumberClaim(n, NUMBERS[1]))
+    key, identity = OprfKey.open(folder / "oprf.key", make=False), Identity.open(folder)
+    mark, waiting = (key.mark("number", number.encode()) for number in NUMBERS[:2])
+    handle, number = (
+        entry(kind, oprf.evaluate(key.pair(kind), name.encode())).place
+        for kind, name in ((DirectoryKind.HANDLE, "alice"), (DirectoryKind.NUMBER, NUMBERS[0]))
+    )
+    return {
+        **{identity.consent(owner.mailbox, purpose): "consent" for purpose in (Purpose.HANDLE, Purpose.NUMBER)},
+        proofs.handle_slot_id(handle): "handle",
+        key.slot("entry", owner.mailbox, owner.bucket): "directory entry",
+        key.slot("record", number, number[0]): "number record",
+        key.slot("list", number[:1], number[0]): "number list",
+        key.slot("holder", mark): "number holder",
+        key.slot("queries", mark): "number queries",
+        key.slot("texts", mark): "number texts",
+        key.slot("texts", waiting): "number texts",
+        key.slot("code", waiting + owner.mailbox): "number code",
+    }
 
 
 def missing(found: set[str], kind: Kind, items: tuple[Item, ...] = inventory.ITEMS) -> set[str]:
@@ -133,11 +171,12 @@ async def test_every_part_of_a_blob_is_declared_and_every_declared_one_is_there(
 
 async def test_every_slot_is_of_a_declared_class_and_every_class_is_there(used: Used) -> None:
     key = primitives.ed25519_public((used.folder / "relay.key").read_bytes())
-    names = ("policy", "policy 1", "announcements")
+    names = ("policy", "policy 1", "announcements", "directory")
     published: dict[bytes, str] = {proofs.public_slot_id(key, name): name for name in names}
     published[Identity.open(used.folder).tombstone(used.erased.mailbox)] = "tombstone"
     published[used.profile] = "profile"
     published[used.consent] = "consent"
+    published |= used.directory
     found = {
         "invite" if slot in used.invites else published.get(slot, slot.hex())
         for slot in observed.values(used.folder / "relay.db", "slot", "id")
@@ -164,7 +203,7 @@ async def test_nothing_outlives_its_lifetime(used: Used) -> None:
         assert {table for table, bound in bounds.items() if bound <= lifetime and left[table]} == set()
     assert bounds["slot"] > limits.MAX_BLOB_LIFETIME
     assert list((used.folder / "relay.db.blobs").glob("??/*")) == []
-    assert observed.counts(used.folder / "relay.db")["mailbox"] == 2, "only their owners end these"
+    assert observed.counts(used.folder / "relay.db")["mailbox"] == 3, "only their owners end these"
 
 
 # Breaking it: each kind of declaration, taken away, is missed; each kind of thing, added, is noticed.

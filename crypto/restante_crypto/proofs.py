@@ -14,6 +14,7 @@ _SLOT: Final = b"restante slot"
 _BLOB: Final = b"restante blob"
 _DEPOSIT: Final = b"restante deposit"
 _PUBLIC: Final = b"restante public"
+_HANDLE: Final = b"restante handle"
 
 _WELCOME_LABEL: Final = b"restante 1 welcome\x00"
 _OPEN_LABEL: Final = b"restante 1 open\x00"
@@ -55,6 +56,11 @@ def public_slot_id(relay_key: bytes, name: str) -> ids.SlotId:
     """Return the id of what the operator publishes under an ASCII name: a slot of bucket 0 of the relay key."""
     nonce = primitives.blake2b(name.encode("ascii"), size=ids.ID_NONCE_BYTES, person=_PUBLIC)
     return slot_id(0, relay_key, nonce)
+
+
+def handle_slot_id(place: bytes) -> ids.SlotId:
+    """Return the slot of the record at a handle's place: a hash, so that no place is a slot of something else."""
+    return ids.SlotId(place[:1] + primitives.blake2b(place, size=ids.ID_BYTES - 1, person=_HANDLE))
 
 
 def body_digest(body: bytes) -> bytes:

@@ -99,6 +99,17 @@ def _prekeys_put(frame: frames.PrekeysPut) -> None:
     _limit(len(frame.last_resort), 0, limits.MAX_PREKEY_BYTES, "last resort")
 
 
+def _elements(elements: list[bytes]) -> None:
+    _limit(len(elements), 1, limits.MAX_EVALUATIONS, "elements")
+    for element in elements:
+        _length(element, ids.ELEMENT_BYTES, "element")
+
+
+def _record(place: bytes, record: bytes) -> None:
+    _ids((place,), "place")
+    _length(record, limits.DIRECTORY_RECORD_BYTES, "record")
+
+
 def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912, PLR0915 -- one arm per frame
     """Check a client's frame against every limit that needs no state.
 
@@ -159,7 +170,23 @@ def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912, PLR0915 --
             _range(len(frame.purpose.encode()), 1, limits.MAX_PURPOSE_BYTES, "purpose")
             if frame.version:
                 _length(frame.version, ids.PURPOSE_VERSION_BYTES, "version")
-        case _:  # Status, MailboxDelete and ConsentGet have nothing but their number
+        case frames.Evaluate():
+            _range(frame.kind, frames.DIRECTORY_HANDLE, frames.DIRECTORY_NUMBER, "kind")
+            _elements(frame.elements)
+        case frames.HandlePut():
+            _record(frame.place, frame.record)
+        case frames.NumberClaim():
+            _limit(len(frame.number.encode()), 1, limits.MAX_NUMBER_BYTES, "number")
+        case frames.NumberConfirm():
+            _limit(len(frame.number.encode()), 1, limits.MAX_NUMBER_BYTES, "number")
+            _limit(len(frame.code.encode()), 1, limits.NUMBER_CODE_DIGITS, "code")
+        case frames.NumberPut():
+            _length(frame.record, limits.DIRECTORY_RECORD_BYTES, "record")
+        case frames.NumbersGet():
+            _range(frame.bucket, 0, ids.BUCKETS - 1, "bucket")
+            if frame.after:
+                _ids((frame.after,), "place")
+        case _:  # Status, MailboxDelete, ConsentGet, HandleDelete and NumberDelete have nothing but their number
             pass
 
 
@@ -206,6 +233,12 @@ def check_relay_frame(frame: frames.RelayFrame) -> None:  # noqa: C901, PLR0912 
                 _range(len(consent.purpose.encode()), 1, limits.MAX_PURPOSE_BYTES, "purpose")
                 _length(consent.version, ids.PURPOSE_VERSION_BYTES, "version")
                 _range(consent.granted_at, 0, limits.MAX_SEQUENCE, "time")
+        case frames.Evaluated():
+            _elements(frame.elements)
+            _length(frame.proof, ids.PROOF_BYTES, "proof")
+        case frames.Numbers():
+            for record in frame.records:
+                _record(record.place, record.record)
         case frames.Slot():
             _range(frame.version, 1, limits.MAX_SEQUENCE, "version")
         case frames.Drained() | frames.MailboxStatus():

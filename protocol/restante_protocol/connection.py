@@ -61,6 +61,14 @@ _OWNER_REQUESTS: Final = frozenset(
         frames.Export,
         frames.ConsentPut,
         frames.ConsentGet,
+        frames.Evaluate,
+        frames.HandlePut,
+        frames.HandleDelete,
+        frames.NumberClaim,
+        frames.NumberConfirm,
+        frames.NumberPut,
+        frames.NumberDelete,
+        frames.NumbersGet,
     }
 )
 
@@ -95,6 +103,14 @@ ANSWERS: Final[dict[type, type]] = {
     frames.Export: frames.Exported,
     frames.ConsentPut: frames.Done,
     frames.ConsentGet: frames.Consents,
+    frames.Evaluate: frames.Evaluated,
+    frames.HandlePut: frames.Done,
+    frames.HandleDelete: frames.Done,
+    frames.NumberClaim: frames.Done,
+    frames.NumberConfirm: frames.Done,
+    frames.NumberPut: frames.Done,
+    frames.NumberDelete: frames.Done,
+    frames.NumbersGet: frames.Numbers,
 }
 """The answer to each request, unless it is an Error."""
 

@@ -37,6 +37,7 @@ class Code(IntEnum):
     STALE = 27  # owner token or incarnation is not the current one
     UNAVAILABLE = 28  # the store did not answer: whether it happened is unknown, retry the same id
     NO_CONSENT = 29  # the mailbox has not granted the purpose as it is offered now
+    BUDGET = 30  # so much was asked that no more is given for now
 
     # Only as the outcome of one index of a deposit or claim.
     GONE = 40  # unknown, revoked or deleted: alike on purpose

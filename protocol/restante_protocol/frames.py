@@ -24,6 +24,9 @@ KNOWN_FLAGS: Final = FLAG_EPHEMERAL | FLAG_URGENT | FLAG_LARGE
 KIND_CONVERSATION: Final = 0  # an address that members of one conversation know
 KIND_INVITE: Final = 1  # an address that strangers may know: shares a quarter of the mailbox
 
+DIRECTORY_HANDLE: Final = 0  # what people are found by
+DIRECTORY_NUMBER: Final = 1
+
 ADMISSION_OPEN: Final = 0
 ADMISSION_CODE: Final = 1
 ADMISSION_CLOSED: Final = 2
@@ -302,6 +305,88 @@ class ConsentGet(_Frame, frozen=True, tag=43):
     request: int
 
 
+class Evaluate(_Frame, frozen=True, tag=44):
+    """Evaluate the relay's PRF at blinded elements of 32 bytes. Answered by Evaluated, or Error BUDGET.
+
+    Attributes:
+        request: echoed.
+        kind: DIRECTORY_HANDLE or DIRECTORY_NUMBER; the latter only for who has verified a number.
+        elements: of RFC 9497.
+    """
+
+    request: int
+    kind: int
+    elements: list[bytes]
+
+
+class HandlePut(_Frame, frozen=True, tag=45):
+    """Put the mailbox's record at a handle's place, and at no other. Answered by Done, or Error CONFLICT: it is taken.
+
+    Attributes:
+        request: echoed.
+        place: 24 bytes, an id.
+        record: DIRECTORY_RECORD_BYTES, sealed.
+    """
+
+    request: int
+    place: bytes
+    record: bytes
+
+
+class HandleDelete(_Frame, frozen=True, tag=46):
+    """Erase the mailbox's record at its handle. Answered by Done, also if there is none."""
+
+    request: int
+
+
+class NumberClaim(_Frame, frozen=True, tag=47):
+    """Have a code sent to a mobile number, as E.164 writes it. Answered by Done, or Error BUDGET or LIMIT."""
+
+    request: int
+    number: str
+
+
+class NumberConfirm(_Frame, frozen=True, tag=48):
+    """Say the code that was sent. Answered by Done, Error UNAUTHORIZED or Error NOT_FOUND.
+
+    Attributes:
+        request: echoed.
+        number: as in NumberClaim.
+        code: NUMBER_CODE_DIGITS digits.
+    """
+
+    request: int
+    number: str
+    code: str
+
+
+class NumberPut(_Frame, frozen=True, tag=49):
+    """Put the record of the mailbox's verified number. Answered by Done, or Error UNAUTHORIZED: it has none."""
+
+    request: int
+    record: bytes
+
+
+class NumberDelete(_Frame, frozen=True, tag=50):
+    """Erase the mailbox's number and its record. Answered by Done, also if there is none."""
+
+    request: int
+
+
+class NumbersGet(_Frame, frozen=True, tag=51):
+    """Ask for the records of numbers in a bucket, only for who has verified one. Answered by Numbers.
+
+    Attributes:
+        request: echoed.
+        bucket: 0 to 239, the first byte of the places.
+        after: empty for the first page, then the last place of the page before.
+    """
+
+    request: int
+    bucket: int
+    after: bytes
+
+
 # From the relay.
 
 
@@ -503,6 +588,29 @@ class Consents(_Frame, frozen=True, tag=81):
     consents: list[Consent]
 
 
+class Evaluated(_Frame, frozen=True, tag=83):
+    """Answer to Evaluate: elements in the order asked, and one proof (64 bytes) for the published key."""
+
+    request: int
+    elements: list[bytes]
+    proof: bytes
+
+
+class DirectoryRecord(_Frame, frozen=True):
+    """A record and its place; or a decoy, which nobody can tell from one."""
+
+    place: bytes
+    record: bytes
+
+
+class Numbers(_Frame, frozen=True, tag=84):
+    """Answer to NumbersGet: records by ascending place, and whether there are more."""
+
+    request: int
+    records: list[DirectoryRecord]
+    more: bool
+
+
 ClientFrame = (
     Hello
     | Deposit
@@ -525,6 +633,14 @@ ClientFrame = (
     | Export
     | ConsentPut
     | ConsentGet
+    | Evaluate
+    | HandlePut
+    | HandleDelete
+    | NumberClaim
+    | NumberConfirm
+    | NumberPut
+    | NumberDelete
+    | NumbersGet
 )
 RelayFrame = (
     Welcome
@@ -545,6 +661,8 @@ RelayFrame = (
     | Exported
     | Erased
     | Consents
+    | Evaluated
+    | Numbers
 )
 
 

@@ -30,6 +30,8 @@ OWNER_TOKEN_BYTES: Final = 8
 CHALLENGE_BYTES: Final = 32
 DIGEST_BYTES: Final = 32
 PURPOSE_VERSION_BYTES: Final = 8
+ELEMENT_BYTES: Final = 32  # of ristretto255
+PROOF_BYTES: Final = 64
 
 BUCKETS: Final = 240  # divisible by 1 to 6, 8, 10, 12, 16, 24, 48: a store of B buckets keeps an id in bucket % B
 

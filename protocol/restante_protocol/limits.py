@@ -70,5 +70,20 @@ MAX_VERSIONS: Final = 16  # in a Hello
 MAX_ADMISSION_BYTES: Final = 256
 MAX_CURSOR_BYTES: Final = 32  # where an export goes on; whatever the store needs
 MAX_PURPOSE_BYTES: Final = 32  # a purpose's name
+
+# The directory.
+MAX_EVALUATIONS: Final = 16  # elements in one Evaluate: some milliseconds of the relay's time
+DIRECTORY_RECORD_BYTES: Final = 512  # every record has as many: an invite with a URL of 300 bytes fits
+DIRECTORY_BUCKET: Final = 100  # records of numbers in a bucket at the least: whom one looks for is one of so many
+DIRECTORY_PAGE: Final = 256  # of them in one answer: some 140 KiB
+HANDLE_EVALUATIONS: Final = 50  # by one mailbox at once: more names than a person looks for in a day
+HANDLE_EVALUATION_SECONDS: Final = 600  # until it may one more: 144 a day
+NUMBER_QUERIES: Final = 1000  # by one verified number at once: an address book and what it takes to look
+NUMBER_QUERY_SECONDS: Final = 300  # until it may one more: 288 a day
+MAX_NUMBER_BYTES: Final = 16  # E.164: a plus sign and 15 digits
+NUMBER_CODE_DIGITS: Final = 6  # to be typed from one screen to another
+NUMBER_CODE_LIFETIME: Final = 600  # seconds
+NUMBER_CODE_TRIES: Final = 5  # one code in 200,000 is guessed
+
 MAX_SEQUENCE: Final = 2**63 - 1  # sequences fit a signed 64-bit integer
 SEQUENCE_TIME_SHIFT: Final = 16  # sequence = max(last + 1, unix milliseconds << 16)

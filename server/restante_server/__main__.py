@@ -115,6 +115,18 @@ def serve_command(
         envvar="RESTANTE_PURPOSES",
         help="Optional purposes to offer, by commas: handle, number, push, diagnostics, news. None by default.",
     ),
+    oprf_key: str = typer.Option(
+        "", envvar="RESTANTE_OPRF_KEY", help="File of the directory's secret, made if there is none; never in backups."
+    ),
+    new_oprf_key: bool = typer.Option(
+        False, "--new-oprf-key", help="The secret is lost: begin an empty directory under the one of the file."
+    ),
+    sms: str = typer.Option(
+        "", envvar="RESTANTE_SMS", help="What sends the codes that verify numbers: console, or a webhook's https URL."
+    ),
+    sms_secret: str = typer.Option(
+        "", envvar="RESTANTE_SMS_SECRET", help="File of the secret shared with the webhook."
+    ),
 ) -> None:
     """Run a relay until SIGTERM."""
     if admission not in ADMISSION_MODES:
@@ -135,6 +147,10 @@ def serve_command(
             operator_contact=operator_contact,
             processors=tuple(processor or ()),
             bench=BenchLimits(bench_seconds, bench_mailboxes, bench_deposits),
+            oprf_key=Path(oprf_key) if oprf_key else None,
+            new_oprf_key=new_oprf_key,
+            sms=sms,
+            sms_secret=Path(sms_secret) if sms_secret else None,
             purposes=tuple(name.strip() for name in purposes.split(",") if name.strip()),
         )
     except SettingError as error:

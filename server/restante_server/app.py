@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from restante_protocol import limits
-from restante_server import announcements, codes, policy, policy_texts, processors, purposes
+from restante_server import announcements, codes, oprf_key, policy, policy_texts, processors, purposes, sms
 from restante_server.categories import LANGUAGES
 from restante_server.clock import Clock, system_clock
 from restante_server.config import (
@@ -34,6 +34,8 @@ from restante_server.services.bench import Bench
 from restante_server.services.blobs import Blobs
 from restante_server.services.bulletin import Bulletin
 from restante_server.services.consents import Consents
+from restante_server.services.directory import PURPOSES as DIRECTORY
+from restante_server.services.directory import Directory
 from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
 from restante_server.services.relay import Relay as Shared
@@ -143,6 +145,21 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         store.listen(hub.announce)
         store.watch(hub)
         eraser = Eraser(store, identity, clock)
+        gateway = processors.Gateway(declared)
+        consents = Consents(store, identity, eraser, offered, clock)
+        published = Bulletin(store, identity, clock)
+        numbers = purposes.Purpose.NUMBER in offered
+        directory = await Directory.open(
+            settings.oprf_key or settings.store.with_name(oprf_key.NAME),
+            store,
+            published,
+            eraser,
+            consents,
+            clock,
+            await sms.sender(settings.sms, settings.sms_secret, gateway, clock, wanted=numbers),
+            offered,
+            new_key=settings.new_oprf_key,
+        )
         shared = Shared(
             store=store,
             hub=hub,
@@ -151,18 +168,18 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             wrap=binary_message,
             metrics=metrics,
             eraser=eraser,
-            consents=Consents(store, identity, eraser, offered, clock),
+            consents=consents,
+            directory=directory,
             clock=clock,
         )
         ops_url = ""
         if settings.ops_listen is not None:
             ops_url = await _listen(stack, ops_app(store, metrics), settings.ops_listen)
         acceptor = Acceptor(shared, settings, _max_connections())
-        kept = await _open_blobs(settings, processors.Gateway(declared))
+        kept = await _open_blobs(settings, gateway)
         blobs = Blobs(kept, identity.public, metrics, clock, settings.max_blobs_bytes)
         await blobs.count()
         app = web.Application()
-        published = Bulletin(store, identity, clock)
         claims = ClaimEndpoint(shared, acceptor.hold)
         transfers = BlobEndpoint(blobs, metrics, acceptor.hold)
         bench = Bench(shared, settings.bench) if settings.bench.seconds else None
@@ -170,7 +187,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             stack.push_async_callback(bench.close, SHUTDOWN_GRACE)
         app.add_routes([*acceptor.routes(bench), *claims.routes(), *transfers.routes(), *pages.routes(published)])
         await _collect_codes(settings, store)
-        await _attempt(lambda: _publish(settings, published))
+        await _attempt(lambda: _publish(settings, published, directory))
         url = await _listen(
             stack, app, settings.listen, acceptor.protocols, acceptor.close, reuse_port=settings.reuse_port
         )
@@ -179,7 +196,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             asyncio.create_task(claims.watch()),
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(shared, settings.store.parent))),
             asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
-            asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published))),
+            asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published, directory))),
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: announcements.collect(settings.store, published))),
         ]
         if settings.admission == "invite":
@@ -230,7 +247,7 @@ async def _attempt(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         _log.warning("upkeep failed", error=type(error).__name__)
 
 
-async def _publish(settings: Settings, published: Bulletin) -> None:
+async def _publish(settings: Settings, published: Bulletin, directory: Directory | None) -> None:
     operator = policy.Operator(settings.operator_name, settings.operator_contact)
     declared = [processors.parse(text) for text in settings.processors]
     offered = purposes.parse(settings.purposes)
@@ -239,11 +256,15 @@ async def _publish(settings: Settings, published: Bulletin) -> None:
         texts = {language: policy_texts.CHANGED[language].format(number=number) for language in LANGUAGES}
         await published.announce(announcements.Kind.POLICY, texts, number=number)
     await published.refresh_announcements()
+    if directory is not None and DIRECTORY & set(offered):
+        await directory.publish(published)
 
 
 async def _sweep(relay: Shared, folder: Path) -> None:
     store, metrics = relay.store, relay.metrics
     relay.claim_budgets.trim(relay.clock())
+    if relay.directory is not None:
+        relay.directory.trim()
     await store.sweep()
     metrics.disk_free.set((await asyncio.to_thread(shutil.disk_usage, folder)).free)
     totals = await store.totals()

@@ -204,6 +204,33 @@ class Category(Enum):
         Text("as long as the store", "存储存在期间"),
         Text("with the store", "随存储一起"),
     )
+    DIRECTORY = About(
+        Text("The directory", "名录"),
+        Text(
+            "only if you turn it on: an encrypted invite of yours, at a place that is computed from your handle or "
+            "mobile number and a secret of the relay, and sealed marks of which mailbox has it, when a number was "
+            "verified, and how much was looked for with it. Neither handle nor number is kept",
+            "仅在您开启时：您的一份加密邀请，存放于由用户名或手机号码与中继密钥计算出的位置；以及经密封的标记，"
+            "说明它属于哪个邮箱、号码何时经过验证、用它查找了多少次。用户名和号码本身均不保存",
+        ),
+        Text(
+            "so that those who know your handle or number can write to you, and nobody can try them all",
+            "使知道您用户名或号码的人可以写信给您，并防止有人逐一尝试",
+        ),
+        CONSENT,
+        Text(
+            "who knows the exact handle; of a number, who knows it and has verified one of their own; and the "
+            "operator, who has the secret and could try all numbers. A stolen database or backup, without the secret, "
+            "gives none of it away",
+            "知道确切用户名的人；对于号码，则是知道该号码且已验证自己号码的人；以及持有密钥、可以尝试所有号码的运营者。"
+            "没有密钥，被盗的数据库或备份不会泄露其中任何内容",
+        ),
+        Text(
+            "until you withdraw, or 120 days after your app has renewed it; what was looked for, four days",
+            "直到您撤回，或您的应用最后一次续期后 120 天；查找次数的记录保存四天",
+        ),
+        _WITH_MAILBOX,
+    )
     HANDED_ON = About(
         Text("What is handed on for you", "为您转交的数据"),
         Text(

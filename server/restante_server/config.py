@@ -38,6 +38,10 @@ BLOB_SWEEP_INTERVAL: Final = 300.0  # seconds between looks through all blobs
 SPARE_FILES: Final = 64  # of the process's open files: kept for the store and the listeners
 SHUTDOWN_GRACE: Final = 5.0  # seconds to finish what was received before the relay stops
 SWEEP_INTERVAL: Final = 60.0  # seconds between removals of what has expired
+HANDLE_EVALUATIONS: Final = 2000  # a burst of evaluations for handles, by all mailboxes together
+HANDLE_EVALUATIONS_PER_SECOND: Final = 2  # and how fast it comes back: a dictionary of a million takes six days
+NUMBER_TEXTS: Final = 100  # a burst of text messages: they cost money
+NUMBER_TEXTS_PER_SECOND: Final = 0.1  # and how fast it comes back: 8,640 a day
 CODE_LIFETIME: Final = 30 * 86_400  # seconds until an unused invite code is void
 BACKUP_LIFETIME: Final = 365 * 86_400  # seconds; an older backup is not restored: what was erased since is unknown
 TOMBSTONE_LIFETIME: Final = BACKUP_LIFETIME + 86_400  # outlives every backup that may hold what was erased
@@ -87,6 +91,10 @@ class Settings:
         processors: who else receives data, for ``processors.parse``.
         bench: what ``restante bench`` may do.
         purposes: which optional ones are offered, for ``purposes.parse``.
+        oprf_key: file of the directory's secret; by default beside the store.
+        new_oprf_key: begin an empty directory, if the store has one under another key.
+        sms: "console" or the URL of a webhook: what sends text messages.
+        sms_secret: file of the secret shared with the webhook.
         handshake_timeout: seconds until Hello has come and a receiver has proved its mailbox.
         ping_interval: seconds of silence after which a ping is sent.
         ping_timeout: seconds of silence after which the connection is closed.
@@ -108,6 +116,10 @@ class Settings:
     processors: tuple[str, ...] = ()
     bench: BenchLimits = BenchLimits()
     purposes: tuple[str, ...] = ()
+    oprf_key: Path | None = None
+    new_oprf_key: bool = False
+    sms: str = ""
+    sms_secret: Path | None = None
     handshake_timeout: float = limits.HANDSHAKE_TIMEOUT
     ping_interval: float = limits.PING_INTERVAL
     ping_timeout: float = limits.PING_TIMEOUT

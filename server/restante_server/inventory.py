@@ -55,6 +55,11 @@ _DAY: Final = 86_400
 _DELETE: Final = "MailboxDelete"
 _REVOKE: Final = "AddressRevoke, MailboxDelete"
 _SWEEP: Final = "the sweep"
+_SLOT_LIFETIME: Final = limits.MAX_SLOT_LIFETIME
+_WITHDRAWN: Final = "ConsentPut, MailboxDelete"
+_HANDLE: Final = f"HandlePut, HandleDelete, {_WITHDRAWN}"
+_NUMBER: Final = f"NumberConfirm, NumberDelete, {_WITHDRAWN}"
+_QUERIES: Final = limits.NUMBER_QUERIES * limits.NUMBER_QUERY_SECONDS
 _BLOB_ENDS: Final = "DELETE, the sweep"
 
 
@@ -234,6 +239,19 @@ ITEMS: Final[tuple[Item, ...]] = (
         limits.MAX_SLOT_LIFETIME,
         "ConsentPut, MailboxDelete, the sweep",
     ),
+    *(
+        Item(Kind.SLOT, name, Category.DIRECTORY, what, lifetime, f"{ended}, the sweep")
+        for name, what, lifetime, ended in (
+            ("handle", "at a place from the handle: a mark of whose it is, a sealed invite", _SLOT_LIFETIME, _HANDLE),
+            ("directory entry", "sealed: where the records of a mailbox are", _SLOT_LIFETIME, _WITHDRAWN),
+            ("number record", "a sealed invite", _SLOT_LIFETIME, _NUMBER),
+            ("number list", "the places of a bucket, from numbers", _SLOT_LIFETIME, _NUMBER),
+            ("number holder", "under a keyed hash of a number: sealed, whose it is", _SLOT_LIFETIME, _NUMBER),
+            ("number code", "sealed: the mark of a code that was sent", limits.NUMBER_CODE_LIFETIME, "NumberConfirm"),
+            ("number queries", "under a keyed hash of a number: when it may ask for all again", _QUERIES, "time"),
+            ("number texts", "under a keyed hash of a number: when it may be sent more", _DAY, "time"),
+        )
+    ),
     Item(
         Kind.SLOT,
         "tombstone",
@@ -251,6 +269,14 @@ ITEMS: Final[tuple[Item, ...]] = (
         _SWEEP,
     ),
     Item(Kind.SLOT, "policy *", Category.PUBLISHED, "one version", limits.MAX_SLOT_LIFETIME, _SWEEP),
+    Item(
+        Kind.SLOT,
+        "directory",
+        Category.PUBLISHED,
+        "the directory's public keys",
+        limits.MAX_SLOT_LIFETIME,
+        _SWEEP,
+    ),
     Item(
         Kind.SLOT,
         "announcements",
@@ -370,6 +396,14 @@ ITEMS: Final[tuple[Item, ...]] = (
     ),
     Item(
         Kind.FILE,
+        "oprf.key",
+        Category.DIRECTORY,
+        "the directory's secret: in no store and no backup",
+        None,
+        "with the directory",
+    ),
+    Item(
+        Kind.FILE,
         "relay.db.codes-*",
         Category.CODE,
         "hashes of new invite codes",
@@ -446,7 +480,12 @@ def _sentence(text: str) -> str:
 
 
 def _days(seconds: int | None) -> str:
-    return "" if seconds is None else f"{seconds // _DAY} day{'s' if seconds > _DAY else ''}"
+    if seconds is None:
+        return ""
+    if seconds < _DAY:
+        return f"{seconds // 60} minutes"
+    days = -(-seconds // _DAY)
+    return f"{days} day{'s' if days > 1 else ''}"
 
 
 _HEAD: Final = """# What is stored, why, and for how long

@@ -17,7 +17,15 @@ DOCUMENT = (Path(restante_protocol.__file__).parents[1] / "PROTOCOL.md").read_te
 FRAMES: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (*get_args(frames.ClientFrame), *get_args(frames.RelayFrame))
 }
-ARRAYS = (frames.PoolState, frames.AddressSpec, frames.ClaimedPrekey, frames.PoolCount, frames.Held, frames.Consent)
+ARRAYS = (
+    frames.PoolState,
+    frames.AddressSpec,
+    frames.ClaimedPrekey,
+    frames.PoolCount,
+    frames.Held,
+    frames.Consent,
+    frames.DirectoryRecord,
+)
 
 
 def section(number: str) -> str:

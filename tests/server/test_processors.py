@@ -33,6 +33,7 @@ OUTWARD = {
     "stores/redis_link.py": {"create_connection"},  # the operator's own store
     "stores/redis_topology.py": {"redis"},  # the same: its sentinels
     "stores/redis_address.py": {"ssl"},  # the same: its certificate
+    "sms.py": {"ClientSession"},  # a provider's webhook: takes what the gateway has passed
     "doctor.py": {"ClientSession", "ws_connect"},  # the relay itself
     "__main__.py": {"subprocess"},  # the SDK's side of a command, on this machine
     "workers.py": {"socket", "create_subprocess_exec"},  # keeps the port for the relay's own processes
@@ -169,6 +170,12 @@ def test_what_opens_connections_takes_only_what_was_passed() -> None:
     (path,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "_path"]
     assert path.args.args[0].annotation is not None
     assert ast.unparse(path.args.args[0].annotation) == "Passed[BlobName] | Passed[StoredBlob]"
+    tree = ast.parse((FOLDER / "sms.py").read_text())
+    (post,) = [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef) and node.name == "post"]
+    assert "ClientSession" in ast.unparse(post)
+    assert ast.unparse(tree).count("ClientSession") == ast.unparse(post).count("ClientSession")
+    assert post.args.args[1].annotation is not None
+    assert ast.unparse(post.args.args[1].annotation) == "Passed[TextMessage]"
     makers = {
         file.relative_to(FOLDER).as_posix()
         for file in FOLDER.rglob("*.py")

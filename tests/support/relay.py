@@ -29,7 +29,7 @@ Frame = Any  # a frame, an entry or a close code: which one is what a test is ab
 @contextlib.asynccontextmanager
 async def relay_in_process(folder: Path, *, clock: Clock = system_clock, **settings: object) -> AsyncIterator[Relay]:
     """Run a relay in this event loop, on free ports of the loopback interface."""
-    default = {"listen": ("127.0.0.1", 0), "store": folder / "relay.db", "purposes": offered}
+    default = {"listen": ("127.0.0.1", 0), "store": folder / "relay.db", "purposes": offered, "sms": "console"}
     chosen: dict[str, Any] = {**default, **settings}
     async with running(Settings(**chosen), clock=clock) as relay:
         yield relay

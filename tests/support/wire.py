@@ -51,6 +51,11 @@ def _deposits(flags: list[int], fence: st.SearchStrategy[bytes | None]) -> st.Se
     return st.builds(frames.Deposit, requests, message_ids, to, bodies, lifetimes, fence, st.sampled_from(flags))
 
 
+records = exactly(limits.DIRECTORY_RECORD_BYTES)
+elements = st.lists(exactly(ids.ELEMENT_BYTES), min_size=1, max_size=limits.MAX_EVALUATIONS)
+numbers = st.text("+0123456789", min_size=1, max_size=limits.MAX_NUMBER_BYTES)
+found = st.lists(st.builds(frames.DirectoryRecord, identifiers, records), max_size=3)
+
 FRAMES: Final[dict[type, st.SearchStrategy[Any]]] = {
     frames.Hello: st.builds(
         frames.Hello,
@@ -116,6 +121,22 @@ FRAMES: Final[dict[type, st.SearchStrategy[Any]]] = {
     frames.MailboxDelete: st.builds(frames.MailboxDelete, requests),
     frames.ConsentPut: st.builds(frames.ConsentPut, requests, purposes, st.just(b"") | versions),
     frames.ConsentGet: st.builds(frames.ConsentGet, requests),
+    frames.Evaluate: st.builds(
+        frames.Evaluate, requests, st.sampled_from([frames.DIRECTORY_HANDLE, frames.DIRECTORY_NUMBER]), elements
+    ),
+    frames.HandlePut: st.builds(frames.HandlePut, requests, identifiers, records),
+    frames.HandleDelete: st.builds(frames.HandleDelete, requests),
+    frames.NumberClaim: st.builds(frames.NumberClaim, requests, numbers),
+    frames.NumberConfirm: st.builds(
+        frames.NumberConfirm, requests, numbers, st.text("0123456789", min_size=1, max_size=6)
+    ),
+    frames.NumberPut: st.builds(frames.NumberPut, requests, records),
+    frames.NumberDelete: st.builds(frames.NumberDelete, requests),
+    frames.NumbersGet: st.builds(
+        frames.NumbersGet, requests, st.integers(0, ids.BUCKETS - 1), st.just(b"") | identifiers
+    ),
+    frames.Evaluated: st.builds(frames.Evaluated, requests, elements, exactly(ids.PROOF_BYTES)),
+    frames.Numbers: st.builds(frames.Numbers, requests, found, st.booleans()),
     frames.Consents: st.builds(
         frames.Consents, requests, st.lists(st.builds(frames.Consent, purposes, versions, sequences), max_size=3)
     ),

@@ -4,8 +4,8 @@ A slot's id is a keyed hash of both, so that a store without the relay's key say
 all that slots have (tombstones, migration, backups, lapse) consents have too. Its body is the version of the purpose
 (8 bytes) and the time (Unix seconds, 8 bytes).
 
-What holds data for a purpose calls ``require`` before it stores or does anything, and registers with ``on_withdrawal``
-what erases its data.
+What holds data for a purpose calls ``require`` before it stores or does anything, and once more after it has stored
+something; and it registers with ``on_withdrawal`` what erases its data.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -94,10 +94,13 @@ class Consents:
             await self._erase(mailbox, purpose, scrub=False)
 
     async def _erase(self, mailbox: bytes, purpose: Purpose, *, scrub: bool) -> None:
+        slot = self._identity.consent(mailbox, purpose)
+        await self._eraser.erase_slot(slot)  # first: who stores something meanwhile sees afterwards that it is gone
         erase = self._erasers.get(purpose)
         if erase is not None:
             await erase(mailbox)
-        await self._eraser.erase_slot(self._identity.consent(mailbox, purpose), scrub=scrub)
+        if scrub:
+            await self._eraser.erase_slot(slot, scrub=True)
 
     async def granted(self, mailbox: bytes) -> list[frames.Consent]:
         """Return what the mailbox has granted, in whichever version."""

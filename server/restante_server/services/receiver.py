@@ -9,13 +9,38 @@ from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_server.errors import Refused
 from restante_server.services import admission
+from restante_server.services.directory import Directory
 from restante_server.services.relay import Relay
 from restante_server.services.subscription import Sink, Subscription
 from restante_server.stores.contract import AddressSpec, Pool, SeenPool
 
 Answer = Coroutine[Any, Any, frames.RelayFrame]
 
-_ALONE: Final = frozenset({frames.Open, frames.Create, frames.Subscribe, frames.ConsentPut, frames.MailboxDelete})
+_ALONE: Final = frozenset(
+    {
+        frames.Open,
+        frames.Create,
+        frames.Subscribe,
+        frames.ConsentPut,
+        frames.HandlePut,
+        frames.HandleDelete,
+        frames.NumberConfirm,
+        frames.NumberPut,
+        frames.NumberDelete,
+        frames.MailboxDelete,
+    }
+)
+
+_DIRECTORY: Final[dict[type, Callable[[Directory, bytes, Any], Coroutine[Any, Any, Any]]]] = {
+    frames.Evaluate: Directory.evaluate,
+    frames.HandlePut: Directory.put_handle,
+    frames.HandleDelete: Directory.delete_handle,
+    frames.NumberClaim: Directory.claim_number,
+    frames.NumberConfirm: Directory.confirm_number,
+    frames.NumberPut: Directory.put_number,
+    frames.NumberDelete: Directory.delete_number,
+    frames.NumbersGet: Directory.get_numbers,
+}
 
 
 class Receiver:
@@ -143,6 +168,8 @@ class Receiver:
         held, after = await self._relay.store.holdings(self._mailbox, frame.after)
         if not after:
             held = [*held, *await self._relay.consents.holdings(self._mailbox)]
+            if self._relay.directory is not None:
+                held += await self._relay.directory.holdings(self._mailbox)
         return frames.Exported(frame.request, [frames.Held(each.name, each.key, each.value) for each in held], after)
 
     async def _put_consent(self, frame: frames.ConsentPut) -> frames.RelayFrame:
@@ -151,6 +178,13 @@ class Receiver:
 
     async def _get_consents(self, frame: frames.ConsentGet) -> frames.RelayFrame:
         return frames.Consents(frame.request, await self._relay.consents.granted(self._mailbox))
+
+    async def _ask_directory(self, frame: Any) -> frames.RelayFrame:  # noqa: ANN401 -- one of those below
+        directory = self._relay.directory
+        if directory is None:
+            raise Refused(Code.NO_CONSENT, "directory")
+        answer: frames.RelayFrame = await _DIRECTORY[type(frame)](directory, self._mailbox, frame)
+        return answer
 
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any], Answer]]] = {
         frames.Open: _begin_open,
@@ -164,6 +198,7 @@ class Receiver:
         frames.Export: _export,
         frames.ConsentPut: _put_consent,
         frames.ConsentGet: _get_consents,
+        **dict.fromkeys(_DIRECTORY, _ask_directory),
     }
 
 

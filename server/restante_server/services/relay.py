@@ -11,6 +11,7 @@ from restante_server.metrics import Metrics
 from restante_server.services.allowance import Allowance, Rate
 from restante_server.services.claim_budgets import ClaimBudgets
 from restante_server.services.consents import Consents
+from restante_server.services.directory import Directory
 from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
 from restante_server.services.subscription import Wrap
@@ -45,6 +46,7 @@ class Relay:
         metrics: counters.
         eraser: what erases for good.
         consents: what mailboxes have granted.
+        directory: who is found by a handle or number, if that is offered, or was.
         list_addresses: addresses behind the list handles of all connections.
         slot_creations: new slots, which need no credential.
         claim_budgets: what each address still gives.
@@ -60,6 +62,7 @@ class Relay:
     metrics: Metrics
     eraser: Eraser
     consents: Consents
+    directory: Directory | None
     list_addresses: Allowance = field(default_factory=lambda: Allowance(PROCESS_LIST_ADDRESSES))
     slot_creations: Rate = field(default_factory=lambda: Rate(SLOT_CREATIONS, SLOT_CREATIONS_PER_SECOND))
     claim_budgets: ClaimBudgets = field(default_factory=ClaimBudgets)

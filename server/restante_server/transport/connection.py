@@ -18,6 +18,8 @@ from restante_protocol import frames, ids
 from restante_protocol.connection import RelayConnection, RequestError, State
 from restante_protocol.errors import Code, RemoteError
 from restante_protocol.limits import (
+    DIRECTORY_PAGE,
+    DIRECTORY_RECORD_BYTES,
     MAX_FRAME_BYTES,
     MAX_LARGE_BODY_BYTES,
     MAX_PREKEY_BYTES,
@@ -65,6 +67,8 @@ def _cost(frame: frames.ClientFrame, size: int) -> int:
             return size + len(frame.addresses) * MAX_PREKEY_BYTES
         case frames.FenceGet() | frames.Export():
             return size + MAX_LARGE_BODY_BYTES
+        case frames.NumbersGet():
+            return size + DIRECTORY_PAGE * (ids.ID_BYTES + DIRECTORY_RECORD_BYTES)
         case frames.SlotGet():
             return size + MAX_SLOT_BYTES
     return size
