@@ -21,6 +21,7 @@ from restante_protocol import frames, ids, limits
 
 SUITE: Final = 3
 MAILBOXES: Final = 200
+SENDERS: Final = 8  # clients, each with the point's depth: requests of one WebSocket, or connections of HTTP
 PER_ADDRESS: Final = 16  # keys claimed through one
 
 
@@ -53,7 +54,7 @@ class Pools:
         with ExitStack() as stack:
             over_http = point.over == HTTP
             senders = []
-            for _ in range(point.inflight if over_http else 1):
+            for _ in range(SENDERS * (point.inflight if over_http else 1)):
                 sender = _connect(self.url) if over_http else Socket(self.url, frames.ROLE_SENDER)
                 stack.callback(sender.close)
                 senders.append(sender.fileno())
@@ -62,7 +63,7 @@ class Pools:
                 senders=senders,
                 targets=list(self._targets(point)),
                 pids=pids,
-                inflight=point.inflight,
+                inflight=SENDERS * point.inflight,
                 claims=point.keys,
                 suite=SUITE,
             )

@@ -62,7 +62,16 @@ from restante_server.stores.redis_notices import (
     low_message,
 )
 from restante_server.stores.redis_scripts import KEYS, bucket_keys
-from restante_server.stores.redis_shard import Call, Committed, Fan, KnownClaim, StaleError, WholeClaim
+from restante_server.stores.redis_shard import (
+    FIELD_BYTES,
+    Call,
+    Committed,
+    Fan,
+    KnownClaim,
+    MappedCall,
+    StaleError,
+    WholeClaim,
+)
 
 NODE_BYTES: Final = 8
 SWEEP_BATCH: Final = 250  # of each kind per script call
@@ -72,6 +81,7 @@ KNOWN_POOLS: Final = 200_000  # addresses of one bucket whose pools are remember
 REDRIVE_INTERVAL: Final = 2.0  # seconds between looks for such fences
 REDRIVE_BATCH: Final = 20
 _NOBODY: Final = bytes(NODE_BYTES)
+_NO_POOL: Final = bytes(FIELD_BYTES)
 _ELSEWHERE: Final = struct.Struct(">8s32s")
 _LOW: Final = struct.Struct(">24sHI8s")
 _POOL_BYTES: Final = 19  # suite 2, uploaded 6, issued 6, left 4, last resort 1
@@ -385,15 +395,18 @@ class RedisStore:
         self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
     ) -> Awaitable[tuple[Sequence[Claimed], Sequence[PoolLow]]]:
         """See contract."""
-        if self._masters.buckets == 1 and not spent:
-            known, head = self._pools[0], suite.to_bytes(2, "big")
-            keys = [known.get(head + address) for address in addresses]
-            if None not in keys:
-                complete = partial(self._complete_claim, suite, addresses)
-                call = WholeClaim(0, self._known[0], cast("list[bytes]", keys), complete)
-                self._masters.submit(call)
-                return call.future
-        return self._claim(suite, addresses, spent)
+        if self._masters.buckets > 1 or spent:
+            return self._claim(suite, addresses, spent)
+        known, head = self._pools[0], suite.to_bytes(2, "big")
+        keys = [known.get(head + address) for address in addresses]
+        call: Call
+        if None in keys:
+            call = self._look_up_call(0, suite, addresses, last_resort=False)
+        else:
+            complete = partial(self._complete_claim, suite, addresses)
+            call = WholeClaim(0, self._known[0], cast("list[bytes]", keys), complete)
+        self._masters.submit(call)
+        return call.future
 
     async def _complete_claim(
         self, suite: int, addresses: Sequence[bytes], answers: Sequence[bytes | None], low: bytes
@@ -446,31 +459,50 @@ class RedisStore:
         lows: list[PoolLow],
     ) -> None:
         """Claim, and learn which pools the addresses lead to."""
-        head = suite.to_bytes(2, "big")
         groups: dict[tuple[int, bool], list[int]] = {}
         for place, answer in enumerate(claimed):
             if not answer:
                 groups.setdefault((self._bucket(addresses[place]), place in spent), []).append(place)
         calls = []
         for (bucket, last_resort), places in groups.items():
-            argument = head + bytes((last_resort,)) + b"".join([addresses[place] for place in places])
-            epoch = self._masters.epochs[bucket]
-            calls.append((places, epoch, Call(bucket, "claim", (argument,), len(places))))
-        for _, _, call in calls:
+            group = [addresses[place] for place in places]
+            calls.append((places, self._look_up_call(bucket, suite, group, last_resort=last_resort)))
+        for _, call in calls:
             self._masters.submit(call)
-        for places, epoch, call in calls:
-            answers, (low, revocations) = await call
-            self._take_lows(call.bucket, low, lows)
-            pools = self._learned(call.bucket, epoch + revocations)
-            prekey = bucket_keys(self._masters.prefix, call.bucket)[KEYS.index("prekey")]
-            for place, (answer, field) in zip(places, answers, strict=True):
-                if field:
-                    claimed[place] = answer
-                    pools[head + addresses[place]] = bulk(redis_pools.list_key(prekey, field))
-                elif isinstance(answer, int):
-                    claimed[place] = GONE if answer == Code.GONE else EMPTY
-                else:
-                    claimed[place] = frames.encode_prekey(0, 0, answer[1:])
+        for places, call in calls:
+            answers, more = await call
+            lows += more
+            for place, answer in zip(places, answers, strict=True):
+                claimed[place] = answer
+
+    def _look_up_call(self, bucket: int, suite: int, addresses: Sequence[bytes], *, last_resort: bool) -> MappedCall:
+        """Return a call whose future gets the packages of addresses of one bucket, and the pools that ran low."""
+        argument = suite.to_bytes(2, "big") + bytes((last_resort,)) + b"".join(addresses)
+        learn = partial(self._looked_up, bucket, self._masters.epochs[bucket], suite, addresses)
+        return MappedCall(bucket, "claim", (argument,), len(addresses), learn)
+
+    def _looked_up(
+        self, bucket: int, epoch: bytes, suite: int, addresses: Sequence[bytes], reply: Sequence[Any]
+    ) -> tuple[list[Claimed], list[PoolLow]]:
+        """Take what the script ``claim`` answers, and remember which pools the addresses lead to."""
+        answers, fields, low, revocations = reply
+        lows: list[PoolLow] = []
+        if low:
+            self._take_lows(bucket, low, lows)
+        pools, head = self._learned(bucket, epoch + revocations), suite.to_bytes(2, "big")
+        prekey = bucket_keys(self._masters.prefix, bucket)[KEYS.index("prekey")]
+        first, end = bulk(redis_pools.list_key(prekey, _NO_POOL)).split(_NO_POOL)
+        claimed: list[Claimed] = []
+        for place, (address, answer) in enumerate(zip(addresses, answers, strict=True)):
+            field = fields[FIELD_BYTES * place : FIELD_BYTES * place + FIELD_BYTES]
+            if field != _NO_POOL:
+                claimed.append(answer)
+                pools[head + address] = first + field + end
+            elif isinstance(answer, int):
+                claimed.append(GONE if answer == Code.GONE else EMPTY)
+            else:
+                claimed.append(frames.encode_prekey(0, 0, answer[1:]))
+        return claimed, lows
 
     def _learned(self, bucket: int, known: bytes) -> dict[bytes, bytes]:
         """Return the known pools of a bucket: none, if an address was revoked since they were looked up."""

@@ -24,6 +24,7 @@ from restante_server.stores.redis_scripts import SCRIPTS, Script, bucket_keys
 MAX_COST: Final = 4096  # recipients, claims and calls per pipeline: a script holds its server for some milliseconds
 COST_BYTES: Final = 1024  # so many of a body count as one more
 WAIT_MILLISECONDS: Final = 1000  # for the replicas
+FIELD_BYTES: Final = 6  # of a pool: number of its queue 4, suite 2
 Complete = Callable[[list[bytes | None], bytes], Coroutine[Any, Any, Any]]
 _RANK: Final = {"acknowledge": 0, "claim": 1, "claim_known": 1, "deposit": 2}
 _STALE: Final = "STALE"  # what a call was made with has changed
@@ -68,6 +69,27 @@ class Call:
         """Take an error."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+class MappedCall(Call):
+    """One whose future gets what ``answer`` makes of the reply."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(
+        self,
+        bucket: int,
+        script: str,
+        arguments: Sequence[bytes | int | str],
+        cost: int,
+        answer: Callable[[Reply], Any],
+    ) -> None:
+        super().__init__(bucket, script, arguments, cost)
+        self._answer = answer
+
+    def succeed(self, reply: Reply) -> None:
+        """Take the reply."""
+        super().succeed(self._answer(reply))
 
 
 class StaleError(Exception):
@@ -315,19 +337,25 @@ class _Command:
             yield self.calls[0], reply
             return
         around.versions[self.bucket] = max(around.versions[self.bucket], reply[-1])
-        position = 0
-        low = reply[-2] if self.script.name in {"claim", "claim_known"} else b""
-        if self.script.name == "deposit":
-            yield from zip(self.calls, reply, strict=False)
-            return
-        for call in self.calls:
-            if self.script.name == "acknowledge":
-                yield call, reply[position]
-                position += 1
-            else:
+        if self.script.name == "claim":
+            yield from self._claimed(reply)
+        elif self.script.name == "claim_known":
+            position, low = 0, reply[-2]
+            for call in self.calls:
                 yield call, (reply[position : position + call.cost], low)
                 position += call.cost
-                low = [b"", low[1]] if self.script.name == "claim" else b""
+                low = b""
+        else:
+            yield from zip(self.calls, reply, strict=False)
+
+    def _claimed(self, reply: list[Any]) -> Iterator[tuple[Call, Any]]:
+        """Return each call's answers, fields, what ran low (the first call has all of it), and the revocations."""
+        fields, low, revocations = reply[-2]
+        position = 0
+        for call in self.calls:
+            end = position + call.cost
+            yield call, (reply[position:end], fields[FIELD_BYTES * position : FIELD_BYTES * end], low, revocations)
+            position, low = end, b""
 
 
 class Shard:

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Issue prekeys. ARGV: epoch, low mark, then for each: suite 2, 1 for the last resort alone, addresses 24 each.
--- Answers for each address {outcome, pool}: 40 or 41, or a package as a claim's answer has it, and the pool's field if it
--- can be claimed from without looking again; or the last resort, after 'l'. Then {pools that ran low (mailbox 24, suite 2,
--- left 4, owner 8), revocations}, and the version.
+-- Answers for each address 40 or 41, or a package as a claim's answer has it, or the last resort after 'l'. Then {the
+-- field of each address' pool if it can be claimed from without looking again, else zeros (6 each); pools that ran low
+-- (mailbox 24, suite 2, left 4, owner 8); revocations}, and the version.
 local s = load_state()
 if not s then return OTHER_EPOCH end
 local low_mark = tonumber(ARGV[2])
@@ -16,37 +16,40 @@ for i, record in ipairs(hmget(ADDRESS, identifiers)) do
 end
 local place = 0
 for i = 3, #ARGV do
+  local suite = sub(ARGV[i], 1, 2)
   for _ = 4, #ARGV[i], 24 do
     place = place + 1
-    fields[place] = numbers[place] .. sub(ARGV[i], 1, 2)
+    fields[place] = numbers[place] .. suite
   end
 end
-local queues, pools = hmget(QUEUE, numbers), hmget(POOL, fields)
-local answers, lows, issued = {}, {}, false
+local pools = hmget(POOL, fields)
+local UNKNOWN = string.rep('\0', 6)
+local answers, known, lows, issued = {}, {}, {}, false
 place = 0
 for i = 3, #ARGV do
   local one_time = byte(ARGV[i], 3) == 0
   for _ = 4, #ARGV[i], 24 do
     place = place + 1
-    local field, pool, queue = fields[place], pools[place], queues[place]
-    local known = pool and sub(pool, 1, 8) == s.epoch and byte(pool, 21) == 0
-    local package = queue and known and one_time and call('LPOP', packages_of(field))
+    local field, pool = fields[place], pools[place]
+    local package = pool and one_time and sub(pool, 1, 8) == s.epoch and byte(pool, 21) == 0
+      and call('LPOP', packages_of(field))
     if package then
       issued = true
-      answers[place] = {package, field}
+      answers[place], known[place] = package, field
       local left = call('LLEN', packages_of(field))
       if left == low_mark - 1 then
+        local queue = call('HGET', QUEUE, numbers[place])
         lows[#lows + 1] = sub(queue, 1, 24) .. sub(field, 5, 6) .. spack('>I4', left) .. sub(queue, 25, 32)
       end
-    elseif not queue then
-      answers[place] = {40, ''}
     else
       local last_resort = pool and call('HGET', LAST_RESORT, field)
-      answers[place] = {last_resort and 'l' .. last_resort or 41, ''}
+      local there = pool or call('HEXISTS', QUEUE, numbers[place]) == 1
+      answers[place] = last_resort and 'l' .. last_resort or there and 41 or 40
+      known[place] = UNKNOWN
     end
   end
 end
 if issued then save_state(s) end
-answers[#answers + 1] = {table.concat(lows), s.revocations}
-answers[#answers + 1] = s.version
+answers[place + 1] = {table.concat(known), table.concat(lows), s.revocations}
+answers[place + 2] = s.version
 return answers
