@@ -1,0 +1,57 @@
+"""The benchmark of MLS itself, with this project alone: small, resumed, and its memory."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.mls_contestants import CLASSICAL, HYBRID, OURS, Contestant, Ours
+
+from benchmarks import mls, mls_contestants, mls_memory, mls_report
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ours() -> list[Contestant]:
+        return [Ours()]
+
+    monkeypatch.setattr(mls, "contestants", ours)
+
+
+def test_a_run_is_written_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    state = tmp_path / "work" / "state.json"
+    arguments = ["--members", "2", "4", "--rounds", "1", "--state", str(state), "--results", str(tmp_path)]
+    mls.main(arguments)
+    first = json.loads(state.read_text())
+    assert len(first["turns"]) == 4
+    assert "| Commit that removes one | " in (tmp_path / "mls.md").read_text()
+    result = json.loads((tmp_path / "mls.json").read_text())
+    assert {row["by"] for row in result["rows"]} == {OURS}
+    assert {row["operation"] for row in result["rows"]} == set(mls_report.SHOWN)
+    del first["turns"][mls.label(HYBRID, 4, 0)]
+    state.write_text(json.dumps(first))
+    mls.main(arguments)
+    again = json.loads(state.read_text())
+    assert again["turns"].keys() == first["turns"].keys() | {mls.label(HYBRID, 4, 0)}
+    assert again["turns"][mls.label(CLASSICAL, 2, 0)] == first["turns"][mls.label(CLASSICAL, 2, 0)]
+
+
+def test_a_new_run_forgets_the_state(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    state.write_text(json.dumps({"turns": {"old": {}}}))
+    mls.main(["--members", "2", "--rounds", "1", "--state", str(state), "--results", str(tmp_path), "--again"])
+    assert "old" not in json.loads(state.read_text())["turns"]
+
+
+def test_memory_is_that_of_a_member_with_and_without_parents() -> None:
+    sizes = mls_memory.measure(3, 16)
+    assert 500 < sizes["blank"] < sizes["warm"] < 4096 * 2
+
+
+def test_who_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mls_contestants, "PEERS", tmp_path)
+    found: list[Any] = mls_contestants.contestants()
+    assert [each.name for each in found] == [OURS]
+    assert capsys.readouterr().out.count("not measured") == 2
