@@ -8,7 +8,7 @@ from restante_crypto import hpke, primitives
 from restante_crypto.mls import codec, key_schedule, labels, proposal_list, public_message, tree_math, treekem, welcome
 from restante_crypto.mls.epoch import Member
 from restante_crypto.mls.errors import PathError, StateError, ValidationError
-from restante_crypto.mls.extensions import MAX_LIFETIME, RATCHET_TREE, Extension, Extensions
+from restante_crypto.mls.extensions import MAX_LIFETIME, RATCHET_TREE, Capabilities, Extension, Extensions
 from restante_crypto.mls.framing import (
     CONTENT_COMMIT,
     SENDER_MEMBER,
@@ -131,6 +131,7 @@ class Request:
     proposals: Sequence[Proposal]
     references: Sequence[bytes]
     leaf_extensions: Extensions | None
+    leaf_capabilities: Capabilities | None = None
     authenticated_data: bytes
     psks: Mapping[bytes, bytes]
     authenticate: Authenticate
@@ -160,6 +161,8 @@ def stage(group: "Group", request: Request, random: Random) -> StagedCommit:
     leaf = group.tree.occupied_leaf(own)
     if request.leaf_extensions is not None:
         leaf = replace(leaf, extensions=request.leaf_extensions, raw=b"")
+    if request.leaf_capabilities is not None:
+        leaf = replace(leaf, capabilities=request.leaf_capabilities, raw=b"")
     sent = _sent(group, items, own)
     applied = proposal_list.apply(group.tree, sent, committer=own, terms=terms, path_leaf=leaf)
     made = treekem.make_path(applied.tree, own, leaf, signer=group.signer, group_id=group.group_id, random=random)

@@ -405,7 +405,8 @@ class Group:
     ) -> StagedCommit:
         """Begin a group of some of the members, bound to this one (section 11.3)."""
         wanted = ReInit(group_id, self.context.version, self.suite, extensions)
-        return self._resume(wanted, USAGE_BRANCH, key_packages, signer, authenticate, random)
+        own = self.tree.occupied_leaf(self.own_index)
+        return self._resume(wanted, USAGE_BRANCH, key_packages, own, signer, authenticate, random)
 
     def begin_again(
         self,
@@ -414,8 +415,18 @@ class Group:
         signer: SignatureKeyPair,
         authenticate: Authenticate,
         random: Random,
+        leaf_extensions: Extensions | None = None,
+        leaf_capabilities: Capabilities | None = None,
     ) -> StagedCommit:
         """Begin the group again that a ReInit has ended, with all its members (section 11.2).
+
+        Args:
+            key_packages: of all others, for the new cipher suite.
+            signer: of the own leaf.
+            authenticate: checks the credentials of the others.
+            random: for keys and encapsulations.
+            leaf_extensions: of the own leaf; None: as it has them.
+            leaf_capabilities: the same.
 
         Raises:
             StateError: it has not ended.
@@ -424,18 +435,25 @@ class Group:
             raise StateError("11.2 the group has not ended")
         if len(key_packages) != len(self.members) - 1:
             raise ValidationError("11.2 all members of the group before")
-        return self._resume(self.reinit, USAGE_REINIT, key_packages, signer, authenticate, random)
+        own = self.tree.occupied_leaf(self.own_index)
+        leaf = replace(
+            own,
+            extensions=own.extensions if leaf_extensions is None else leaf_extensions,
+            capabilities=leaf_capabilities or own.capabilities,
+            raw=b"",
+        )
+        return self._resume(self.reinit, USAGE_REINIT, key_packages, leaf, signer, authenticate, random)
 
     def _resume(
         self,
         wanted: ReInit,
         usage: int,
         key_packages: Sequence[KeyPackage],
+        own: LeafNode,
         signer: SignatureKeyPair,
         authenticate: Authenticate,
         random: Random,
     ) -> StagedCommit:
-        own = self.tree.occupied_leaf(self.own_index)
         new = type(self).create(
             wanted.suite,
             wanted.group_id,
@@ -540,6 +558,7 @@ class Group:
         random: Random,
         references: Sequence[bytes] = (),
         leaf_extensions: Extensions | None = None,
+        leaf_capabilities: Capabilities | None = None,
         authenticated_data: bytes = b"",
         psks: Mapping[bytes, bytes] = _NO_PSKS,
         authenticate: Authenticate = lambda _new, _old: None,
@@ -555,6 +574,7 @@ class Group:
             random: for keys and encapsulations.
             references: of proposals received in this epoch.
             leaf_extensions: replace those of the own leaf.
+            leaf_capabilities: replace those of the own leaf.
             authenticated_data: authenticated, not encrypted.
             psks: see ``join``.
             authenticate: checks the credentials of what is added; the caller has usually done that.
@@ -572,6 +592,7 @@ class Group:
             proposals=proposals,
             references=references,
             leaf_extensions=leaf_extensions,
+            leaf_capabilities=leaf_capabilities,
             authenticated_data=authenticated_data,
             psks=psks,
             authenticate=authenticate,

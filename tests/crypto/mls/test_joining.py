@@ -8,6 +8,7 @@ import pytest
 
 from restante_crypto.mls import (
     Add,
+    Capabilities,
     Extension,
     Group,
     KeyPackageBundle,
@@ -65,6 +66,26 @@ def test_a_group_ends_and_begins_again_with_other_parameters() -> None:
     group = join(staged, bundles[0], signers[0], party.groups[1])
     assert (group.suite, group.group_id, group.extensions, group.epoch) == (XWING, b"again", WANTED.extensions, 1)
     assert group.epoch_authenticator == staged.group.epoch_authenticator
+
+
+def test_a_leaf_may_say_something_else_from_the_next_commit_or_group_on() -> None:
+    able = Capabilities(suites=(3, XWING), extensions=(0xF1A0, 0xF1A7))
+    said = (Extension(0xF1A7, b"said"),)
+    staged = Party.of(2).groups[0].commit(leaf_capabilities=able, leaf_extensions=said, random=os.urandom)
+    leaf = staged.group.tree.occupied_leaf(0)
+    assert (leaf.capabilities, leaf.extensions) == (able, said)
+    signers, bundles = packages(XWING, 1)
+    party = ended(Party.of(2))
+    staged = party.groups[0].begin_again(
+        [bundles[0].key_package],
+        signer=party.groups[0].signer,
+        authenticate=nobody,
+        random=os.urandom,
+        leaf_extensions=said,
+        leaf_capabilities=able,
+    )
+    group = join(staged, bundles[0], signers[0], party.groups[1])
+    assert (group.tree.occupied_leaf(0).capabilities, group.tree.occupied_leaf(0).extensions) == (able, said)
 
 
 def test_nothing_happens_in_a_group_that_has_ended() -> None:
