@@ -176,6 +176,8 @@ class Client:
     async def announcements(self) -> list[Announcement]:
         """Return what the relay's operator has announced to everybody, oldest first; what is new is an event, too.
 
+        Announcements of the kind "news" are among it only if the purpose "news" is granted.
+
         Raises:
             RelayError: it is not signed by the relay's pinned key.
         """

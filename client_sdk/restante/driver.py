@@ -467,14 +467,14 @@ class Driver:
             raise RelayError(f"the relay's policy: {error}") from None
 
     async def announcements(self) -> list[AnnouncedEvent]:
-        """Return what is announced, after queueing what is new. Raises RelayError."""
+        """Return what is announced and may be shown, after queueing what is new. Raises RelayError."""
         content = await self.published(publications.ANNOUNCEMENTS)
         try:
             published = publications.read_announcements(content or b"[]")
         except ValueError as error:
             raise RelayError(f"the relay's announcements: {error}") from None
         await self.do(self._engine.announced, published)
-        return published
+        return await self.run(self._engine.shown, published)
 
     async def purposes(self) -> Mapping[str, Purpose]:
         """Return what the relay's policy offers, by name; what was granted otherwise is off now. Raises RelayError."""
@@ -487,8 +487,8 @@ class Driver:
         """Look at the start and now and then, at times of no meaning: an announcement can wait, and tells nothing."""
         while True:
             try:
+                await self.purposes()  # first: what is not granted any more is not shown
                 await self.announcements()
-                await self.purposes()
             except RelayError as error:
                 _log.warning("announcements that are none: %s", error)
             await asyncio.sleep(ANNOUNCEMENT_SECONDS * (0.5 + self._jitter.random()))

@@ -255,7 +255,8 @@ class Announcement(Event):
     It is no correspondence: it has no sender and no conversation, it is not encrypted, and nobody can answer it.
 
     Attributes:
-        kind: "policy", "transfer" (to another operator), "incident", "service", or one of a later version.
+        kind: "policy", "transfer" (to another operator), "incident", "service", "news" (only if that purpose is
+            granted), or one of a later version.
         number: of the announcement.
         announced_at: the relay's clock, UTC.
         texts: by language tag, at least one.

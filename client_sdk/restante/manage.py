@@ -43,11 +43,20 @@ async def _policy(client: Client, arguments: argparse.Namespace) -> str:
     return policy.text(arguments.language).rstrip() if policy is not None else "there is no such policy"
 
 
+async def _news(client: Client, arguments: argparse.Namespace) -> str:
+    shown = [
+        f"{each.announced_at:%Y-%m-%d} [{each.kind}] {each.text(arguments.language)}"
+        for each in await client.announcements()
+    ]
+    return "\n".join(shown) or "nothing is announced"
+
+
 _COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[str]]]] = {
     "export": _export,
     "erase": _erase,
     "consent": _consent,
     "policy": _policy,
+    "news": _news,
 }
 
 

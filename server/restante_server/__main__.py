@@ -222,6 +222,16 @@ def consent(
     _manage(["consent", str(file), f"--relay={relay}", f"--language={language}", *chosen])
 
 
+@cli.command()
+def news(
+    file: Annotated[Path, typer.Argument(help="A client's file.")],
+    relay: str = typer.Option(..., help="The relay's URL."),
+    language: str = typer.Option("en", help="Such as en or zh."),
+) -> None:
+    """Show what a relay's operator announces to everybody, signed by the key that the file knows."""
+    _manage(["news", str(file), f"--relay={relay}", f"--language={language}"])
+
+
 @cli.command("policy")
 def policy_command(
     file: Annotated[Path, typer.Argument(help="A client's file.")],

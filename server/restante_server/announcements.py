@@ -22,6 +22,7 @@ class Kind(StrEnum):
     TRANSFER = "transfer"  # another operator takes over: a merger, an acquisition
     INCIDENT = "incident"  # something went wrong
     SERVICE = "service"  # anything else that everybody has to know
+    NEWS = "news"  # beyond the necessary: clients show it to those who granted the purpose of this name
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ def leave(store: Path, announcement: Announcement) -> None:
 
 
 async def collect(store: Path, published: Bulletin) -> None:
-    """Publish what waits beside the store; after a crash between the two, once more."""
+    """Publish what waits beside the store, once, however many relays read the same letters."""
     for path, data in await asyncio.to_thread(letters.find, store, _LETTER):
         letter = json.loads(data)
-        await published.announce(letter["kind"], letter["texts"])
+        await published.announce(letter["kind"], letter["texts"], letter=letters.name(path))
         await asyncio.to_thread(path.unlink, missing_ok=True)

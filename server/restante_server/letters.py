@@ -3,6 +3,7 @@
 The relay takes them within seconds, or at its next start. So a command needs neither the store's lock nor an open port.
 """
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,14 @@ def leave(store: Path, kind: str, data: bytes) -> None:
 
 def find(store: Path, kind: str) -> list[tuple[Path, bytes]]:
     """Return the letters of this kind that wait, oldest first, and what is in each."""
-    found = [path for path in store.parent.glob(f"{store.name}.{kind}-*") if path.suffix != _UNFINISHED]
-    found.sort(key=lambda path: path.stat().st_mtime_ns)
-    return [(path, path.read_bytes()) for path in found]
+    found: list[tuple[int, Path, bytes]] = []
+    for path in store.parent.glob(f"{store.name}.{kind}-*"):
+        if path.suffix != _UNFINISHED:
+            with contextlib.suppress(FileNotFoundError):  # another relay of the same folder has taken it
+                found.append((path.stat().st_mtime_ns, path, path.read_bytes()))
+    return [(path, data) for _, path, data in sorted(found)]
+
+
+def name(path: Path) -> str:
+    """Return what names this letter alone: 16 random hexadecimal digits."""
+    return path.name.rpartition("-")[2]

@@ -9,8 +9,10 @@ import pytest
 from restante import Client, PurposeChanged, RelayError, manage
 from restante_server import purposes
 from restante_server.categories import Text
+from restante_server.clock import system_clock
 from restante_server.identity import Identity
 from restante_server.purposes import PURPOSES, About, Purpose
+from restante_server.services.bulletin import Bulletin
 from restante_server.stores.redis import RedisStore
 from support.people import person
 from support.relay import relay_in_process
@@ -161,6 +163,11 @@ async def test_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         assert "does not offer" in await run("consent", "--grant", "handle")
         assert "Privacy policy" in await run("policy")
         assert "隐私政策" in await run("policy", "--number", "1", "--language", "zh")
+        assert "nothing is announced" in await run("news")
+        await Bulletin(relay.store, Identity.open(tmp_path / "relay"), system_clock).announce(
+            "incident", {"en": "It was down."}
+        )
+        assert "[incident] It was down." in await run("news")
         assert "no such policy" in await run("policy", "--number", "9")
         with pytest.raises(SystemExit):
             await run("consent", "--grant", "push", "--withdraw", "news")

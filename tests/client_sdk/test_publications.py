@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from restante import Client, Message, Policy, PolicyDeclined, RelayError, publications
 from restante_crypto import primitives, proofs
+from restante_protocol import frames
 from restante_server import policy
 from restante_server.app import Relay
 from restante_server.clock import system_clock
@@ -129,6 +131,32 @@ async def test_an_announcement_is_an_event_of_its_own_and_comes_once(tmp_path: P
             await bob.client.announcements()
             await bob.until(lambda: bool(bob.announcements))
             assert [each.number for each in bob.announcements] == [3]
+
+
+async def test_news_are_shown_to_those_who_granted_them_and_fetched_by_all(
+    tmp_path: Path, any_store: dict[str, Any]
+) -> None:
+    folder = tmp_path / "relay"
+    async with (
+        relay_in_process(folder, purposes=("news",), **any_store) as relay,
+        people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
+    ):
+        bulletin = Bulletin(relay.store, Identity.open(folder), system_clock)
+        for each in (alice, bob):
+            assert await each.client.announcements() == []
+        await alice.client.consent("news")
+        await bulletin.announce("news", {"en": "a feast"})
+        await bulletin.announce("incident", {"en": "it was down"})
+        for reader, kinds in ((alice, ["news", "incident"]), (bob, ["incident"])):
+            assert [each.kind for each in await reader.client.announcements()] == kinds
+            await reader.until(lambda reader=reader, kinds=kinds: len(reader.announcements) == len(kinds))
+            assert [each.kind for each in reader.announcements] == kinds
+        await alice.client.withdraw("news")
+        assert [each.kind for each in await alice.client.announcements()] == ["incident"]
+        slot = publications.slot_of(bob.client._engine.relay_key or b"", publications.ANNOUNCEMENTS)
+        fetched = [await each.client._driver.ask(lambda n: frames.SlotGet(n, slot)) for each in (alice, bob)]
+        bodies = {(each.version, each.body) for each in fetched if isinstance(each, frames.Slot)}
+        assert len(bodies) == 1, "the same for everybody"
 
 
 async def test_a_file_looks_by_itself_when_it_is_opened(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ from restante_crypto.mls import (
 )
 from restante_protocol import frames, ids
 
+_NEWS: Final = "news"  # a kind of announcements, and the purpose to show them
 _ERASED: Final = b"erased"  # in the same table
 _ANNOUNCED: Final = b"announced"  # when the newest announcement that was seen was made, in the account's table
 
@@ -309,10 +310,15 @@ class Engine:
         if stored is not None and newest <= seen:
             return
         with self._state.transaction():
-            for each in published:
+            for each in self.shown(published):
                 if each.at > seen:
                     self._state.emit(each)
             self._tables.account.put(_ANNOUNCED, max(seen, newest).to_bytes(8, "big"))
+
+    def shown(self, published: Sequence[records.AnnouncedEvent]) -> list[records.AnnouncedEvent]:
+        """Return what is necessary, and the news if they are granted."""
+        news = _NEWS in self.granted()
+        return [each for each in published if news or each.kind != _NEWS]
 
     # Purposes.
 

@@ -77,19 +77,21 @@ class Bulletin:
                 await self._refresh(len(entries))
                 return len(entries)
 
-    async def announce(self, kind: str, texts: Mapping[str, str], *, number: int = 0) -> None:
+    async def announce(self, kind: str, texts: Mapping[str, str], *, number: int = 0, letter: str = "") -> None:
         """Announce a text, by language tag, to everybody; the oldest announcements make room.
 
-        With a policy's number it is announced once.
+        With a policy's number, or with the name of the letter it came in, it is announced once.
         """
         while True:
             version, listed = await self.read(ANNOUNCEMENTS)
             entries: list[dict[str, Any]] = listed or []
             if number and any(entry["policy"] >= number for entry in entries):
                 return
+            if letter and any(entry["letter"] == letter for entry in entries):
+                return
             last = entries[-1] if entries else {"number": 0, "at": 0}
             entry = {"number": last["number"] + 1, "at": max(self._clock(), last["at"] + 1), "policy": number}
-            entries.append({**entry, "kind": kind, "texts": dict(texts)})
+            entries.append({**entry, "letter": letter, "kind": kind, "texts": dict(texts)})
             while len(policy.encode(entries)) > MAX_CONTENT_BYTES:
                 del entries[0]
             if await self.write(ANNOUNCEMENTS, version + 1, entries):
