@@ -394,6 +394,8 @@ class Driver:
                 finally:
                     self._sender = None
                     self._sending.clear()
+                    if self._receiver is not None:
+                        self._receiver.suspect()  # it may hang on the same relay
                     await connection.close()
             except (Disconnected, aiohttp.ClientError, OSError, TimeoutError):
                 pass

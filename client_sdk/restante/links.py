@@ -23,6 +23,7 @@ from restante_protocol.errors import Code, LocalError, RemoteError
 PATH: Final = "/v1/socket"
 HANDSHAKE_SECONDS: Final = limits.HANDSHAKE_TIMEOUT
 HEARTBEAT_SECONDS: Final = limits.PING_INTERVAL  # a ping after so much silence, half as long again for the answer
+ANSWER_SECONDS: Final = 2.0  # without a byte while an answer is due: then a ping, and as long again for its answer
 CLOSE_SECONDS: Final = 2.0  # for the relay's part in closing
 MAX_WAITING: Final = 512  # pushes that nobody took; beyond these nothing more is read
 
@@ -34,6 +35,10 @@ Push = NumberedEntry | frames.Drained | frames.PrekeysLow | frames.Error
 
 class Disconnected(Exception):  # noqa: N818 -- says what is the case
     """There is no connection (any more): whether what was asked happened is unknown."""
+
+
+class _Silent(Disconnected):
+    """Nothing comes from the relay, not even what answers a ping."""
 
 
 class Backoff:
@@ -88,6 +93,8 @@ class Connection:
         self._room = asyncio.Event()
         self._outgoing: deque[bytes] = deque()
         self._to_write = asyncio.Event()
+        self._heard = asyncio.get_running_loop().time()
+        self._probe: asyncio.Task[None] | None = None
         self._tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())]
 
     @classmethod
@@ -116,6 +123,7 @@ class Connection:
                     address,
                     compress=0,  # ciphertext does not shrink
                     max_msg_size=limits.MAX_FRAME_BYTES,
+                    autoping=False,  # a pong is a sign of life that the wait for an answer has to see
                     heartbeat=HEARTBEAT_SECONDS,
                     timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
                 )
@@ -142,12 +150,14 @@ class Connection:
 
         Raises:
             Refused: the relay answered with an Error.
-            Disconnected: the connection went before the answer came.
+            Disconnected: the connection went before the answer came, or the relay has fallen silent.
         """
         number = self._protocol.next_request()
         self.send(build(number))
         answer = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.ensure_future(self._watch(at_once=False))
         frame: frames.RelayFrame = await answer
         if isinstance(frame, frames.Error):
             raise Refused(frame.code, frame.detail)
@@ -165,6 +175,12 @@ class Connection:
             raise
         self._to_write.set()
 
+    def suspect(self) -> None:
+        """Lose the connection unless the relay answers a ping soon."""
+        if self._probe is not None:
+            self._probe.cancel()
+        self._probe = asyncio.ensure_future(self._watch(at_once=True))
+
     async def next_batch(self) -> list[Push]:
         """Return all pushes that have arrived, at least one, in order. Raises Disconnected when no more will come."""
         while not self._pushes:
@@ -179,16 +195,25 @@ class Connection:
     async def close(self) -> None:
         """Close; whoever waits gets Disconnected. A second call does nothing."""
         self._lose(Disconnected("closed by this side"))
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._probe] if self._probe is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        patience = 0 if isinstance(self.lost, _Silent) else None  # nobody is there who would close its side
         with contextlib.suppress(aiohttp.ClientError, OSError):
-            await self._socket.close()
+            async with asyncio.timeout(patience):
+                await self._socket.close()
 
     async def _read(self) -> None:
         try:
             while True:
                 message = await self._socket.receive()
+                self._heard = asyncio.get_running_loop().time()
+                if message.type is aiohttp.WSMsgType.PING:
+                    await self._socket.pong(message.data)
+                    continue
+                if message.type is aiohttp.WSMsgType.PONG:
+                    continue
                 if message.type is not aiohttp.WSMsgType.BINARY:
                     raise Disconnected(f"the relay closed the connection: {self._socket.close_code}")  # noqa: TRY301
                 self._take(self._protocol.receive(message.data))
@@ -223,6 +248,25 @@ class Connection:
                 self._to_write.clear()
                 while self._outgoing:
                     await self._socket.send_bytes(self._outgoing.popleft())
+
+    async def _watch(self, *, at_once: bool) -> None:
+        """Ask for a sign of life, and again while answers are due: they may take as long as the store needs."""
+        loop = asyncio.get_running_loop()
+        while self.lost is None:
+            since = loop.time()
+            if not at_once:
+                await asyncio.sleep(ANSWER_SECONDS)
+            at_once = False
+            if self._heard < since:
+                with contextlib.suppress(aiohttp.ClientError, OSError):
+                    await self._socket.ping()
+                await asyncio.sleep(ANSWER_SECONDS)
+            reading = len(self._pushes) < MAX_WAITING  # or it is this side that does not read
+            if self._heard < since and reading:
+                self._lose(_Silent("the relay has fallen silent"))
+                self._tasks[0].cancel()  # it would read for ever
+            elif not self._answers:
+                return
 
     def _lose(self, error: Exception) -> None:
         if self.lost is not None:

@@ -66,12 +66,12 @@ Behaviour = Callable[[Peer], Awaitable[object]]
 
 
 @asynccontextmanager
-async def relay(behaviour: Behaviour) -> AsyncIterator[str]:
+async def relay(behaviour: Behaviour, *, autoping: bool = True) -> AsyncIterator[str]:
     """Serve one behaviour per connection; a failing behaviour fails the test."""
     failures: list[BaseException] = []
 
     async def serve(request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(timeout=1, compress=True)
+        socket = web.WebSocketResponse(timeout=1, compress=True, autoping=autoping)
         await socket.prepare(request)
         assert not socket.compress
         try:
@@ -347,6 +347,74 @@ async def test_a_relay_that_answers_no_ping_is_lost(
         with pytest.raises(Disconnected):
             await connection.next_batch()
         done.set()
+        await connection.close()
+
+
+async def test_a_relay_that_falls_silent_while_an_answer_is_due_is_lost(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "ANSWER_SECONDS", 0.05)
+    done = asyncio.Event()
+
+    async def behaviour(peer: Peer) -> None:
+        await peer.welcome()
+        await done.wait()  # it reads nothing, so no ping is answered
+
+    async with relay(behaviour) as url:
+        connection = await connected(session, url)
+        with pytest.raises(Disconnected):
+            await connection.request(fence_get)
+        with pytest.raises(Disconnected):
+            await connection.next_batch()
+        await asyncio.wait_for(connection.close(), links.CLOSE_SECONDS / 2)  # nobody is waited for
+        done.set()
+
+
+async def test_a_relay_that_lives_may_take_its_time(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "ANSWER_SECONDS", 0.02)
+    pings = 0
+
+    async def behaviour(peer: Peer) -> None:
+        nonlocal pings
+        await peer.welcome()
+        asked = await peer.receive()
+        await peer.socket.ping(b"are you there")
+        while pings < 4:
+            message = await peer.socket.receive()
+            pings += message.type is web.WSMsgType.PING
+            if message.type is web.WSMsgType.PING:
+                await peer.socket.pong(message.data)
+        assert isinstance(asked, frames.FenceGet)
+        await peer.send(frames.Fence(asked.request, bytes(16), bytes(32), b"late"))
+        await peer.gone()
+
+    async with relay(behaviour, autoping=False) as url:
+        connection = await connected(session, url)
+        answer = await connection.request(fence_get)
+        assert isinstance(answer, frames.Fence)
+        assert answer.body == b"late"
+        connection.suspect()
+        await connection.close()
+
+
+async def test_who_is_suspected_for_nothing_stays(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "ANSWER_SECONDS", 0.02)
+
+    async def behaviour(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.gone()  # it answers pings
+
+    async with relay(behaviour) as url:
+        connection = await connected(session, url)
+        connection.suspect()
+        connection.suspect()
+        while connection._probe is None or not connection._probe.done():
+            await asyncio.sleep(0.01)
+        assert connection.lost is None
         await connection.close()
 
 
