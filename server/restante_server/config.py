@@ -49,6 +49,7 @@ PUBLISH_INTERVAL: Final = 86_400.0  # seconds between refreshes of what the oper
 CODES_INTERVAL: Final = 1.0  # seconds between looks for what ``restante admit`` and ``announce`` have left
 
 
+STRANDED_SECONDS: Final = 2.0  # out of reach of the store; then clients may do better at another node
 BENCH_REST: Final = 30.0  # seconds between turns of ``restante bench``, which are others' own
 
 

@@ -1,10 +1,13 @@
 """Redis forgets everything, or comes back with what it once was: clients notice, lose nothing unread, and go on."""
 
 import asyncio
+import contextlib
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from restante_protocol import frames
@@ -25,8 +28,88 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
     server.stop()
 
 
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    """The same of a cluster."""
+    cluster = RedisCluster(tmp_path / "cluster")
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
 def url(server: RedisServer) -> str:
     return f"redis://127.0.0.1:{server.port}"
+
+
+async def test_a_relay_out_of_reach_of_its_store_sends_everybody_away(
+    tmp_path: Path, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restante_server.transport.websocket.STRANDED_SECONDS", 0.3)
+    async with (
+        relay_in_process(tmp_path / "relay", redis=url(server), ping_interval=0.4) as relay,
+        await Peer.connect(relay.url) as sender,
+    ):
+        server.signal(signal.SIGSTOP)
+        await sender.send(lambda n: frames.Deposit(n, bytes(16), [bytes(24)], b"body", 3600, None, 0))
+        assert await sender.receive() == frames.Error(0, Code.GOING_AWAY, "store out of reach")
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
+            await Peer.connect(relay.url)
+        server.signal(signal.SIGCONT)
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(aiohttp.WSServerHandshakeError):
+                    async with await Peer.connect(relay.url) as again:
+                        assert (await again.deposit([bytes(24)])).failed == [(0, Code.GONE)]
+                        break
+                await asyncio.sleep(0.05)
+
+
+async def test_people_go_on_after_a_cluster_was_flushed(tmp_path: Path, cluster: RedisCluster) -> None:
+    async with (
+        relay_in_process(tmp_path / "first", redis=cluster.url) as first,
+        relay_in_process(tmp_path / "second", redis=cluster.url) as second,
+        people(tmp_path, first.url, "alice") as (alice,),
+        people(tmp_path, second.url, "bob") as (bob,),
+    ):
+        assert first.store.level == "failover"
+        a, b = await together(alice, bob)
+        await a.send("before")
+        await bob.reads("before")
+        for master in cluster.masters():
+            await asyncio.to_thread(master.command, "FLUSHALL")
+        await a.send("after")
+        await bob.reads("before", "after")
+        await b.send("back")
+        await alice.reads("back")
+        assert alice.alarms == bob.alarms == []
+
+
+async def test_people_go_on_after_a_cluster_was_put_back(tmp_path: Path, cluster: RedisCluster) -> None:
+    """Every server, masters and replicas, comes back with what it had before the second message."""
+    async with (
+        relay_in_process(tmp_path / "relay", redis=cluster.url) as relay,
+        people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
+    ):
+        a, b = await together(alice, bob)
+        await a.send("one")
+        await bob.reads("one")
+        for server in cluster.servers:
+            await asyncio.to_thread(shutil.copytree, server.folder, tmp_path / "copy" / server.folder.name)
+        await a.send("two")
+        await bob.reads("one", "two")
+        for server in cluster.servers:
+            await asyncio.to_thread(server.kill)
+        for server in cluster.servers:
+            await asyncio.to_thread(shutil.rmtree, server.folder)
+            await asyncio.to_thread(shutil.copytree, tmp_path / "copy" / server.folder.name, server.folder)
+            await asyncio.to_thread(server.start)
+        await a.send("three")
+        await bob.reads("one", "two", "three")
+        await b.send("back")
+        await alice.reads("back")
+        assert alice.alarms == bob.alarms == []
 
 
 async def test_people_go_on_after_everything_was_flushed(tmp_path: Path, server: RedisServer) -> None:

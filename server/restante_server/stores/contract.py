@@ -260,6 +260,11 @@ class Store(Protocol):
         """Set once the store can never again be used: the relay has to stop."""
         ...
 
+    @property
+    def reachable(self) -> bool:
+        """False while no server of a store on others is known to answer: another process may reach them."""
+        ...
+
     def listen(self, listener: Listener) -> None:
         """Set who is told of deliveries, in the event loop, in the order of the commits."""
         ...

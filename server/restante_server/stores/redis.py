@@ -173,6 +173,11 @@ class RedisStore:
         return self._failed
 
     @property
+    def reachable(self) -> bool:
+        """See contract."""
+        return self._masters.reachable
+
+    @property
     def masters(self) -> Masters:
         """The connections, for upkeep from outside."""
         return self._masters

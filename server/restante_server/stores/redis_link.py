@@ -106,6 +106,11 @@ class Link(asyncio.Protocol):
         if self._transport is not None and not self.lost:
             self._transport.write(hiredis.pack_command(command))
 
+    @property
+    def silence(self) -> float:
+        """Seconds since something came, while a reply is due; else 0."""
+        return self._loop.time() - self._heard if self._waiting else 0.0
+
     def close(self) -> None:
         """End the connection at once."""
         if self._transport is not None:

@@ -202,6 +202,12 @@ class Masters:
             raise StoreUnavailable
         return reply
 
+    @property
+    def reachable(self) -> bool:
+        """A master is connected, and does not owe a reply for long."""
+        shards = self._shards.values()
+        return any(s.ready and s.link is not None and s.link.silence < _STALLED for s in shards)
+
     def links(self) -> list[Link]:
         """Return a connection to each master."""
         return [shard.link for shard in self._shards.values() if shard.link is not None]

@@ -124,6 +124,11 @@ class SqliteStore:
         """Set once the store can no longer be written: the relay has to stop."""
         return self._writer.failed
 
+    @property
+    def reachable(self) -> bool:
+        """It is in this process."""
+        return True
+
     def listen(self, listener: Listener) -> None:
         """See contract."""
         self._writer.listen(listener)

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from restante_protocol.errors import Code
-from restante_server.config import PROCESS_REQUEST_BYTES, SHUTDOWN_GRACE, Settings
+from restante_server.config import PROCESS_REQUEST_BYTES, SHUTDOWN_GRACE, STRANDED_SECONDS, Settings
 from restante_server.services.bench import Bench
 from restante_server.services.relay import Relay
 from restante_server.transport import rfc6455
@@ -55,6 +55,8 @@ class Acceptor:
         self._undecided: dict[object, asyncio.TimerHandle] = {}  # by protocol
         self._unread = 0  # bytes that peers have not taken, at the last look
         self._closing = False
+        self._reached = asyncio.get_running_loop().time()  # when the store was last known to be in reach
+        self._stranded = False
         self._empty = asyncio.Event()  # set when the last connection goes
 
     def protocols(self, server: web.Server) -> Callable[[], asyncio.Protocol]:
@@ -109,7 +111,7 @@ class Acceptor:
 
     def _begin(self, request: web.Request, take: Callable[[bytes], object]) -> web.StreamResponse:
         """Check the handshake, and have the transport taken over with its answer."""
-        if self._closing:
+        if self._closing or self._stranded:
             return web.Response(status=503)
         try:
             answer = rfc6455.accept(request.headers)
@@ -160,10 +162,15 @@ class Acceptor:
 
     def _look(self, now: float) -> None:
         settings = self._settings
+        if self._relay.store.reachable:
+            self._reached = now
+        self._stranded = now - self._reached > STRANDED_SECONDS
         unread = 0
         for connection in self._connections:
             unread += connection.unread
-            if now - connection.heard > settings.ping_timeout:
+            if self._stranded:
+                connection.fail(Code.GOING_AWAY, "store out of reach")
+            elif now - connection.heard > settings.ping_timeout:
                 connection.fail(Code.TIMEOUT, "silence")
             elif not connection.proved and now - connection.opened > settings.handshake_timeout:
                 connection.fail(Code.TIMEOUT, "handshake")
