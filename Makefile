@@ -72,9 +72,9 @@ peers: $(STAMP)
 interop: $(STAMP) peers ## 1,000 random schedules with each other implementation of MLS, and with all; goes on where it was stopped
 	$(BIN)/python -m pytest tests/interop -q --schedules 1000 --seed $(SEED) --resume --timeout 7200
 
-chaos: $(STAMP) ## kill -9 of relay and client 50 times each; faults of relays over a cluster, 20 of each kind
+chaos: $(STAMP) ## kill -9 of relay and client 50 times each; faults of relays over a cluster, 20 of each kind; goes on where it was stopped
 	$(BIN)/python -m pytest tests/client_sdk/test_crash.py -q --kills 50 --seed $(SEED) --timeout 900
-	$(BIN)/python -m pytest tests/server/test_chaos.py -q -s --kills 20 --seed $(SEED) --timeout 3600
+	$(BIN)/python -m pytest tests/server/test_chaos.py -q -s --kills 20 --seed $(SEED) --resume
 
 fuzz: $(STAMP) ## mutated inputs to every decoder and to groups, and 100,000 mutated frames to a relay
 	$(BIN)/python -m pytest tests/fuzz -q --inputs 500000 --seed $(SEED) --timeout 1800
