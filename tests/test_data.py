@@ -14,15 +14,17 @@ from restante_crypto import oprf, primitives, proofs
 from restante_crypto.directory import Kind as DirectoryKind
 from restante_crypto.directory import entry
 from restante_protocol import frames, limits
-from restante_server import announcements, inventory
+from restante_server import announcements, disclosures, inventory
 from restante_server.app import Relay
 from restante_server.categories import Category, incomplete
 from restante_server.codes import leave
+from restante_server.grounds import Ground
 from restante_server.identity import Identity
 from restante_server.inventory import Item, Kind
 from restante_server.oprf_key import OprfKey
 from restante_server.purposes import Purpose
 from restante_server.services.bulletin import Bulletin
+from restante_server.services.disclosure import Request, new_id
 from restante_server.stores import blobs, sqlite_schema
 from restante_server.stores.redis import RedisStore
 from support import observed
@@ -64,6 +66,7 @@ async def used(tmp_path: Path, cheap: None, phones: Phones) -> AsyncIterator[Use
             await bob.stop()
             await alice.client.set_profile("Alice", b"picture")
             profile = alice.client._engine._profiles.slots()[0]
+            kept = alice.client._engine.mailbox
             await room.send("waits")
             await alice.client.consent("push")
             consent = Identity.open(folder).consent(alice.client._engine.mailbox, "push")
@@ -81,6 +84,10 @@ async def used(tmp_path: Path, cheap: None, phones: Phones) -> AsyncIterator[Use
         await relay.store.add_codes([bytes(32)], DAY)
         await Bulletin(relay.store, Identity.open(folder), clock).announce("service", {"en": "used"})
         await asyncio.to_thread(leave, folder / "relay.db", 1)
+        request = Request(new_id(), Ground.CONSENT, kept, ("mailbox.id",), "Somebody", "asked for")
+        answer = await asyncio.to_thread(disclosures.leave, folder / "relay.db", request)
+        while not answer.exists():
+            await asyncio.sleep(0.02)
         yield Used(relay, folder, clock, invites, erased, profile, consent, directory)
 
 
@@ -156,7 +163,10 @@ async def test_every_file_is_declared_and_every_declared_one_is_there(used: Used
     sqlite_schema.prepare(db, tmp_path / "relay.db", bytes, {sqlite_schema.VERSION: "SELECT 1"})
     db.close()
     announcements.leave(tmp_path / "relay.db", announcements.Announcement(announcements.Kind.SERVICE, {"en": "left"}))
-    found |= {name for name in observed.files(tmp_path) if name.startswith(("relay.db.v", "relay.db.announcement"))}
+    request = Request(new_id(), Ground.CONSENT, bytes(24), ("mailbox.id",), "Somebody", "asked for")
+    disclosures.leave(tmp_path / "relay.db", request)
+    left = ("relay.db.v", "relay.db.announcement", "relay.db.disclose-")
+    found |= {name for name in observed.files(tmp_path) if name.startswith(left)}
     assert observed.unmatched(found, set(inventory.names(Kind.FILE))) == (set(), set())
 
 
@@ -171,12 +181,13 @@ async def test_every_part_of_a_blob_is_declared_and_every_declared_one_is_there(
 
 async def test_every_slot_is_of_a_declared_class_and_every_class_is_there(used: Used) -> None:
     key = primitives.ed25519_public((used.folder / "relay.key").read_bytes())
-    names = ("policy", "policy 1", "announcements", "directory")
+    names = ("policy", "policy 1", "announcements", "directory", "transparency")
     published: dict[bytes, str] = {proofs.public_slot_id(key, name): name for name in names}
     published[Identity.open(used.folder).tombstone(used.erased.mailbox)] = "tombstone"
     published[used.profile] = "profile"
     published[used.consent] = "consent"
     published |= used.directory
+    published[Identity.open(used.folder).ledger_slot(1)] = "disclosure 1"
     found = {
         "invite" if slot in used.invites else published.get(slot, slot.hex())
         for slot in observed.values(used.folder / "relay.db", "slot", "id")

@@ -511,6 +511,8 @@ class Client:
             return _announcement(record, **fields)
         if isinstance(record, records.PurposeEvent):
             return events.PurposeChanged(purpose=record.purpose, **fields)
+        if isinstance(record, records.DisclosedEvent):
+            return _disclosed(record, **fields)
         if not isinstance(record, records.RolledBackEvent | records.OverusedEvent):
             fields["conversation"] = conversation = Conversation(self, record.conversation.hex())
         match record:
@@ -554,6 +556,7 @@ _KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
     records.OverusedEvent: events.InviteOverused,
     records.ProfileEvent: events.ProfileChanged,
     records.PurposeEvent: events.PurposeChanged,
+    records.DisclosedEvent: events.Disclosed,
 }
 
 
@@ -564,6 +567,18 @@ def _fits(wanted: Callable[[type[Event]], bool], record: records.StoredEvent) ->
 def _announcement(record: records.AnnouncedEvent, **fields: Any) -> Announcement:  # noqa: ANN401 -- the event's own
     announced_at = datetime.fromtimestamp(record.at / 1000, UTC)
     return Announcement(kind=record.kind, number=record.number, announced_at=announced_at, texts=record.texts, **fields)
+
+
+def _disclosed(record: records.DisclosedEvent, **fields: Any) -> events.Disclosed:  # noqa: ANN401 -- the event's own
+    return events.Disclosed(
+        ground=record.ground,
+        to=record.to,
+        reason=record.reason,
+        fields=tuple(record.fields),
+        number=record.number,
+        disclosed_at=datetime.fromtimestamp(record.at, UTC),
+        **fields,
+    )
 
 
 def _numbered(frame: frames.SlotDelete, request: int) -> frames.SlotDelete:

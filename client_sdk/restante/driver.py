@@ -332,10 +332,8 @@ class Driver:
                         self._chores_wake.set()
                         self._deposit_wake.set()
                         await self._look()
-                    case frames.PrekeysLow():
-                        await self.do(self._engine.prekeys_low, push.suite, push.left)
-                    case frames.AddressSpent():
-                        await self.do(self._engine.address_spent, push.address)
+                    case frames.PrekeysLow() | frames.AddressSpent() | frames.Disclosed():
+                        await self._hear(push)
                     case frames.Error(code=Code.REPLACED):
                         self.replaced()
                         self._fail(Closed("another connection took this mailbox"))
@@ -343,6 +341,19 @@ class Driver:
                     case frames.Error():
                         raise Disconnected
             await self._take(connection, entries)
+
+    async def _hear(self, push: frames.PrekeysLow | frames.AddressSpent | frames.Disclosed) -> None:
+        """Process what the relay has to say to this mailbox's owner."""
+        match push:
+            case frames.PrekeysLow():
+                await self.do(self._engine.prekeys_low, push.suite, push.left)
+            case frames.AddressSpent():
+                await self.do(self._engine.address_spent, push.address)
+            case frames.Disclosed():
+                try:
+                    await self.do(self._engine.disclosed, push.entry, push.signature)
+                except ValueError as error:
+                    _log.warning("a disclosure that is none: %s", error)
 
     async def _take(self, connection: Connection, entries: Sequence[Entry]) -> None:
         if not entries or self._owner is None:

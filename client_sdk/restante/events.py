@@ -19,6 +19,7 @@ __all__ = [
     "ContactRequest",
     "DecryptFailed",
     "DeviceAdded",
+    "Disclosed",
     "Event",
     "InviteOverused",
     "MemberAdded",
@@ -272,6 +273,31 @@ class Announcement(Event):
     def text(self, language: str = "en") -> str:
         """Return the text in this language, or else in the first there is."""
         return self.texts.get(language) or next(iter(self.texts.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosed(Event):
+    """The relay's operator has handed data of this mailbox to others, and tells so; signed by the relay's pinned key.
+
+    Where the law forbids to tell for a time, this comes when that has passed.
+
+    Attributes:
+        ground: on which legal ground: PROTOCOL.md section 6.16.
+        to: who received it.
+        reason: the operator's words for it.
+        fields: what was handed out, by its names in docs/data.md.
+        number: of the entry in the relay's log of disclosures.
+        disclosed_at: the relay's clock, UTC.
+    """
+
+    __match_args__ = ("ground", "to")
+
+    ground: str
+    to: str
+    reason: str
+    fields: tuple[str, ...]
+    number: int
+    disclosed_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

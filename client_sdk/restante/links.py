@@ -29,7 +29,7 @@ MAX_WAITING: Final = 512  # pushes that nobody took; beyond these nothing more i
 
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
-Push = NumberedEntry | frames.Drained | frames.PrekeysLow | frames.Error
+Push = NumberedEntry | frames.Drained | frames.PrekeysLow | frames.AddressSpent | frames.Disclosed | frames.Error
 """What the relay says by itself; an Error here is fatal and the last one."""
 
 
@@ -230,7 +230,14 @@ class Connection:
 
     def _take(self, frame: frames.RelayFrame | NumberedEntry) -> None:
         match frame:
-            case NumberedEntry() | frames.Drained() | frames.PrekeysLow() | frames.Error(request=0):
+            case (
+                NumberedEntry()
+                | frames.Drained()
+                | frames.PrekeysLow()
+                | frames.AddressSpent()
+                | frames.Disclosed()
+                | frames.Error(request=0)
+            ):
                 self._pushes.append(frame)
                 self._pushed.set()
             case frames.Run():

@@ -25,6 +25,7 @@ _BLOB_DELETE_LABEL: Final = b"restante 1 blob delete\x00"
 _ADMISSION_LABEL: Final = b"restante 1 admission\x00"
 _ERASED_LABEL: Final = b"restante 1 erased\x00"
 _PUBLIC_LABEL: Final = b"restante 1 public\x00"
+_DISCLOSED_LABEL: Final = b"restante 1 disclosed\x00"
 
 
 def _identifier(bucket: int, owner_key: bytes, nonce: bytes, person: bytes) -> bytes:
@@ -122,3 +123,8 @@ def erased_message(mailbox: bytes, erased_at: int) -> bytes:
 def public_message(slot: bytes, version: int, content: bytes) -> bytes:
     """Return what the relay key signs of something published: its slot, version (unsigned 64-bit) and content."""
     return b"".join((_PUBLIC_LABEL, slot, version.to_bytes(8, "big"), content))
+
+
+def disclosed_message(mailbox: bytes, entry: bytes) -> bytes:
+    """Return what the relay key signs of a disclosure: this mailbox, and the entry of the log."""
+    return _DISCLOSED_LABEL + mailbox + entry

@@ -226,6 +226,9 @@ def check_relay_frame(frame: frames.RelayFrame) -> None:  # noqa: C901, PLR0912 
             for held in frame.held:
                 if isinstance(held.value, int):
                     _range(held.value, 0, limits.MAX_SEQUENCE, "value")
+        case frames.Disclosed():
+            _range(len(frame.entry), 1, limits.MAX_DISCLOSURE_BYTES, "entry")
+            _length(frame.signature, ids.SIGNATURE_BYTES, "signature")
         case frames.AddressSpent():
             _ids((frame.address,), "address")
         case frames.Consents():

@@ -114,7 +114,9 @@ ANSWERS: Final[dict[type, type]] = {
 }
 """The answer to each request, unless it is an Error."""
 
-_PUSHES: Final = frozenset({frames.Run, frames.Entry, frames.Drained, frames.PrekeysLow, frames.AddressSpent})
+_PUSHES: Final = frozenset(
+    {frames.Run, frames.Entry, frames.Drained, frames.PrekeysLow, frames.AddressSpent, frames.Disclosed}
+)
 
 
 class RequestError(RemoteError):
@@ -303,7 +305,7 @@ class ClientConnection:
                 self.state = State.SENDER if self.role == frames.ROLE_SENDER else State.RECEIVER
             case frames.Error(request=0):
                 self.state = State.CLOSED
-            case frames.Run() | frames.Entry() | frames.Drained() | frames.PrekeysLow() | frames.AddressSpent():
+            case _ if type(frame) in _PUSHES:
                 self._pushed(frame)
             case _:
                 self._answered(frame)

@@ -611,6 +611,18 @@ class Numbers(_Frame, frozen=True, tag=84):
     more: bool
 
 
+class Disclosed(_Frame, frozen=True, tag=91):
+    """The relay's operator handed data of the mailbox to others: section 6.16.
+
+    Attributes:
+        entry: the log's, UTF-8 JSON.
+        signature: the relay's over ``proofs.disclosed_message``.
+    """
+
+    entry: bytes
+    signature: bytes
+
+
 ClientFrame = (
     Hello
     | Deposit
@@ -658,6 +670,7 @@ RelayFrame = (
     | MailboxStatus
     | PrekeysLow
     | AddressSpent
+    | Disclosed
     | Exported
     | Erased
     | Consents

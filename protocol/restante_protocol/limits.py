@@ -68,6 +68,7 @@ PING_TIMEOUT: Final = 60  # unanswered for so long closes the connection
 MAX_SUITES: Final = 8  # prekey pools per mailbox
 MAX_VERSIONS: Final = 16  # in a Hello
 MAX_ADMISSION_BYTES: Final = 256
+MAX_DISCLOSURE_BYTES: Final = 8192  # one entry of the log of disclosures: names of fields, to whom and why
 MAX_CURSOR_BYTES: Final = 32  # where an export goes on; whatever the store needs
 MAX_PURPOSE_BYTES: Final = 32  # a purpose's name
 

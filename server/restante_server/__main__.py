@@ -3,6 +3,8 @@
 import asyncio
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ try:
     import typer
 
     from restante_protocol.limits import BLOBS_BYTES
-    from restante_server import announcements, bench, codes, logs, migrate
+    from restante_server import announcements, bench, codes, disclosures, logs, migrate
     from restante_server import doctor as checks
     from restante_server.app import Relay, serve
     from restante_server.config import (
@@ -25,6 +27,8 @@ try:
         parse_listen,
         parse_store,
     )
+    from restante_server.grounds import Ground
+    from restante_server.services.disclosure import NotDisclosed, Request, new_id
     from restante_server.stores import backup as backups
     from restante_server.stores.contract import StoreRefused
     from restante_server.stores.redis_address import is_redis, parse_redis
@@ -320,6 +324,42 @@ def announce(
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
         sys.exit(f"restante: cannot write beside the store: {error.strerror}")
+
+
+@cli.command()
+def disclose(
+    ground: Annotated[Ground, typer.Option(help="Why it is lawful.")],
+    mailbox: Annotated[str, typer.Option(help="Whose: the mailbox's id, hexadecimal.")],
+    field: Annotated[list[str], typer.Option(help="What: a name in docs/data.md, such as mailbox.id. Repeatable.")],
+    to: Annotated[str, typer.Option(help="Who receives it.")],
+    reason: Annotated[str, typer.Option(help="Such as a file number. The owner reads it.")],
+    barred_until: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="UTC day until which the owner may not be told.")
+    ] = None,
+    wait: float = typer.Option(30.0, min=0, help="Seconds to wait for the relay."),
+    store: str = typer.Option(
+        DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH or redis://...; may be in use."
+    ),
+    state: str = _STATE,
+) -> None:
+    """Hand data of a mailbox to others, on a legal ground: logged, and its owner is told. There is no other way."""
+    barred = int(barred_until.replace(tzinfo=UTC).timestamp()) if barred_until else 0
+    try:
+        request = Request(new_id(), ground, bytes.fromhex(mailbox), tuple(field), to, reason, barred)
+        answer = disclosures.leave(_store(store, state), request)
+    except (ValueError, NotDisclosed) as error:
+        raise typer.BadParameter(str(error)) from None
+    except OSError as error:
+        sys.exit(f"restante: cannot write beside the store: {error.strerror}")
+    until = time.monotonic() + wait
+    while not answer.exists():
+        if time.monotonic() >= until:
+            sys.exit(f"restante: no relay has answered yet; the answer will be in {answer}")
+        time.sleep(0.05)
+    if (refused := disclosures.refusal(answer)) is not None:
+        answer.unlink()
+        sys.exit(f"restante: nothing is handed out: {refused}")
+    print(answer)  # noqa: T201 -- the command's result
 
 
 @cli.command()

@@ -15,7 +15,17 @@ import structlog
 from aiohttp import web
 
 from restante_protocol import limits
-from restante_server import announcements, codes, oprf_key, policy, policy_texts, processors, purposes, sms
+from restante_server import (
+    announcements,
+    codes,
+    disclosures,
+    oprf_key,
+    policy,
+    policy_texts,
+    processors,
+    purposes,
+    sms,
+)
 from restante_server.categories import LANGUAGES
 from restante_server.clock import Clock, system_clock
 from restante_server.config import (
@@ -36,8 +46,10 @@ from restante_server.services.bulletin import Bulletin
 from restante_server.services.consents import Consents
 from restante_server.services.directory import PURPOSES as DIRECTORY
 from restante_server.services.directory import Directory
+from restante_server.services.disclosure import Discloser
 from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
+from restante_server.services.ledger import ChainBroken, Ledger
 from restante_server.services.relay import Relay as Shared
 from restante_server.stores.blob_folder import BlobFolder
 from restante_server.stores.blobs import BlobStore, default_blobs
@@ -45,7 +57,7 @@ from restante_server.stores.contract import Store, StoreError, StoreRefused
 from restante_server.stores.redis import RedisStore
 from restante_server.stores.redis_address import parse_redis
 from restante_server.stores.sqlite import SqliteStore
-from restante_server.transport import pages
+from restante_server.transport import pages, transparency
 from restante_server.transport.blobs import BlobEndpoint
 from restante_server.transport.claims import ClaimEndpoint
 from restante_server.transport.messages import binary_message
@@ -160,6 +172,8 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             offered,
             new_key=settings.new_oprf_key,
         )
+        ledger = Ledger(store, identity, clock)
+        discloser = Discloser(store, identity, ledger, hub, clock)
         shared = Shared(
             store=store,
             hub=hub,
@@ -170,6 +184,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             eraser=eraser,
             consents=consents,
             directory=directory,
+            ledger=ledger,
             clock=clock,
         )
         ops_url = ""
@@ -185,9 +200,11 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         bench = Bench(shared, settings.bench) if settings.bench.seconds else None
         if bench is not None:
             stack.push_async_callback(bench.close, SHUTDOWN_GRACE)
-        app.add_routes([*acceptor.routes(bench), *claims.routes(), *transfers.routes(), *pages.routes(published)])
+        app.add_routes([*acceptor.routes(bench), *claims.routes(), *transfers.routes()])
+        app.add_routes([*pages.routes(published), *transparency.routes(published)])
         await _collect_codes(settings, store)
         await _attempt(lambda: _publish(settings, published, directory))
+        await _attempt(lambda: _keep(ledger))
         url = await _listen(
             stack, app, settings.listen, acceptor.protocols, acceptor.close, reuse_port=settings.reuse_port
         )
@@ -198,6 +215,9 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
             asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published, directory))),
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: announcements.collect(settings.store, published))),
+            asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _keep(ledger))),
+            asyncio.create_task(_repeat(SWEEP_INTERVAL, discloser.tell)),
+            asyncio.create_task(_repeat(CODES_INTERVAL, lambda: disclosures.collect(settings.store, discloser))),
         ]
         if settings.admission == "invite":
             tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: _collect_codes(settings, store))))
@@ -258,6 +278,13 @@ async def _publish(settings: Settings, published: Bulletin, directory: Directory
     await published.refresh_announcements()
     if directory is not None and DIRECTORY & set(offered):
         await directory.publish(published)
+
+
+async def _keep(ledger: Ledger) -> None:
+    try:
+        await ledger.keep()
+    except ChainBroken:
+        _log.error("the log of disclosures was tampered with")
 
 
 async def _sweep(relay: Shared, folder: Path) -> None:

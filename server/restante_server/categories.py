@@ -192,6 +192,25 @@ class Category(Enum):
         Text("as long as the relay runs, and at most 120 days after", "中继运行期间，以及停止后最长 120 天"),
         Text("it holds nothing of yours", "其中没有您的数据"),
     )
+    DISCLOSURE = About(
+        Text("Record of disclosures", "披露记录"),
+        Text(
+            "if data was handed to others: when, on which ground, to whom, why, which fields, and a hash that stands "
+            "for the mailbox and says nothing without the relay's key",
+            "如曾向他人提供数据：时间、法律依据、接收方、理由、字段，以及代表邮箱的哈希值（没有中继密钥则毫无意义）",
+        ),
+        Text("to tell you, and to answer for it", "告知您，并对此负责"),
+        SECURITY,
+        OPERATOR,
+        Text(
+            "as long as the relay runs; the data themselves until the operator has handed them on",
+            "中继运行期间；数据本身至运营者转交为止",
+        ),
+        Text(
+            "your app is told of each, at once or as soon as the law allows it",
+            "您的应用会立即或在法律允许时尽快收到每次披露的通知",
+        ),
+    )
     STORE = About(
         Text("Marks of the store", "存储的标记"),
         Text(

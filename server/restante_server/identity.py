@@ -15,6 +15,8 @@ from restante_server.stores.sqlite_schema import write_durably
 
 _SEED_BYTES = 32
 _CONSENT = b"restante consent"
+_LEDGER = b"restante ledger"
+_SUBJECT = b"restante subject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,21 @@ class Identity:
     def publish(self, slot: bytes, version: int, content: bytes) -> bytes:
         """Sign what is published in a slot: 64 bytes."""
         return primitives.ed25519_sign(self._seed, proofs.public_message(slot, version, content))
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign what ``proofs`` made: 64 bytes."""
+        return primitives.ed25519_sign(self._seed, message)
+
+    def subject(self, mailbox: bytes) -> bytes:
+        """Return what stands for a mailbox in the log of disclosures: 32 bytes, a hash keyed by the relay's key."""
+        return primitives.blake2b(mailbox, size=32, person=_SUBJECT, key=self._ledger_key())
+
+    def ledger_slot(self, number: int) -> bytes:
+        """Return the id of the slot of an entry of that log, which nobody else knows."""
+        return b"\x00" + primitives.blake2b(number.to_bytes(8, "big"), size=23, person=_LEDGER, key=self._ledger_key())
+
+    def _ledger_key(self) -> bytes:
+        return primitives.blake2b(self._seed, size=32, person=_LEDGER)
 
     def admits(self, mailbox: bytes, receipt: bytes) -> bool:
         """Say whether this is a receipt for the mailbox; False for any other bytes."""

@@ -40,6 +40,7 @@ class Item:
         lifetime: seconds after which it is gone whatever happens, or None if its owner decides.
         enforced: what makes it go.
         exported: it is in the owner's export (PROTOCOL.md section 6.13).
+        disclosable: the operator may be asked to hand it out (section 6.16).
     """
 
     kind: Kind
@@ -49,6 +50,7 @@ class Item:
     lifetime: int | None
     enforced: str
     exported: bool = False
+    disclosable: bool = False
 
 
 _DAY: Final = 86_400
@@ -71,9 +73,10 @@ def _columns(
     lifetime: int | None = None,
     *,
     exported: bool = False,
+    disclosable: bool = False,
 ) -> tuple[Item, ...]:
     return tuple(
-        Item(Kind.COLUMN, f"{table}.{name}", category, what, lifetime, enforced, exported)
+        Item(Kind.COLUMN, f"{table}.{name}", category, what, lifetime, enforced, exported, disclosable)
         for name, what in columns.items()
     )
 
@@ -105,6 +108,7 @@ ITEMS: Final[tuple[Item, ...]] = (
         },
         _DELETE,
         exported=True,
+        disclosable=True,
     ),
     *_columns(
         "address",
@@ -118,6 +122,7 @@ ITEMS: Final[tuple[Item, ...]] = (
         },
         _REVOKE,
         exported=True,
+        disclosable=True,
     ),
     *_columns(
         "payload",
@@ -135,6 +140,7 @@ ITEMS: Final[tuple[Item, ...]] = (
         "Ack, the sweep",
         limits.FENCE_LIFETIME,
         exported=True,
+        disclosable=True,
     ),
     *_columns(
         "fence",
@@ -284,6 +290,38 @@ ITEMS: Final[tuple[Item, ...]] = (
         "what the operator has to tell everybody",
         limits.MAX_SLOT_LIFETIME,
         _SWEEP,
+    ),
+    Item(
+        Kind.SLOT,
+        "transparency",
+        Category.PUBLISHED,
+        "how often data was disclosed, on which grounds, and the hash of the newest entry of the log",
+        limits.MAX_SLOT_LIFETIME,
+        _SWEEP,
+    ),
+    Item(
+        Kind.SLOT,
+        "disclosure *",
+        Category.DISCLOSURE,
+        "an entry of the log: ground, recipient, reason, names of fields, keyed hash of the mailbox",
+        limits.MAX_SLOT_LIFETIME,
+        _SWEEP,
+    ),
+    Item(
+        Kind.FILE,
+        "relay.db.disclose-*",
+        Category.DISCLOSURE,
+        "what the operator asks for, with the mailbox's id",
+        None,
+        "the relay takes it within seconds",
+    ),
+    Item(
+        Kind.FILE,
+        "relay.db.disclosed-*",
+        Category.DISCLOSURE,
+        "what was handed out",
+        None,
+        "the operator, who hands it on",
     ),
     Item(
         Kind.FILE,
@@ -454,6 +492,11 @@ ITEMS: Final[tuple[Item, ...]] = (
 def names(kind: Kind) -> frozenset[str]:
     """Return the names of all declared things of a kind."""
     return frozenset(item.name for item in ITEMS if item.kind == kind)
+
+
+def disclosable() -> frozenset[str]:
+    """Return the names of what the operator may be asked to hand out."""
+    return frozenset(item.name for item in ITEMS if item.disclosable)
 
 
 def page() -> str:

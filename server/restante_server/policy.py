@@ -14,6 +14,7 @@ from restante_crypto import primitives
 from restante_server import policy_texts as texts
 from restante_server import purposes
 from restante_server.categories import LANGUAGES, Category, Text
+from restante_server.grounds import GROUNDS
 from restante_server.processors import ROLES, Processor
 from restante_server.purposes import Purpose
 
@@ -73,6 +74,7 @@ def _in(
         responsible = say(texts.OPERATOR, name=operator.name, contact=contact)
     else:
         responsible = say(texts.NAMELESS)
+    grounds = ("；" if language == "zh" else "; ").join(text[language] for text in GROUNDS.values())
     sections = [
         _section(say(texts.HEADINGS["promises"]), [], [_promise(promise, language) for promise in texts.PROMISES]),
         _section(say(texts.HEADINGS["data"]), [], [_facts(category, language) for category in Category]),
@@ -86,6 +88,7 @@ def _in(
         _section(
             say(texts.HEADINGS["third"]), [] if processors else [say(texts.NO_THIRD)], _processors(processors, language)
         ),
+        _section(say(texts.HEADINGS["disclosure"]), [say(texts.DISCLOSURE, grounds=grounds)]),
         _section(say(texts.HEADINGS["limits"]), [say(texts.LIMITS)]),
         _section(say(texts.HEADINGS["changes"]), [say(texts.CHANGES)]),
     ]

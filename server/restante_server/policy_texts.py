@@ -79,6 +79,7 @@ HEADINGS: Final = {
     "refusing": Text("If you do not", "如果您不同意"),
     "consent": Text("Where your yes is kept", "您的同意保存在哪里"),
     "third": Text("Who else receives data", "谁还会收到数据"),
+    "disclosure": Text("When data is handed to others", "何时向他人提供数据"),
     "limits": Text("What this cannot promise", "本政策无法承诺的事项"),
     "changes": Text("Changes", "变更"),
     "what": Text("What it is", "是什么"),
@@ -133,11 +134,19 @@ CONSENT_KEPT: Final = {
     False: Text("on your device alone: the relay does not know it", "仅在您的设备上：中继并不知道"),
 }
 NO_THIRD: Final = Text("Nobody.", "没有其他人。")
+DISCLOSURE: Final = Text(
+    "The operator hands data to others only on one of these grounds: {grounds}. Only what is listed under Mailboxes, "
+    "Deposit addresses and Encrypted messages can be asked for; it stays encrypted. Each time is written into a log "
+    "that cannot be changed unnoticed, your app tells you, at once or as soon as the law allows it, and /transparency "
+    "shows how often it happened.",
+    "运营者仅依据下列情形之一向他人提供数据：{grounds}。只能索取“邮箱”、“投递地址”和“加密消息”所列内容，且内容保持加密。"
+    "每次都会写入无法被悄然更改的日志，您的应用会立即或在法律允许时尽快通知您，/transparency 显示发生的次数。",
+)
 LIMITS: Final = Text(
-    "This policy is kept by the software. It cannot bind whoever owns the machine and changes the software, nor those "
-    "you write to. A relay that watches its live traffic can guess from times and network addresses who writes to "
-    "whom.",
-    "本政策由软件执行。它无法约束拥有机器并修改软件的人，也无法约束与您通信的人。"
+    "This policy is kept by the software. It cannot bind whoever owns the machine and its disk and goes around the "
+    "software, nor those you write to. A relay that watches its live traffic can guess from times and network "
+    "addresses who writes to whom.",
+    "本政策由软件执行。它无法约束拥有机器和磁盘并绕过软件的人，也无法约束与您通信的人。"
     "监视实时流量的中继可以根据时间和网络地址推测谁与谁通信。",
 )
 CHANGES: Final = Text(

@@ -86,7 +86,8 @@ def test_a_relay_sends_what_its_state_allows(state: State, frame: frames.RelayFr
             client.receive(frames.encode(frame))
         return
     if (state is State.EXPECT_WELCOME and isinstance(frame, frames.Welcome)) or (
-        state is State.SUBSCRIBED and isinstance(frame, frames.Run | frames.Drained | frames.PrekeysLow)
+        state is State.SUBSCRIBED
+        and isinstance(frame, frames.Run | frames.Drained | frames.PrekeysLow | frames.Disclosed)
     ):
         assert client.receive(relay.send(frame)) == frame
         return

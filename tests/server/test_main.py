@@ -158,3 +158,33 @@ def test_a_missing_extra_is_explained() -> None:
     assert process.returncode == 1
     assert b"pip install 'restante[server]'" in process.stderr
     assert b"Traceback" not in process.stderr
+
+
+async def test_disclose(tmp_path: Path) -> None:
+    owner = Owner()
+    store = tmp_path / "relay.db"
+    words = ["disclose", "--to", "A court", "--reason", "file 1", f"--store=sqlite:{store}", "--field", "mailbox.id"]
+
+    async def run(*more: str) -> tuple[int, str]:
+        return await asyncio.to_thread(_run, *words, *more)
+
+    valid = ("--ground", "legal-duty", "--mailbox", owner.mailbox.hex())
+    async with relay_in_process(tmp_path) as relay, await Peer.own(relay.url, owner):
+        code, text = await run(*valid, "--barred-until", "2027-01-31")
+        assert code == 0
+        answer = Path(text.strip())
+        assert owner.mailbox.hex() in answer.read_text()  # noqa: ASYNC240 -- a small file
+        code, text = await run("--ground", "emergency", "--mailbox", bytes(24).hex())
+        assert (code, "no such mailbox" in text) == (1, True)
+        assert list(tmp_path.glob("relay.db.disclosed-*")) == [answer]  # noqa: ASYNC240 -- the same
+    for wrong in (
+        ("--ground", "curiosity", "--mailbox", owner.mailbox.hex()),
+        ("--ground", "consent", "--mailbox", "no id"),
+        (*valid, "--field", "prekey.package"),
+    ):
+        assert (await run(*wrong))[0] == 2
+    code, text = await run(*valid, "--wait", "0")
+    assert (code, "no relay has answered" in text) == (1, True)
+    (tmp_path / "file").touch()
+    code, text = await run(*valid, f"--store=sqlite:{tmp_path / 'file' / 'relay.db'}")
+    assert (code, "cannot write" in text) == (1, True)

@@ -12,6 +12,7 @@ from restante import (
     ContactRequest,
     Conversation,
     DecryptFailed,
+    Disclosed,
     MemberAdded,
     MemberRemoved,
     Message,
@@ -33,6 +34,7 @@ class Reader:
         self.got: list[Message] = []
         self.alarms: list[Any] = []
         self.announcements: list[Announcement] = []
+        self.disclosed: list[Disclosed] = []
         self.profiles: list[ProfileChanged] = []
         self.changes: list[MemberAdded | MemberRemoved] = []
         self.rooms: asyncio.Queue[Conversation] = asyncio.Queue()
@@ -51,6 +53,8 @@ class Reader:
                     self.rooms.put_nowait(room)
                 case ProfileChanged():
                     self.profiles.append(event)
+                case Disclosed():
+                    self.disclosed.append(event)
                 case Announcement():
                     self.announcements.append(event)
                 case MemberAdded() | MemberRemoved():

@@ -7,5 +7,7 @@ PAGES = (
     "/privacy/2/changes",
     "/privacy/2/changes?lang=zh",
     "/privacy/1/changes",
+    "/transparency",
+    "/transparency?lang=zh",
 )
 """Of a relay whose policy has changed once."""

@@ -176,6 +176,7 @@ FRAMES: Final[dict[type, st.SearchStrategy[Any]]] = {
     frames.Entry: st.builds(frames.Entry, message_ids, bodies, st.none() | fences),
     frames.Drained: st.builds(frames.Drained, sequences),
     frames.MailboxStatus: st.builds(frames.MailboxStatus, requests, sequences, sequences, sequences, pool_counts),
+    frames.Disclosed: st.builds(frames.Disclosed, bodies, signatures),
     frames.PrekeysLow: st.builds(frames.PrekeysLow, suites, st.integers(0, limits.PREKEYS_LOW_MARK)),
 }
 """Every frame's strategy, by its type."""

@@ -7,7 +7,7 @@ bytes that leave are in the file before. The shell calls, sends what comes out, 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import msgspec
 
@@ -58,7 +58,20 @@ from restante_protocol import frames, ids
 
 _NEWS: Final = "news"  # a kind of announcements, and the purpose to show them
 _ERASED: Final = b"erased"  # in the same table
+_DISCLOSED: Final = b"disclosed"  # the numbers of disclosures that were told, 8 bytes each, in the account's table
 _ANNOUNCED: Final = b"announced"  # when the newest announcement that was seen was made, in the account's table
+
+
+class _Disclosed(msgspec.Struct, frozen=True):
+    """An entry of the relay's log; what else is in it is for others."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, lt=2**62)]
+    at: Annotated[int, msgspec.Meta(ge=0, lt=2**37)]
+    ground: str
+    to: str
+    reason: str
+    fields: list[str]
+
 
 GROUP_ID_BYTES: Final = 16
 EVENT_PAGE: Final = 8
@@ -345,6 +358,25 @@ class Engine:
         """The relay does not offer what was granted: it is off."""
         with self._state.transaction():
             self._consents.refused(chore)
+
+    # What was disclosed.
+
+    def disclosed(self, entry: bytes, signature: bytes) -> None:
+        """Queue what was handed to others, once. Raises ValueError: it is none, or not signed by the relay's key."""
+        account = self._state.account
+        message = proofs.disclosed_message(self._state.mailbox, entry)
+        if not primitives.ed25519_verify(account.relay_key, message, signature):
+            raise ValueError("not signed by the relay")
+        told = msgspec.json.decode(entry, type=_Disclosed)
+        number = told.number.to_bytes(8, "big")
+        stored = self._tables.account.get(_DISCLOSED) or b""
+        if number in {stored[i : i + 8] for i in range(0, len(stored), 8)}:
+            return
+        with self._state.transaction():
+            self._tables.account.put(_DISCLOSED, stored + number)
+            self._state.emit(
+                records.DisclosedEvent(told.number, told.at, told.ground, told.to, told.reason, told.fields)
+            )
 
     # Erasing.
 

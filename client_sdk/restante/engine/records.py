@@ -377,6 +377,17 @@ class PurposeEvent(Record, frozen=True, tag=12):
     purpose: str
 
 
+class DisclosedEvent(Record, frozen=True, tag=13):
+    """The relay's operator handed data of this client's mailbox to others. ``at``: Unix seconds."""
+
+    number: int
+    at: int
+    ground: str
+    to: str
+    reason: str
+    fields: list[str]
+
+
 StoredEvent = (
     MessageEvent
     | RequestEvent
@@ -390,6 +401,7 @@ StoredEvent = (
     | OverusedEvent
     | ProfileEvent
     | PurposeEvent
+    | DisclosedEvent
 )
 _event_decoder: msgspec.msgpack.Decoder[StoredEvent] = msgspec.msgpack.Decoder(StoredEvent)
 

@@ -37,17 +37,30 @@ class Bulletin:
         self._identity = identity
         self._clock = clock
 
-    async def read(self, name: str) -> tuple[int, Any]:
-        """Return a publication's version and content; 0 and None if there is none, or it is not by this relay."""
+    @property
+    def relay_key(self) -> bytes:
+        """The key that signs."""
+        return self._identity.public
+
+    async def signed(self, name: str) -> tuple[int, bytes, Any]:
+        """Return a publication's version, signature and content; 0, nothing and None if there is none.
+
+        The content of one that is not by this relay is None, too.
+        """
         slot = proofs.public_slot_id(self._identity.public, name)
         stored = await self._store.get_slot(slot)
         if stored is None:
-            return 0, None
+            return 0, b"", None
         signature, content = stored.body[: ids.SIGNATURE_BYTES], stored.body[ids.SIGNATURE_BYTES :]
         signed = proofs.public_message(slot, stored.version, content)
         if not primitives.ed25519_verify(self._identity.public, signed, signature):
-            return stored.version, None  # of another store, put in this one's place
-        return stored.version, json.loads(content)
+            return stored.version, signature, None  # of another store, put in this one's place
+        return stored.version, signature, json.loads(content)
+
+    async def read(self, name: str) -> tuple[int, Any]:
+        """Return a publication's version and content: see ``signed``."""
+        version, _, content = await self.signed(name)
+        return version, content
 
     async def write(self, name: str, version: int, content: object) -> bool:
         """Publish over the version before, or again; False if another relay was faster.

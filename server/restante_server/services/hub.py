@@ -86,6 +86,16 @@ class Hub:
         if (subscription := self._subscriptions.get(mailbox)) is not None:
             subscription.sink.send(frames.AddressSpent(address))
 
+    def connected(self) -> Sequence[bytes]:
+        """Return the mailboxes that are subscribed to here."""
+        return list(self._subscriptions)
+
+    def announce_disclosed(self, mailbox: bytes, notices: Sequence[tuple[bytes, bytes]]) -> None:
+        """Tell an owner what was disclosed (entries and signatures), if it is connected."""
+        if (subscription := self._subscriptions.get(mailbox)) is not None:
+            for entry, signature in notices:
+                subscription.sink.send(frames.Disclosed(entry, signature))
+
     def announce_deleted(self, mailbox: bytes, but: Subscription | None) -> None:
         """Close the connection that is subscribed to a deleted mailbox, unless it is the one that deleted it."""
         subscription = self._subscriptions.pop(mailbox, None)

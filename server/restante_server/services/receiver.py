@@ -128,6 +128,8 @@ class Receiver:
         self.subscription.start()
         for address in owner.spent:
             asyncio.get_running_loop().call_soon(relay.hub.announce_spent, self._mailbox, address)  # after the answer
+        if notices := relay.ledger.notices(self._mailbox):
+            asyncio.get_running_loop().call_soon(relay.hub.announce_disclosed, self._mailbox, notices)
         return frames.Subscribed(
             frame.request, owner.incarnation, owner.owner_token, owner.acknowledged, _counts(owner.pools)
         )

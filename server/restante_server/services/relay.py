@@ -14,6 +14,7 @@ from restante_server.services.consents import Consents
 from restante_server.services.directory import Directory
 from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
+from restante_server.services.ledger import Ledger
 from restante_server.services.subscription import Wrap
 from restante_server.stores.contract import Store
 
@@ -47,6 +48,7 @@ class Relay:
         eraser: what erases for good.
         consents: what mailboxes have granted.
         directory: who is found by a handle or number, if that is offered, or was.
+        ledger: the log of disclosures.
         list_addresses: addresses behind the list handles of all connections.
         slot_creations: new slots, which need no credential.
         claim_budgets: what each address still gives.
@@ -63,6 +65,7 @@ class Relay:
     eraser: Eraser
     consents: Consents
     directory: Directory | None
+    ledger: Ledger
     list_addresses: Allowance = field(default_factory=lambda: Allowance(PROCESS_LIST_ADDRESSES))
     slot_creations: Rate = field(default_factory=lambda: Rate(SLOT_CREATIONS, SLOT_CREATIONS_PER_SECOND))
     claim_budgets: ClaimBudgets = field(default_factory=ClaimBudgets)

@@ -50,13 +50,15 @@ def routes(published: Bulletin) -> list[web.RouteDef]:
     """Return what an aiohttp application needs."""
     pages = _Policy(published)
     return [
-        web.get(r"/privacy{form:(\.txt|\.json)?}", _guarded(pages.show)),
-        web.get(r"/privacy/{number:[1-9]\d{0,5}}{form:(\.txt|\.json)?}", _guarded(pages.show)),
-        web.get(r"/privacy/{number:[1-9]\d{0,5}}/changes{form:(\.txt)?}", _guarded(pages.show_changes)),
+        web.get(r"/privacy{form:(\.txt|\.json)?}", guarded(pages.show)),
+        web.get(r"/privacy/{number:[1-9]\d{0,5}}{form:(\.txt|\.json)?}", guarded(pages.show)),
+        web.get(r"/privacy/{number:[1-9]\d{0,5}}/changes{form:(\.txt)?}", guarded(pages.show_changes)),
     ]
 
 
-def _guarded(handler: _Handler) -> _Handler:
+def guarded(handler: _Handler) -> _Handler:
+    """Return a handler that says so if the store does not answer."""
+
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
@@ -129,7 +131,7 @@ class _Policy:
             said["title"],
             lead=[said["operator"], version],
             sections=said["sections"],
-            links=[*_languages(request.path), *_versions(listed, number, language)],
+            links=[*languages(request.path), *_versions(listed, number, language)],
         )
 
     async def show_changes(self, request: web.Request) -> web.StreamResponse:
@@ -148,7 +150,7 @@ class _Policy:
             _CHANGED[language].format(number=number),
             lead=[] if changed else [_NO_EARLIER[language]],
             changes=changed,
-            links=[*_languages(request.path), _link(f"/privacy/{number}?lang={language}", texts.TITLE[language])],
+            links=[*languages(request.path), link(f"/privacy/{number}?lang={language}", texts.TITLE[language])],
         )
 
 
@@ -156,18 +158,20 @@ def _date(entry: dict[str, Any]) -> str:
     return datetime.fromtimestamp(entry["published"], UTC).date().isoformat()
 
 
-def _link(href: str, text: str, language: str = "") -> dict[str, str]:
+def link(href: str, text: str, language: str = "") -> dict[str, str]:
+    """Return a link of a page."""
     return {"href": href, "text": text, "language": language}
 
 
-def _languages(path: str) -> list[dict[str, str]]:
-    return [_link(f"{path}?lang={language}", _NAMES[language], language) for language in LANGUAGES]
+def languages(path: str) -> list[dict[str, str]]:
+    """Return links to the same page in every language."""
+    return [link(f"{path}?lang={language}", _NAMES[language], language) for language in LANGUAGES]
 
 
 def _versions(listed: list[dict[str, Any]], number: int, language: str) -> list[dict[str, str]]:
-    links = [_link(f"/privacy/{number}/changes?lang={language}", _CHANGED[language].format(number=number))]
+    links = [link(f"/privacy/{number}/changes?lang={language}", _CHANGED[language].format(number=number))]
     for entry in reversed(listed):
         if entry["number"] != number:
             text = _EARLIER[language].format(number=entry["number"], date=_date(entry))
-            links.append(_link(f"/privacy/{entry['number']}?lang={language}", text))
+            links.append(link(f"/privacy/{entry['number']}?lang={language}", text))
     return links
