@@ -34,7 +34,9 @@ OUTWARD = {
     "stores/redis_topology.py": {"redis"},  # the same: its sentinels
     "stores/redis_address.py": {"ssl"},  # the same: its certificate
     "sms.py": {"ClientSession"},  # a provider's webhook: takes what the gateway has passed
-    "doctor.py": {"ClientSession", "ws_connect"},  # the relay itself
+    "doctor.py": {"ClientSession"},  # the relay itself
+    "link.py": {"ClientSession", "ws_connect"},  # the same
+    "bench.py": {"ClientSession", "http"},  # the same
     "__main__.py": {"subprocess"},  # the SDK's side of a command, on this machine
     "workers.py": {"socket", "create_subprocess_exec"},  # keeps the port for the relay's own processes
 }
