@@ -6,7 +6,7 @@ Nothing here is correspondence: it comes from the operator, not from a person, a
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -20,10 +20,18 @@ POLICY: Final = "policy"
 ANNOUNCEMENTS: Final = "announcements"
 
 
+_MAX_SECONDS: Final = 253_402_300_800  # the year 10,000, which ``datetime`` does not know
+_MAX_NUMBER: Final = 2**53  # what JSON carries everywhere
+
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_NUMBER)]
+
+T = TypeVar("T")
+
+
 class _Listed(msgspec.Struct, frozen=True):
-    number: int
+    number: _Number
     version: str
-    published: int
+    published: Annotated[int, msgspec.Meta(ge=0, lt=_MAX_SECONDS)]
 
 
 class _Operator(msgspec.Struct, frozen=True):
@@ -128,6 +136,14 @@ def opened(relay_key: bytes, name: str, version: int, body: bytes) -> bytes:
     return content
 
 
+def _read(content: bytes, kind: type[T]) -> T:
+    """Return the JSON as this type. Raises ValueError, for what is nested too deeply, too."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def policy_name(number: int) -> str:
     """Return the name of the policy of this number."""
     return f"{POLICY} {number}"
@@ -135,19 +151,19 @@ def policy_name(number: int) -> str:
 
 def read_listed(content: bytes) -> list[_Listed]:
     """Return the versions of the policy, oldest first. Raises ValueError."""
-    return msgspec.json.decode(content, type=list[_Listed])
+    return _read(content, list[_Listed])
 
 
 class _Announced(msgspec.Struct, frozen=True):
-    number: int
-    at: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+    number: _Number
+    at: Annotated[int, msgspec.Meta(ge=1, lt=_MAX_SECONDS * 1000)]
     kind: str
     texts: Annotated[dict[str, str], msgspec.Meta(min_length=1)]
 
 
 def read_announcements(content: bytes) -> list[records.AnnouncedEvent]:
     """Return what is announced, oldest first. Raises ValueError."""
-    listed = msgspec.json.decode(content, type=list[_Announced])
+    listed = _read(content, list[_Announced])
     return [records.AnnouncedEvent(each.number, each.at, each.kind, each.texts) for each in listed]
 
 
@@ -155,7 +171,7 @@ def read_policy(listed: _Listed, content: bytes) -> Policy:
     """Return a policy. Raises ValueError if it is none, or not the one that was listed."""
     if primitives.blake2b(content, size=8, person=b"restante policy").hex() != listed.version:
         raise ValueError("another policy than the one listed")
-    said = msgspec.json.decode(content, type=_Policy)
+    said = _read(content, _Policy)
     if not said.languages:
         raise ValueError("a policy in no language")
     return Policy(
@@ -169,6 +185,6 @@ def read_policy(listed: _Listed, content: bytes) -> Policy:
             each.name: Purpose(each.name, bytes.fromhex(each.version), granted=False, _said=each.languages)
             for each in said.purposes
         },
-        data=msgspec.json.decode(content),
+        data=_read(content, dict[str, Any]),
         _texts={language: each.text for language, each in said.languages.items()},
     )

@@ -100,6 +100,28 @@ def test_what_is_no_policy(content: bytes) -> None:
         publications.read_policy(listed, content)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'[{"number":1,"version":"v","published":253402300800}]',
+        b'[{"number":1,"version":"v","published":-1}]',
+        b'[{"number":9007199254740992,"version":"v","published":1}]',
+        b'[{"number":1,"version":"v","published":1,"more":' + b"[" * 5000 + b"]" * 5000 + b"}]",
+    ],
+)
+def test_what_is_no_list_of_policies(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        publications.read_listed(content)
+
+
+def test_an_announcement_of_the_year_10000_is_none() -> None:
+    text = '[{"number":1,"at":%d,"kind":"news","texts":{"en":"text"}}]'
+    latest = 253_402_300_800_000 - 1
+    assert publications.read_announcements((text % latest).encode())[0].at == latest
+    with pytest.raises(ValueError, match="253402300799999"):
+        publications.read_announcements((text % (latest + 1)).encode())
+
+
 async def test_an_announcement_is_an_event_of_its_own_and_comes_once(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     async with relay_in_process(folder) as relay:
