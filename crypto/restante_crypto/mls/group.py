@@ -33,7 +33,7 @@ from restante_crypto.mls.framing import (
     interim_transcript_hash,
 )
 from restante_crypto.mls.group_context import GroupContext
-from restante_crypto.mls.joining import SameClient
+from restante_crypto.mls.joining import ClientOf
 from restante_crypto.mls.key_package import KeyPackage, KeyPackageBundle
 from restante_crypto.mls.key_schedule import EpochSecrets
 from restante_crypto.mls.leaf_node import SOURCE_COMMIT, SOURCE_KEY_PACKAGE, LeafNode, SignatureKeyPair
@@ -108,8 +108,8 @@ class JoinedExternally:
     message: bytes
 
 
-def _same_credential(leaf: LeafNode, other: LeafNode) -> bool:
-    return leaf.credential == other.credential
+def _credential(leaf: LeafNode) -> Credential:
+    return leaf.credential
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -274,7 +274,7 @@ class Group:
         ratchet_tree: bytes | None = None,
         psks: Mapping[bytes, bytes] = _NO_PSKS,
         resumed: "Group | None" = None,
-        same_client: SameClient = _same_credential,
+        client_of: ClientOf = _credential,
         groups: Collection[bytes] = (),
         policy: Policy = Policy(),  # noqa: B008 -- a frozen value
     ) -> Joined:
@@ -288,7 +288,7 @@ class Group:
             ratchet_tree: a member's ``Group.ratchet_tree``, if it is not in the Welcome.
             psks: secrets by ``psk_id``, or by group id ‖ epoch (8 bytes) of resumption PSKs.
             resumed: the group that the new one continues (sections 11.2 and 11.3); None if it continues none.
-            same_client: says whether leaves of the two are the same client's; by default their credentials are equal.
+            client_of: says whose leaf it is, in either of the two; by default its credential does.
             groups: ids of the groups that this client takes part in: the new one is not among them.
             policy: of it, how long a leaf's lifetime may last.
 
@@ -302,7 +302,7 @@ class Group:
             ratchet_tree=ratchet_tree,
             psks=psks,
             resumed=resumed,
-            same_client=same_client,
+            client_of=client_of,
             longest=policy.max_lifetime,
         )
         if entry.context.group_id in groups:

@@ -1,6 +1,6 @@
 """Becoming a member by a Welcome (RFC 9420 section 12.4.3.1), and what a GroupInfo has to be."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _WELCOME = b"Welcome"
 
-SameClient = Callable[[LeafNode, LeafNode], bool]
-"""Whether two leaves, of a group and of the one that it came from, are the same client's: the application knows."""
+ClientOf = Callable[[LeafNode], Hashable]
+"""Whose leaf it is: leaves of a group and of the one that it came from are compared by it. The application knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def open_welcome(
     ratchet_tree: bytes | None,
     psks: Mapping[bytes, bytes],
     resumed: "Group | None",
-    same_client: SameClient,
+    client_of: ClientOf,
     longest: int,
 ) -> Entry:
     """Open a Welcome and check all of it: see ``Group.join``."""
@@ -100,7 +100,7 @@ def open_welcome(
     if context.suite != body.suite:
         raise ValidationError("12.4.3.1 cipher suite")
     tree = checked_tree(suite, info, ratchet_tree, authenticate, longest)
-    _check_resumed(secrets.psks, context, tree, resumed, same_client)
+    _check_resumed(secrets.psks, context, tree, resumed, client_of)
     own = next((index for index, leaf in tree.members() if leaf == bundle.key_package.leaf_node), None)
     if own is None:
         raise ValidationError("12.4.3.1 own leaf")
@@ -126,7 +126,7 @@ def _check_resumed(
     context: GroupContext,
     tree: RatchetTree,
     resumed: "Group | None",
-    same_client: SameClient,
+    client_of: ClientOf,
 ) -> None:
     """Check a group that continues another one: sections 11.2 and 11.3."""
     usages = [psk for psk in psks if psk.psk_type == RESUMPTION and psk.usage != USAGE_APPLICATION]
@@ -141,14 +141,14 @@ def _check_resumed(
         raise StateError("a group that is not the one that it continues")
     if context.epoch != 1:
         raise ValidationError("12.4.3.1 epoch of a resumed group")
-    _check_continues(psk.usage, context, tree, resumed, same_client)
+    _check_continues(psk.usage, context, tree, resumed, client_of)
 
 
 def _check_continues(
-    usage: int, context: GroupContext, tree: RatchetTree, resumed: "Group", same_client: SameClient
+    usage: int, context: GroupContext, tree: RatchetTree, resumed: "Group", client_of: ClientOf
 ) -> None:
-    leaves, old = [leaf for _, leaf in tree.members()], [leaf for _, leaf in resumed.tree.members()]
-    if not all(any(same_client(leaf, other) for other in old) for leaf in leaves):
+    leaves, old = ([client_of(leaf) for _, leaf in each.members()] for each in (tree, resumed.tree))
+    if not set(leaves) <= set(old):
         raise ValidationError("11.3 members of the group before")
     if usage == USAGE_BRANCH:
         if (context.version, context.suite) != (resumed.context.version, resumed.suite):
@@ -160,7 +160,7 @@ def _check_continues(
     parameters = wanted.version, wanted.suite, wanted.group_id, wanted.extensions
     if parameters != (context.version, context.suite, context.group_id, context.extensions):
         raise ValidationError("11.2 parameters of the ReInit")
-    if len(leaves) != len(old):
+    if len(leaves) != len(old) or set(leaves) != set(old):
         raise ValidationError("11.2 all members of the group before")
 
 

@@ -3,7 +3,8 @@
 A tree is frozen; changes make a new one that shares all nodes that did not change, and all their hashes.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -184,21 +185,20 @@ class RatchetTree:
             index = self.root
         known = self._hashes.get(index)
         if known is None:
-            known = self._hash(index, frozenset())
+            known = self._hash(index, ())
             self._hashes[index] = known
         return known
 
-    def _hash(self, index: NodeIndex, without: Collection[int]) -> bytes:
+    def _hash(self, index: NodeIndex, without: tuple[int, ...]) -> bytes:
         node = self._nodes[index]
         if tree_math.is_leaf(index):
             leaf = tree_math.node_leaf_index(index)
-            content = node.encode() if node is not None and leaf not in without else None
+            content = node.encode() if node is not None and not without else None
             value = codec.u8(_LEAF) + codec.u32(leaf) + codec.optional(content)
         else:
             if isinstance(node, ParentNode) and without:
-                node = replace(
-                    node, unmerged_leaves=tuple(leaf for leaf in node.unmerged_leaves if leaf not in without)
-                )
+                gone = frozenset(without)
+                node = replace(node, unmerged_leaves=tuple(leaf for leaf in node.unmerged_leaves if leaf not in gone))
             children = (tree_math.left(index), tree_math.right(index))
             value = b"".join(
                 (
@@ -209,17 +209,17 @@ class RatchetTree:
             )
         return primitives.hash_bytes(self.suite.hash_name, value)
 
-    def original_tree_hash(self, index: NodeIndex, without: Collection[int]) -> bytes:
-        """Return the tree hash of a node as if these leaves were blank and unmerged nowhere (section 7.9)."""
+    def original_tree_hash(self, index: NodeIndex, without: tuple[int, ...]) -> bytes:
+        """Return the tree hash of a node as if these leaves (ascending) were blank and unmerged nowhere (section 7.9).
+
+        A path of hashes for each of them.
+        """
         below = tree_math.subtree_leaves(index)
-        inside = frozenset(leaf for leaf in without if leaf in below)
+        inside = without[bisect_left(without, below.start) : bisect_left(without, below.stop)]
         return self._hash(index, inside) if inside else self.tree_hash(index)
 
-    def parent_hash(self, index: NodeIndex, copath_child: NodeIndex) -> bytes:
-        """Return the parent hash of a node that is not blank, with this copath child (section 7.9)."""
-        node = self._nodes[index]
-        if not isinstance(node, ParentNode):
-            raise ValidationError("7.9 parent hash of a blank node")
+    def parent_hash(self, node: ParentNode, copath_child: NodeIndex) -> bytes:
+        """Return the parent hash of a parent, with this copath child (section 7.9)."""
         return node.hash(self.suite, self.original_tree_hash(copath_child, node.unmerged_leaves))
 
     # Changes.
@@ -256,12 +256,14 @@ class Draft:
     base: RatchetTree
     nodes: list[Node] = field(init=False)
     touched: set[NodeIndex] = field(init=False)
+    unmerged: dict[NodeIndex, tuple[ParentNode, list[int]]] = field(init=False)  # what parents are to list besides
     first_blank: int = field(default=0, init=False)  # no leaf before it is blank
 
     def __post_init__(self) -> None:
         """Copy the nodes."""
         self.nodes = list(self.base._nodes)  # noqa: SLF001 -- of this module
         self.touched = set()
+        self.unmerged = {}
 
     def set(self, index: NodeIndex, node: Node) -> None:
         """Replace a node."""
@@ -312,13 +314,14 @@ class Draft:
         for above in self._path(leaf):
             parent = self.nodes[above]
             if isinstance(parent, ParentNode):
-                unmerged = tuple(sorted({*parent.unmerged_leaves, leaf}))
-                self.set(above, replace(parent, unmerged_leaves=unmerged))
+                self.unmerged.setdefault(above, (parent, []))[1].append(leaf)
             self.touched.add(above)
         return leaf
 
     def tree(self) -> RatchetTree:
         """Return the finished tree, with every hash that still holds."""
+        for index, (parent, leaves) in self.unmerged.items():
+            self.nodes[index] = replace(parent, unmerged_leaves=tuple(sorted({*parent.unmerged_leaves, *leaves})))
         width = len(self.nodes)
         top = tree_math.root(self._leaves())
         stale: set[NodeIndex] = {top} if self.touched else set()

@@ -16,7 +16,7 @@ from restante_crypto.mls.extensions import (
 )
 from restante_crypto.mls.key_package import MLS10, check_lifetime
 from restante_crypto.mls.leaf_node import SOURCE_COMMIT, LeafNode
-from restante_crypto.mls.ratchet_tree import Node, ParentNode, RatchetTree
+from restante_crypto.mls.ratchet_tree import ParentNode, RatchetTree
 from restante_crypto.mls.tree_math import LeafIndex, NodeIndex
 from restante_crypto.mls.update_path import UpdatePath
 from restante_crypto.suites import CipherSuite
@@ -84,49 +84,71 @@ def check_path_keys(tree: RatchetTree, committer: LeafIndex, path: UpdatePath) -
 def check_parent_hashes(tree: RatchetTree) -> None:
     """Check that every parent that is not blank is parent-hash valid (section 7.9.2).
 
+    Each node is looked at by the nearest parent above it that is not blank, and each unmerged leaf by those that list
+    it: linear in the tree's encoding, but for the original tree hashes, which take a path for each unmerged leaf.
+
     Raises:
         ValidationError: a parent is not covered by exactly one chain from a leaf, or an unmerged leaf is none.
     """
+    _check_unmerged(tree)
     for index, parent in tree.parents():
-        _check_unmerged(tree, index, parent)
-        matches = 0
-        for child, other in (
-            (tree_math.left(index), tree_math.right(index)),
-            (tree_math.right(index), tree_math.left(index)),
-        ):
-            expected = tree.parent_hash(index, other)
-            below = tree_math.subtree_leaves(child)
-            unmerged = {NodeIndex(2 * leaf) for leaf in parent.unmerged_leaves if leaf in below}
-            resolution = tree.resolution(child)
-            for candidate in resolution:
-                node = tree.node(candidate)
-                known = _parent_hash(node)
-                if known == expected and set(resolution) - {candidate} == unmerged:
-                    matches += 1
-        if matches != 1:
+        left, right = tree_math.children(index)
+        if _continues(tree, parent, left, right) == _continues(tree, parent, right, left):
             raise ValidationError("7.9.2 parent hash")
 
 
-def _parent_hash(node: Node) -> bytes | None:
-    """Return the parent hash that a node claims; a leaf that never committed claims none."""
-    if isinstance(node, ParentNode) or (node is not None and node.source == SOURCE_COMMIT):
-        return node.parent_hash
-    return None
+def _continues(tree: RatchetTree, parent: ParentNode, child: NodeIndex, other: NodeIndex) -> bool:
+    """Say whether the one node below ``child`` that knows the parent's key claims the parent's hash."""
+    below = tree_math.subtree_leaves(child)
+    unmerged = {NodeIndex(2 * leaf) for leaf in parent.unmerged_leaves if below.start <= leaf < below.stop}
+    resolution = set(tree.resolution(child))
+    know = resolution - unmerged
+    if len(know) != 1 or not unmerged <= resolution:
+        return False
+    node = tree.node(know.pop())
+    if isinstance(node, LeafNode) and node.source != SOURCE_COMMIT:
+        return False  # it never committed
+    return node is not None and node.parent_hash == tree.parent_hash(parent, other)
 
 
-def _check_unmerged(tree: RatchetTree, index: NodeIndex, parent: ParentNode) -> None:
-    below = tree_math.subtree_leaves(index)
-    if list(parent.unmerged_leaves) != sorted(set(parent.unmerged_leaves)):
-        raise ValidationError("12.4.3.1 unmerged leaves in order")
-    for leaf in parent.unmerged_leaves:
-        if leaf not in below or tree.leaf(leaf) is None:
-            raise ValidationError("12.4.3.1 unmerged leaf")
-        node = tree_math.leaf_node_index(tree_math.LeafIndex(leaf))
-        path = tree_math.direct_path(node, tree.leaves)
-        for between in path[: path.index(index)]:
-            other = tree.node(between)
-            if isinstance(other, ParentNode) and leaf not in other.unmerged_leaves:
-                raise ValidationError("12.4.3.1 unmerged leaf between")
+def _check_unmerged(tree: RatchetTree) -> None:
+    """Check the lists of unmerged leaves (section 12.4.3.1).
+
+    The parents that list a leaf are those that are not blank from the leaf upwards to some point: as many as there are.
+    """
+    parents = dict(tree.parents())
+    listed = {index: frozenset(parent.unmerged_leaves) for index, parent in parents.items()}
+    times: dict[int, int] = {}
+    for index, parent in parents.items():
+        below, last = tree_math.subtree_leaves(index), -1
+        for leaf in parent.unmerged_leaves:
+            if leaf <= last:
+                raise ValidationError("12.4.3.1 unmerged leaves in order")
+            if not below.start <= leaf < below.stop or tree.leaf(leaf) is None:
+                raise ValidationError("12.4.3.1 unmerged leaf")
+            times[leaf] = times.get(leaf, 0) + 1
+            last = leaf
+    above = _nearest_parents(tree)
+    for leaf, count in times.items():
+        at, met = above[2 * leaf], 0
+        while at is not None and leaf in listed[at]:
+            at, met = above[at], met + 1
+        if met != count:
+            raise ValidationError("12.4.3.1 unmerged leaf between")
+
+
+def _nearest_parents(tree: RatchetTree) -> list[NodeIndex | None]:
+    """Return for each node the nearest parent above it that is not blank."""
+    above: list[NodeIndex | None] = [None] * (2 * tree.leaves - 1)
+    waiting = [tree.root]
+    while waiting:
+        index = waiting.pop()
+        if not tree_math.is_leaf(index):
+            nearest = above[index] if tree.node(index) is None else index
+            for child in tree_math.children(index):
+                above[child] = nearest
+                waiting.append(child)
+    return above
 
 
 def check_tree(

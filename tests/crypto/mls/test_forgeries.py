@@ -411,10 +411,6 @@ def unmerged() -> tuple[RatchetTree, NodeIndex]:
 def test_a_leaf_outside_the_tree_is_none() -> None:
     tree = Party.of(2).groups[0].tree
     assert tree.leaf(-1) is tree.leaf(9) is None
-    with pytest.raises(ValidationError, match="blank node"):
-        alone().commit(random=os.urandom).group.tree.with_nodes({NodeIndex(0): None}).parent_hash(
-            NodeIndex(0), NodeIndex(0)
-        )
 
 
 def with_unmerged(tree: RatchetTree, node: NodeIndex, leaves: tuple[int, ...]) -> RatchetTree:
