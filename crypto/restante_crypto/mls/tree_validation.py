@@ -161,11 +161,12 @@ def check_tree(
     """
     if not all(tree.suite.kem.is_public_key(parent.encryption_key) for _, parent in tree.parents()):
         raise ValidationError("7.3 encryption key")
+    for _, leaf in tree.members():
+        check_leaf(leaf, tree.suite, extensions)
+        check_lifetime(leaf, longest=longest)
     check_parent_hashes(tree)
     check_members(tree)
     for index, leaf in tree.members():
-        check_leaf(leaf, tree.suite, extensions)
-        check_lifetime(leaf, longest=longest)
         if not leaf.verify(group_id, index):
             raise ValidationError("7.3 leaf signature")
         authenticate(leaf, None)
