@@ -129,6 +129,16 @@ class ConversationData(Packed, frozen=True, kw_only=True):
         check(0 <= self.created <= _MAX_TIME, "created")
 
 
+def conversation_data(extensions: Iterable[Extension], relay_key: bytes) -> ConversationData:
+    """Return what a GroupContext says of a conversation that this relay orders. Raises ValueError for another group."""
+    for extension in extensions:
+        if extension.type == CONVERSATION_EXTENSION:
+            data = ConversationData.decode(extension.data)
+            check(data.relay_key == relay_key, "a conversation of another relay")
+            return data
+    raise ValueError("not one of our conversations")
+
+
 def check_url(url: str) -> None:
     """Raise ValueError unless a relay's URL has 1 to 1024 bytes."""
     check(1 <= len(url.encode()) <= MAX_URL_BYTES, "relay URL")

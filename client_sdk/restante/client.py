@@ -416,6 +416,16 @@ class Client:
     async def _update_keys(self, conversation: str) -> None:
         await self._committed(conversation, [await self._driver.do(self._engine.update_keys, conversation)])
 
+    async def _resync(self, conversation: str) -> None:
+        await self._driver.do(self._engine.resync, conversation)
+
+        async def done() -> bool:
+            return not await self._driver.run(self._engine.is_resyncing, conversation)
+
+        await self._driver.until(done)
+        if not self._view(conversation).active:
+            raise NotAMember("nobody can let this account in again")
+
     async def _leave(self, conversation: str) -> None:
         key = await self._driver.do(self._engine.leave, conversation)
         if key is not None:

@@ -114,3 +114,15 @@ class Conversation:
     async def update_keys(self) -> None:
         """Commit fresh keys: whoever copied this device's keys before can read no further."""
         await self._client._update_keys(self.id)  # noqa: SLF001 -- our own
+
+    async def resync(self) -> None:
+        """Let this device in again with fresh keys, if its state of the conversation does not fit the others' any more.
+
+        That happens by itself where it is noticed: after a fork, in an older copy of the file, and if the stored state
+        is damaged. Returns once the device is in again, which needs one other member who is online. What is sent
+        meanwhile waits; messages that were on their way to the old state may be lost.
+
+        Raises:
+            NotAMember: this account is no longer in the conversation, or nobody can let it in again.
+        """
+        await self._client._resync(self.id)  # noqa: SLF001 -- our own

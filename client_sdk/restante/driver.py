@@ -219,7 +219,10 @@ class Driver:
 
     def _tick(self) -> None:
         self._timer = None
-        self._spawn(self._look)
+        self._spawn(self._ripen)
+
+    async def _ripen(self) -> None:
+        await self.do(self._engine.ripen)
 
     async def look(self) -> None:
         """See what there is to do."""
@@ -726,12 +729,14 @@ class Driver:
         self._spawn(self._ask_fences)
 
     async def _ask_fences(self) -> None:
-        """Something does not open: a Commit may have passed this client by. Ask who won the fences it waits for."""
+        """Something does not open, or this file is old: Commits may have passed it by. Ask who won their fences."""
         followed = True
         while followed:
             followed = False
             for fence in await self.run(self._engine.suspect_fences):
                 followed |= await self._follow(fence)
+        if await self.run(self._engine.caught_up):
+            await self._look()
 
     async def committed(self, intents: Sequence[bytes]) -> None:
         """Wait until a winning Commit has these intents and the relay holds its Welcomes."""

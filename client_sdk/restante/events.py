@@ -199,7 +199,7 @@ class StateRolledBack(Event):
     """
 
     advice: str = (
-        "this device asks every conversation to be added again; messages that were read after the copy was made "
+        "this device lets itself into every conversation again; messages that were read after the copy was made "
         "are not in it"
     )
 

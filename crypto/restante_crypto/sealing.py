@@ -4,6 +4,7 @@ The outer seal hides from the relay what MLS shows: group id, epoch number, cont
 
     body         = epoch tag (8) ‖ nonce (24) ‖ XChaCha20-Poly1305(outer key, padded MLSMessage; tag)
     Welcome body = tag of the init key (8) ‖ encapsulation and ciphertext of EncryptWithLabel(padded Welcome)
+    answer body  = the same towards an HPKE key that a resync request names, under another label
     box          = nonce (24) ‖ XChaCha20-Poly1305(key, plaintext; associated data)
 
 A random 192-bit nonce does not repeat, so one key may seal any number of boxes.
@@ -19,6 +20,7 @@ from restante_crypto.suites import SUITES
 TAG_BYTES: Final = 8
 _NONCE: Final = primitives.XCHACHA_NONCE_BYTES
 _WELCOME_LABEL: Final = b"restante welcome"
+_ANSWER_LABEL: Final = b"restante resync answer"
 _TAG_PERSON: Final = b"restante init"
 
 
@@ -59,25 +61,41 @@ def welcome_tag(init_key: bytes) -> bytes:
 
 def seal_welcome(suite: int, init_key: bytes, welcome: bytes, random: Random) -> bytes:
     """Return the body of a Welcome towards a KeyPackage's init key. Raises SealError for a key that is none."""
-    try:
-        encapsulation, ciphertext = labels.encrypt_with_label(
-            SUITES[suite], init_key, _WELCOME_LABEL, b"", padding.pad(welcome), random
-        )
-    except hpke.HpkeError:
-        raise SealError("init key") from None
-    return welcome_tag(init_key) + len(encapsulation).to_bytes(2, "big") + encapsulation + ciphertext
+    return _seal_to(suite, init_key, _WELCOME_LABEL, welcome, random)
 
 
 def open_welcome(suite: int, init_private: bytes, body: bytes) -> bytes:
     """Return the Welcome in a body. Raises SealError."""
+    return _open_from(suite, init_private, _WELCOME_LABEL, body)
+
+
+def seal_answer(suite: int, public: bytes, answer: bytes, random: Random) -> bytes:
+    """Return the body of an answer towards an HPKE key. Raises SealError for a key that is none."""
+    return _seal_to(suite, public, _ANSWER_LABEL, answer, random)
+
+
+def open_answer(suite: int, private: bytes, body: bytes) -> bytes:
+    """Return the answer in a body. Raises SealError."""
+    return _open_from(suite, private, _ANSWER_LABEL, body)
+
+
+def _seal_to(suite: int, public: bytes, label: bytes, message: bytes, random: Random) -> bytes:
+    try:
+        encapsulation, ciphertext = labels.encrypt_with_label(
+            SUITES[suite], public, label, b"", padding.pad(message), random
+        )
+    except hpke.HpkeError:
+        raise SealError("public key") from None
+    return welcome_tag(public) + len(encapsulation).to_bytes(2, "big") + encapsulation + ciphertext
+
+
+def _open_from(suite: int, private: bytes, label: bytes, body: bytes) -> bytes:
     start = TAG_BYTES + 2
     end = start + int.from_bytes(body[TAG_BYTES:start], "big")
     try:
-        padded = labels.decrypt_with_label(
-            SUITES[suite], init_private, _WELCOME_LABEL, b"", body[start:end], body[end:]
-        )
+        padded = labels.decrypt_with_label(SUITES[suite], private, label, b"", body[start:end], body[end:])
     except hpke.HpkeError:
-        raise SealError("Welcome") from None
+        raise SealError("not for this key") from None
     return _unpad(padded)
 
 

@@ -56,6 +56,18 @@ def test_welcomes_are_for_their_init_key() -> None:
         sealing.seal_welcome(3, bytes(32), b"welcome", os.urandom)
 
 
+def test_answers_are_for_their_key_and_no_welcomes() -> None:
+    private, public = SUITES[3].kem.derive_key_pair(os.urandom(32))
+    body = sealing.seal_answer(3, public, b"answer", os.urandom)
+    assert body[:8] == sealing.welcome_tag(public)
+    assert sealing.open_answer(3, private, body) == b"answer"
+    for other in (sealing.seal_welcome(3, public, b"welcome", os.urandom), body[:-1], b""):
+        with pytest.raises(sealing.SealError):
+            sealing.open_answer(3, private, other)
+    with pytest.raises(sealing.SealError):
+        sealing.seal_answer(3, bytes(32), b"answer", os.urandom)
+
+
 def test_a_welcome_without_padding() -> None:
     private, public = SUITES[3].kem.derive_key_pair(os.urandom(32))
     sealed = labels.encrypt_with_label(SUITES[3], public, b"restante welcome", b"", b"bare", os.urandom)

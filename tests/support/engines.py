@@ -156,6 +156,17 @@ class Member:
                 self.engine.uploaded(blob)
         return self.post.deposit(job)
 
+    def follow(self) -> None:
+        """Ask who won the fences that this member waits for, as long as somebody has."""
+        followed = True
+        while followed:
+            followed = False
+            for fence in self.engine.suspect_fences():
+                if fence in self.post.fences:
+                    self.engine.fence_winner(fence, *self.post.fences[fence])
+                    followed = True
+        self.engine.caught_up()
+
     def do_chores(self) -> None:
         for chore in self.engine.chores():
             match chore:
@@ -262,6 +273,8 @@ class World:
                 member.engine.upkeep()
                 member.do_chores()
                 member.read()
+                member.follow()
+                member.engine.ripen()
                 member.send_all()
                 for conversation in member.engine.due().commits:
                     member.commit(conversation.hex())

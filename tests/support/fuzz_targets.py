@@ -15,6 +15,7 @@ from restante.engine.profiles import ProfileBody, ProfileLink
 from restante.errors import InviteError
 from restante.handshakes import Admission, CommitReference
 from restante.invites import Invite, Manifest, ManifestDevice, open_manifest, open_prekey, seal_prekey
+from restante.resync import ResyncAnswer, ResyncRequest, read_request
 from restante_crypto import oprf, padding, primitives, sealing
 from restante_crypto.blobs import BlobError, BlobSecret, Decoder, Encoder
 from restante_crypto.suites import XWING
@@ -175,6 +176,31 @@ TARGETS: dict[str, Target] = {
     ),
     "sdk Content": Target(refused(ValueError, Content.decode), lambda: [b"\x93\x01\xc0\xc0"]),
     "sdk LeafData": Target(refused(ValueError, LeafData.decode), lambda: [b"\x93\x01\xc0\xc0"]),
+    "sdk resync request": Target(
+        refused(ValueError, read_request),
+        lambda: [
+            ResyncRequest(
+                conversation=b"c", epoch=1, authenticator=b"a", public=b"p", address=bytes(24), signature_key=bytes(32)
+            ).message()
+        ],
+    ),
+    "sdk resync answer": Target(
+        refused(ValueError, ResyncAnswer.decode),
+        lambda: [
+            ResyncAnswer(
+                request=bytes(32),
+                history=[(1, b"a")],
+                fence=bytes(32),
+                tag=bytes(8),
+                key=bytes(32),
+                replaces=1,
+                resumption=True,
+                group_info=b"g",
+                tree=b"t",
+                signature_key=bytes(32),
+            ).encode()
+        ],
+    ),
     "sdk Manifest": Target(refused(ValueError, Manifest.decode), lambda: [manifest().encode()]),
     "sdk Invite": Target(
         refused(InviteError, lambda data: Invite.parse(data.decode("latin-1"))), lambda: [INVITE.text().encode()]

@@ -12,7 +12,7 @@ from typing import Final
 from restante import handshakes
 from restante.account import leaf_extensions
 from restante.engine import records
-from restante.engine.conversations import Conversation, Conversations, leaf_account, leaf_data
+from restante.engine.conversations import Conversation, Conversations, is_joined_again, leaf_account, leaf_data
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Job, Outbox
 from restante.engine.parcels import Parcels
@@ -146,18 +146,11 @@ class Commits:
             if intent.kind == records.INTENT_UPDATE:
                 plan.intents.append(row.key)
                 continue
-            if intent.kind == records.INTENT_RESYNC and (
-                not leaves or package is None or any(_is_of(m, package) for m in leaves)
-            ):
-                plan.done.append(row.key)
-                continue
             if intent.kind == records.INTENT_ADD and (stays or intent.signature_key in added):
                 plan.done.append(row.key)
                 continue
             if intent.kind in {records.INTENT_REMOVE, records.INTENT_LEAVE} and not leaves:
                 plan.done.append(row.key)
-                continue
-            if intent.kind == records.INTENT_RESYNC and intent.signature_key in added:
                 continue
             if intent.kind != records.INTENT_ADD:
                 plan.proposals.extend(Remove(member.index) for member in stays)
@@ -182,7 +175,7 @@ class Commits:
             now=state.now(),
         )
         self._conversations.save_group(conversation, staged.current)
-        body, commit_blobs = self._commit_body(conversation, staged)
+        body, commit_blobs = self.commit_body(conversation, staged.message, staged.group)
         welcomes, tree_blobs = self._welcomes(staged, plan.joiners)
         return records.PendingCommit(
             epoch=group.epoch,
@@ -199,13 +192,18 @@ class Commits:
             reference=commit_blobs[0] if commit_blobs else b"",
         )
 
-    def _commit_body(self, conversation: Conversation, staged: StagedCommit) -> tuple[bytes, tuple[bytes, ...]]:
-        """Return what goes under the fence, and the blob that the Commit is in if it is too large for that."""
-        body = self._outbox.seal(conversation, staged.message)
+    def commit_body(
+        self, conversation: Conversation, message: bytes, following: Group, tag: bytes = b"", key: bytes = b""
+    ) -> tuple[bytes, tuple[bytes, ...]]:
+        """Return what goes under the fence, and the blob that the Commit is in if it is too large for that.
+
+        It is sealed in the current epoch, or under the tag and outer key of another.
+        """
+        body = self._outbox.seal(conversation, message, tag, key)
         if len(body) <= handshakes.COMMIT_INLINE_BYTES:
             return body, ()
-        reference = self._parcels.keep(epoch_keys(staged.group, COMMIT), staged.message)
-        return self._outbox.seal(conversation, CommitReference(commit=reference).encode()), (reference.blob,)
+        reference = self._parcels.keep(epoch_keys(following, COMMIT), message)
+        return self._outbox.seal(conversation, CommitReference(commit=reference).encode(), tag, key), (reference.blob,)
 
     def _welcomes(
         self, staged: StagedCommit, joiners: Sequence[KeyPackage]
@@ -334,19 +332,10 @@ class Commits:
         return sum(1 for member in group.members if member.index < group.own_index)
 
 
-def is_joined_again(member: Member, known: Member) -> bool:
-    """Say whether this leaf came by an Add, and is not the one that was there before."""
-    return member.leaf.is_from_key_package and member.leaf.encryption_key != known.leaf.encryption_key
-
-
 def _concerns(member: Member, intent: records.Intent) -> bool:
     if intent.signature_key:
         return member.leaf.signature_key == intent.signature_key
     return leaf_account(member.leaf) == intent.account
-
-
-def _is_of(member: Member, package: KeyPackage) -> bool:
-    return member.leaf.encryption_key == package.leaf_node.encryption_key
 
 
 def _job(conversation: Conversation, pending: records.PendingCommit) -> Job:

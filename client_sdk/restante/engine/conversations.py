@@ -2,9 +2,11 @@
 
 An epoch lives three times as long as it must, and no longer: its group until the next epoch; what reads its late
 messages for PAST_EPOCHS epochs and at most PAST_SECONDS; its outer key (which opens no content) for OUTER_KEY_SECONDS,
-so that a member whose state is lost can still ask to be added again.
+so that a member whose state is lost can still ask to let itself in again. With the outer key stay the epoch's
+authenticator and resumption PSK, which open nothing.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,12 +15,13 @@ import msgspec
 from restante.account import LEAF_EXTENSION, LeafData, account_id
 from restante.engine import records
 from restante.engine.state import State
+from restante.errors import FileDamaged
 from restante_crypto import primitives
-from restante_crypto.mls import Group, LeafNode, PastEpoch
+from restante_crypto.mls import Group, LeafNode, Member, PastEpoch, StateError
 
 PAST_EPOCHS: Final = 5
 PAST_SECONDS: Final = 86_400
-OUTER_KEY_SECONDS: Final = 90 * 86_400
+OUTER_KEY_SECONDS: Final = 90 * 86_400  # after the epoch's end
 WINNERS_KEPT: Final = 64
 
 _TAG_LABEL: Final = b"restante outer tag"
@@ -26,6 +29,7 @@ _KEY_LABEL: Final = b"restante outer key"
 _FENCE_LABEL: Final = b"restante fence"
 TAG_BYTES: Final = 8
 _KEY_BYTES: Final = 32
+_NOT_OVER: Final = 2**62  # sorts an epoch that has no end yet behind all others
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,11 @@ def leaf_account(leaf: LeafNode) -> bytes:
     return leaf.credential.identity
 
 
+def is_joined_again(member: Member, known: Member) -> bool:
+    """Say whether this leaf came by an Add, and is not the one that was there before."""
+    return member.leaf.is_from_key_package and member.leaf.encryption_key != known.leaf.encryption_key
+
+
 def leaf_data(leaf: LeafNode) -> LeafData:
     """Return the SDK's part of a leaf that was checked."""
     extension = leaf.extension(LEAF_EXTENSION)
@@ -56,7 +65,7 @@ def leaf_data(leaf: LeafNode) -> LeafData:
 
 
 class Conversation:
-    """One conversation in memory. ``group`` is None once this account is no longer in it."""
+    """One conversation in memory. ``group`` is None once this account is not in it, or while its state is lost."""
 
     __slots__ = ("_addresses", "fence", "group", "id", "key", "state", "tag")
 
@@ -92,19 +101,48 @@ class Conversation:
             self._addresses = [leaf_data(member.leaf).address for member in self.current.members]
         return self._addresses
 
-    def view(self) -> View:
-        """Return what the application sees."""
-        members = self.group.members if self.group else ()
+    def view(self, members: Iterable[bytes] = ()) -> View:
+        """Return what the application sees; ``members``: their accounts, if the group is lost."""
+        if self.group is not None:
+            members = (leaf_account(member.leaf) for member in self.group.members)
         return View(
             id=self.id.hex(),
             title=self.state.title,
-            members=tuple(dict.fromkeys(account_id(leaf_account(member.leaf)) for member in members)),
+            members=tuple(dict.fromkeys(account_id(member) for member in members)),
             epoch=self.group.epoch if self.group else 0,
             epoch_authenticator=self.group.epoch_authenticator if self.group else b"",
             suite=self.group.keys.suite.name if self.group else "",
             active=self.state.active,
             accepted=self.state.accepted,
         )
+
+
+class ResumptionPSKs(Mapping[bytes, bytes]):
+    """A conversation's resumption PSKs by group id ‖ epoch, as MLS asks for them."""
+
+    def __init__(self, conversations: "Conversations", conversation: Conversation) -> None:
+        """Nothing is read before one is asked for: few Commits have a PSK."""
+        self._conversations = conversations
+        self._conversation = conversation
+
+    def _read(self) -> dict[bytes, bytes]:
+        epochs = self._conversations.epochs(self._conversation)
+        return {
+            self._conversation.id + number.to_bytes(8, "big"): epoch.resumption_psk
+            for number, (_, epoch) in epochs.items()
+        }
+
+    def __getitem__(self, key: bytes) -> bytes:
+        """Return one. Raises KeyError."""
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Iterate over the keys."""
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._read())
 
 
 class Conversations:
@@ -119,6 +157,7 @@ class Conversations:
         self.views: dict[str, View] = {}
         self.epoch_changed = False
         self.dropped: set[bytes] = set()
+        self.lost: set[bytes] = set()
         state.forgetters.append(self.load)
         self.load()
 
@@ -126,20 +165,27 @@ class Conversations:
         """Read everything anew."""
         self._cache = {}
         self.fences = {}
+        self.lost = set()
         views = {}
         for row in self._tables.conversations.rows():
             stored = records.ConversationState.unpack(row.value)
-            group = None
-            group_state = self._tables.groups.get(row.key)
-            message_state = self._tables.messages.get(row.key)
-            if group_state is not None and message_state is not None:
-                group = Group.restore(group_state, message_state)
-            conversation = Conversation(row.key, stored, group)
+            conversation = Conversation(row.key, stored, self._load_group(row.key) if stored.active else None)
             self._cache[row.key] = conversation
-            if group:
+            if conversation.group is None:
+                self.lost.update({row.key} if stored.active else ())
+            elif conversation.usable or stored.catching_up:
                 self.fences[conversation.fence] = row.key
-            views[conversation.id.hex()] = conversation.view()
+            views[conversation.id.hex()] = self._view(conversation)
         self.views = views
+
+    def _load_group(self, conversation_id: bytes) -> Group | None:
+        """Return the stored group; None if it is damaged, which is reported and leads to a resync."""
+        try:
+            group_state = self._tables.groups.get(conversation_id)
+            message_state = self._tables.messages.get(conversation_id)
+            return Group.restore(group_state or b"", message_state or b"")
+        except (FileDamaged, StateError):
+            return None
 
     def get(self, conversation_id: bytes) -> Conversation | None:
         """Return the conversation, or None."""
@@ -170,6 +216,8 @@ class Conversations:
     def add(self, group: Group, state: records.ConversationState) -> Conversation:
         """Store a new conversation, or one that was joined again, in its current epoch."""
         old = self._cache.get(group.group_id)
+        if old is not None:
+            self._end_epochs(old)
         if old is not None and old.group is not None:
             self.fences.pop(old.fence, None)
             self._archive(old)
@@ -179,14 +227,27 @@ class Conversations:
         self._put_state(conversation, state)
         return conversation
 
-    def install(self, conversation: Conversation, group: Group, winner: records.WinningCommit) -> None:
-        """Go to the next epoch, whose Commit won its fence."""
+    def install(
+        self, conversation: Conversation, group: Group, winner: records.WinningCommit, *, rejoined: bool = False
+    ) -> None:
+        """Go to the next epoch, whose Commit won its fence; ``rejoined``: it let a member in again."""
+        before = {member.leaf.signature_key: member for member in conversation.current.members}
+        came = rejoined or any(
+            (known := before.get(member.leaf.signature_key)) is None or is_joined_again(member, known)
+            for member in group.members
+        )
+        self._end_epochs(conversation)
         self._archive(conversation)
         self._tables.winners.put(winner.fence, winner.pack(), group=conversation.id, sort=conversation.current.epoch)
         self._tables.winners.delete_below(conversation.current.epoch - WINNERS_KEPT + 1, conversation.id)
         self.fences.pop(conversation.fence, None)
         state = msgspec.structs.replace(
-            conversation.state, fence_number=0, fence_previous=b"", epoch_base=conversation.state.number, awaited=False
+            conversation.state,
+            fence_number=0,
+            fence_previous=b"",
+            epoch_base=conversation.state.number,
+            awaited=False,
+            youngest=group.epoch if came else conversation.state.youngest,
         )
         fresh = Conversation(conversation.id, state, group)
         self._cache[conversation.id] = fresh
@@ -196,19 +257,54 @@ class Conversations:
     def close(self, conversation: Conversation) -> None:
         """This account is no longer in the conversation: forget its keys, keep that it was."""
         self.fences.pop(conversation.fence, None)
+        self._end_epochs(conversation)
         for table in (self._tables.past_groups, self._tables.past_messages, self._tables.winners):
             table.delete_group(conversation.id)
         self.dropped.update(row.key for row in self._tables.outbox.rows(conversation.id))
-        for table in (self._tables.outbox, self._tables.intents, self._tables.commits):
+        for table in (
+            self._tables.outbox,
+            self._tables.intents,
+            self._tables.commits,
+            self._tables.resync_keys,
+            self._tables.resync_answers,
+        ):
             table.delete_group(conversation.id)
+        self._tables.rejoins.delete(conversation.id)
+        self._tables.rosters.delete(conversation.id)
         self._tables.groups.delete(conversation.id)
         self._tables.messages.delete(conversation.id)
         closed = Conversation(
-            conversation.id, msgspec.structs.replace(conversation.state, active=False, resync=False), None
+            conversation.id,
+            msgspec.structs.replace(conversation.state, active=False, resync=False, catching_up=False),
+            None,
         )
         self._cache[conversation.id] = closed
         self._put_state(closed, closed.state)
         self.epoch_changed = True
+
+    def roster(self, conversation: Conversation) -> records.Roster:
+        """Return whom there is to ask; the file keeps it apart from the group."""
+        return records.Roster.unpack(self._tables.rosters.get(conversation.id) or records.Roster(0, []).pack())
+
+    def _view(self, conversation: Conversation) -> View:
+        if conversation.group is None and conversation.state.active:
+            return conversation.view(member.account for member in self.roster(conversation).members)
+        return conversation.view()
+
+    def epochs(self, conversation: Conversation) -> dict[int, tuple[bytes, records.Epoch]]:
+        """Return tag and record of all epochs whose outer keys are still here, by number."""
+        rows = [(row.key, records.Epoch.unpack(row.value)) for row in self._tables.epochs.rows(conversation.id)]
+        return {epoch.epoch: (tag, epoch) for tag, epoch in rows}
+
+    def forget_epochs(self, conversation: Conversation, above: int) -> None:
+        """Forget the epochs of a branch that is not continued."""
+        for number, (tag, _) in self.epochs(conversation).items():
+            if number > above:
+                self._tables.epochs.delete(tag)
+
+    def resumption_psks(self, conversation: Conversation) -> "ResumptionPSKs":
+        """Return the resumption PSKs of this conversation's epochs, read when one is wanted."""
+        return ResumptionPSKs(self, conversation)
 
     def past(self, conversation_id: bytes, epoch: int) -> PastEpoch | None:
         """Return what reads late messages of a past epoch, if it is still kept."""
@@ -234,6 +330,14 @@ class Conversations:
                 self.epoch_changed = True
         self._tables.epochs.delete_below(now - OUTER_KEY_SECONDS)
 
+    def _end_epochs(self, conversation: Conversation) -> None:
+        """The current epoch is over: from now on its outer key has an age."""
+        now = self._state.now()
+        for tag, epoch in self.epochs(conversation).values():
+            if not epoch.ended and (conversation.group is None or tag == conversation.tag):
+                ended = msgspec.structs.replace(epoch, ended=now)
+                self._tables.epochs.put(tag, ended.pack(), group=conversation.id, sort=now)
+
     def _archive(self, conversation: Conversation) -> None:
         past = conversation.current.archive()
         key = conversation.id + past.epoch.to_bytes(8, "big")
@@ -250,15 +354,22 @@ class Conversations:
         self._tables.messages.put(conversation.id, group.message_state())
         self._tables.epochs.put(
             conversation.tag,
-            records.Epoch(conversation.id, group.epoch, conversation.key).pack(),
+            records.Epoch(
+                conversation.id, group.epoch, conversation.key, group.epoch_authenticator, group.resumption_psk
+            ).pack(),
             group=conversation.id,
-            sort=self._state.now(),
+            sort=_NOT_OVER,
         )
+        members = [
+            records.RosterMember(member.leaf.signature_key, leaf_account(member.leaf), leaf_data(member.leaf).address)
+            for member in group.members
+        ]
+        self._tables.rosters.put(conversation.id, records.Roster(group.suite, members).pack())
         self.fences[conversation.fence] = conversation.id
         self.epoch_changed = True
 
     def _put_state(self, conversation: Conversation, state: records.ConversationState) -> None:
         conversation.state = state
         self._tables.conversations.put(conversation.id, state.pack())
-        view = conversation.view()
+        view = self._view(conversation)
         self._state.after_commit.append(lambda: self.views.__setitem__(view.id, view))

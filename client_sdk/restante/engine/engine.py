@@ -86,9 +86,9 @@ class Due:
         commits: conversations with something to commit.
         chores: something may have to be registered at the relay.
         events: the application has something to read.
-        held: entries wait that nothing opens.
+        held: entries wait that nothing opens, or this file is to follow what others have committed.
         parcels: a blob is to be fetched or deleted.
-        wait: seconds until something delayed is due, or None.
+        wait: seconds until something delayed is due (``ripen``), or None.
     """
 
     deposits: bool
@@ -130,6 +130,9 @@ class Engine:
             self._profiles,
             self._parcels,
         )
+        if self._conversations.lost:
+            with self._state.transaction():
+                self._recovery.damaged()
 
     @classmethod
     def open(
@@ -303,15 +306,24 @@ class Engine:
         now = self._state.clock()
         times = (self._commits.next_intent_at(), self._outbox.next_at(), self._parcels.next_at())
         later = [at for at in times if at is not None and at > now]
+        later += [
+            max(at, now) for at in (self._recovery.next_at(), self._recovery.answering.next_at()) if at is not None
+        ]
         return Due(
             deposits=self._outbox.has_jobs(),
-            commits=tuple(self._commits.wanted()),
+            commits=(*self._commits.wanted(), *self._recovery.staged()),
             chores=self._mailroom.touched or self._consents.touched,
             events=self._tables.events.exists(b""),
-            held=self._tables.held.exists(),
+            held=self._tables.held.exists() or bool(self._recovery.following()),
             parcels=self._parcels.has_work(),
             wait=(min(later) - now) / 1000 if later else None,
         )
+
+    def ripen(self) -> None:
+        """Do what has waited for its time: answer members who ask, and choose among answers."""
+        with self._state.transaction():
+            self._recovery.answering.answer()
+            self._recovery.ask()
 
     # What the operator announces.
 
@@ -581,12 +593,12 @@ class Engine:
 
     def leave(self, conversation_id: str) -> bytes | None:
         """Tell the members to remove this account; return the deposit's key (None if nobody else is there)."""
-        conversation = self._member(conversation_id)
+        conversation = self._active(conversation_id)
         state = self._state
         with state.transaction():
-            group = conversation.current
+            group = conversation.group
             key = None
-            if len(group.members) > 1 and not conversation.state.resync:
+            if group is not None and len(group.members) > 1 and not conversation.state.resync:
                 proposed = group.propose(Remove(group.own_index), random=state.random)
                 self._conversations.save_group(conversation, proposed.group)
                 body = self._outbox.seal(conversation, proposed.message)
@@ -606,10 +618,16 @@ class Engine:
             self._outbox.accept(conversation)
             self._profiles.share()
 
-    def _member(self, conversation_id: str) -> Conversation:
+    def _active(self, conversation_id: str) -> Conversation:
         conversation = self._conversations.get(bytes.fromhex(conversation_id))
-        if conversation is None or conversation.group is None or not conversation.state.active:
+        if conversation is None or not conversation.state.active:
             raise NotAMember("this account is not in the conversation (any more)")
+        return conversation
+
+    def _member(self, conversation_id: str) -> Conversation:
+        conversation = self._active(conversation_id)
+        if conversation.group is None:
+            raise ConversationError("this device's state was damaged: wait until it has let itself in again")
         return conversation
 
     def is_wanted(self, intent_id: bytes) -> bool:
@@ -634,7 +652,7 @@ class Engine:
                     results.append(MessageTooLarge(f"{len(body)} bytes; at most {MAX_CONTENT_BYTES}"))
                     continue
                 try:
-                    conversation = self._member(conversation_id)
+                    conversation = self._active(conversation_id)
                 except NotAMember as error:
                     results.append(error)
                     continue
@@ -678,16 +696,16 @@ class Engine:
         if conversation is None:
             return None
         with self._state.transaction():
-            return self._commits.prepare(conversation)
+            return self._recovery.prepare(conversation) or self._commits.prepare(conversation)
 
     def commit_won(self, conversation_id: bytes, message_id: bytes, failed: Sequence[tuple[int, int]]) -> None:
         """The relay has accepted our Commit. ``failed`` indexes learn of it by fetching their fence."""
         del failed  # gone: nobody is there; full: that member asks the fence when something does not open
         conversation = self._conversations.get(conversation_id)
-        if conversation is None or conversation.group is None:
+        if conversation is None:
             return
         with self._state.transaction():
-            if self._commits.won(conversation, message_id):
+            if self._recovery.won(conversation, message_id) or self._commits.won(conversation, message_id):
                 self._inbox.retry_held()
             self._profiles.share()
         self._checkpoint()
@@ -697,14 +715,22 @@ class Engine:
         conversation = self._conversations.get(conversation_id)
         if conversation is not None:
             with self._state.transaction():
-                self._commits.give_up(conversation)
+                if self._recovery.prepare(conversation) is not None:
+                    self._recovery.refused(conversation)
+                else:
+                    self._commits.give_up(conversation)
 
     def fence_winner(self, fence: bytes, message_id: bytes, body: bytes) -> None:
         """The relay says who won this fence: process it as if it had been delivered."""
         with self._state.transaction():
-            if fence in self._conversations.fences:
+            if self._recovery.lost(fence, message_id):
+                self._inbox.retry_held()
+            elif (waiting := self._conversations.fences.get(fence)) is not None:
                 self._inbox.process(Entry(0, message_id, body, fence))
                 self._inbox.retry_held()
+                conversation = self._conversations.get(waiting)
+                if conversation is not None and conversation.group is not None and conversation.fence == fence:
+                    self._recovery.stuck(conversation)
         self._checkpoint()
 
     def place(self, conversation_id: bytes) -> int:
@@ -713,15 +739,39 @@ class Engine:
         return self._commits.place(conversation) if conversation and conversation.group else 0
 
     def suspect_fences(self) -> list[bytes]:
-        """Return the fences to ask the relay for: held entries may be of an epoch whose Commit never came."""
-        if not self._tables.held.exists():
-            return []
+        """Return the fences to ask the relay for: held entries may be of an epoch whose Commit never came.
+
+        An old file asks as well; once nobody has won any of them it has caught up (``caught_up``).
+        """
         fences = self._conversations.fences
+        if not self._tables.held.exists():
+            return self._recovery.following()
         return [fence for fence, key in fences.items() if not self._is_awaited(key)]
 
     def _is_awaited(self, key: bytes) -> bool:
         conversation = self._conversations.get(key)
         return conversation is not None and conversation.state.awaited
+
+    def caught_up(self) -> bool:
+        """Nobody has won the fences that were asked for; say whether an old file has waited for that."""
+        if not self._recovery.following():
+            return False
+        with self._state.transaction():
+            self._recovery.caught_up()
+        return True
+
+    # Resync.
+
+    def resync(self, conversation_id: str) -> None:
+        """Let this device in again, whatever its state of the conversation is. Raises NotAMember."""
+        with self._state.transaction():
+            self._recovery.resync(self._active(conversation_id))
+            self._recovery.ask()
+
+    def is_resyncing(self, conversation_id: str) -> bool:
+        """Say whether this device waits to be let in again."""
+        conversation = self._conversations.get(bytes.fromhex(conversation_id))
+        return conversation is not None and conversation.state.resync
 
     # Blobs.
 
@@ -792,8 +842,9 @@ class Engine:
             self._conversations.prune()
             self._mailroom.prune()
             self._outbox.prune()
-            self._recovery.prune()
+            self._recovery.answering.prune()
             self._parcels.prune()
+            self._recovery.answering.answer()
             self._recovery.ask()
             self._commits.heal()
             self._inbox.give_up_held()

@@ -3,9 +3,10 @@
 ::
 
     entry ─ our own bytes ───────────────▶ our pending Commit has won, or nothing
-          ─ tag of an epoch we know ─────▶ content │ Commit │ wish to leave │ request to be added again
+          ─ tag of an epoch we know ─────▶ content │ Commit │ wish to leave │ request to be let in again
                                            Commit in a blob: waits for it, then as here again
           ─ tag of a KeyPackage of ours ─▶ Welcome; its tree in a blob: waits for it
+          ─ tag of a request of ours ────▶ answer, with which we let ourselves in again
           ─ fence that we wait for ──────▶ invalid for everybody: the next fence of this epoch
           ─ anything else ───────────────▶ held, and tried again after each epoch change, for 7 days
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from restante import blobs, content
-from restante.account import CONVERSATION_EXTENSION, ConversationData, authenticate
+from restante.account import authenticate, conversation_data
 from restante.blobs import BlobReference
 from restante.engine import records
 from restante.engine.commits import Commits
@@ -26,6 +27,7 @@ from restante.engine.profiles import Profiles
 from restante.engine.recovery import Recovery
 from restante.engine.state import State
 from restante.handshakes import COMMIT, Admission, CommitReference, epoch_keys, is_reference
+from restante.resync import is_request
 from restante_crypto import primitives, proofs, sealing
 from restante_crypto.blobs import BlobError
 from restante_crypto.mls import (
@@ -38,9 +40,9 @@ from restante_crypto.mls import (
     LeafNode,
     MLSError,
     OwnMessage,
+    Policy,
     ProposalReceived,
     Remove,
-    parse_key_package_message,
 )
 
 HELD_SECONDS: Final = 7 * 86_400
@@ -83,6 +85,7 @@ class Inbox:
         self._outbox = outbox
         self._commits = commits
         self._recovery = recovery
+        self._answering = recovery.answering
         self._profiles = profiles
         self._parcels = parcels
         self._fetched: dict[bytes, bytes | None] = {}  # contents by blob id while their entries are processed
@@ -174,6 +177,11 @@ class Inbox:
         if self._mailroom.bundle(tag) is not None:
             self._welcome(entry, tag)
             return True
+        if self._tables.resync_keys.get(tag) is not None:
+            awaited = self._recovery.answered(tag, entry.body, self._fetched)
+            if awaited is not None:
+                self._wait(entry, awaited)
+            return True
         if (used_by := self._mailroom.used_by(tag)) is not None:
             if used_by != primitives.sha256(entry.body):
                 self._state.fail("a one-time KeyPackage was used twice", "whoever wrote should ask for a new invite")
@@ -193,6 +201,8 @@ class Inbox:
             ):
                 self._commits.won(conversation, entry.message_id)
                 return
+        if entry.fence is not None and self._recovery.lost(entry.fence, entry.message_id):
+            return
         if entry.fence is not None:  # our bytes won, but we had given them up
             self._winner_that_was_ours(entry)
 
@@ -234,14 +244,16 @@ class Inbox:
                 return
             message = fetched
         try:
-            if (package := parse_key_package_message(message)) is not None:
-                self._recovery.requested(package, conversation)
+            if is_request(message):
+                self._answering.requested(message, epoch, conversation)
             elif is_current:
                 self._current(entry, message, conversation, is_winner=is_winner)
             else:
                 self._late(entry, message, conversation, epoch.epoch)
         except OwnMessage:
-            if is_current and not conversation.state.resync:
+            if conversation.state.resync:
+                self._recovery.stop_following(conversation)
+            elif is_current:
                 self._recovery.rolled_back()
         except GenerationUsed:
             pass  # a replay: it was read before
@@ -277,7 +289,12 @@ class Inbox:
 
     def _current(self, entry: Entry, message: bytes, conversation: Conversation, *, is_winner: bool) -> None:
         group = conversation.current
-        result = group.process(message, authenticate=authenticate)
+        result = group.process(
+            message,
+            authenticate=authenticate,
+            psks=self._conversations.resumption_psks(conversation),
+            policy=Policy(resyncs=True, psk_epochs=range(conversation.state.youngest, group.epoch + 1)),
+        )
         match result:
             case Application():
                 leaf = group.member(result.sender)
@@ -294,13 +311,15 @@ class Inbox:
                 self._state.fail("a Commit without its fence", "nothing to do: it was not applied", conversation.id)
 
     def _committed(self, entry: Entry, result: CommitProcessed, conversation: Conversation, before: Group) -> None:
-        committer = before.member(result.committer)
+        committer = result.added[0] if result.external and result.added else before.member(result.committer)
         by = leaf_account(committer.leaf) if committer else b""
         self._commits.drop(conversation)
+        if (
+            result.group is None and result.external
+        ):  # our device has let itself in again, and this is not its newest file
+            self._recovery.request(conversation, "a newer copy of this file is in use")
+            return
         if result.group is None:
-            if conversation.state.resync:
-                self._recovery.removed_for_resync(conversation)
-                return
             hold = b"" if conversation.state.accepted else conversation.id
             self._state.emit(records.RemovedEvent(conversation.id, self._state.me, by), hold=hold)
             self._mailroom.retire_address(conversation.state.address, at_once=True)
@@ -309,7 +328,10 @@ class Inbox:
         winner = records.WinningCommit(
             conversation.fence, entry.message_id, entry.body, self._keep_commit(result.group)
         )
-        self._conversations.install(conversation, result.group, winner)
+        self._conversations.install(conversation, result.group, winner, rejoined=result.external)
+        for member in result.added if result.external else ():
+            self._tables.numbers.delete(conversation.id + member.leaf.signature_key)
+            self._answering.came_back(conversation, member.leaf.signature_key)
         fresh = self._conversations.get(conversation.id) or conversation
         self._commits.announce(fresh, before, result.group, by)
 
@@ -411,14 +433,13 @@ class Inbox:
             joined = self._join(entry, prekey)
             if joined is None:
                 return
-            data = _conversation_data(joined.group, state.account.relay_key)
+            data = conversation_data(joined.group.extensions, state.account.relay_key)
         except (sealing.SealError, MLSError, ValueError):
             state.fail("a Welcome that fails its checks", "whoever wrote should invite again")
             return
         group = joined.group
         old = self._conversations.get(group.group_id)
-        expected = old is not None and old.state.resync and old.state.resync_tag == tag
-        if old is not None and old.state.active and not expected:
+        if old is not None and old.state.active:
             state.fail("a Welcome to a conversation that exists", "nothing to do: it was not followed", group.group_id)
             return
         if prekey.number == 0 and state.tables.seen.get(tag + primitives.sha256(entry.body)) is not None:
@@ -428,9 +449,6 @@ class Inbox:
         self._mailroom.use_address(prekey.address, group.group_id)
         signer = group.member(joined.sender)
         inviter = leaf_account(signer.leaf) if signer else b""
-        if old is not None and expected:
-            self._recovery.joined_again(old, group, prekey.address)
-            return
         accepted = state.is_contact(inviter)
         conversation = self._conversations.add(
             group,
@@ -441,6 +459,7 @@ class Inbox:
                 accepted=accepted,
                 rotate=prekey.number == 0,
                 healed_at=state.now(),
+                youngest=group.epoch,
             ),
         )
         if accepted:
@@ -466,12 +485,3 @@ class Inbox:
         return Group.join(
             admission.message, bundle, signer=self._state.signer, authenticate=authenticate, ratchet_tree=tree
         )
-
-
-def _conversation_data(group: Group, relay_key: bytes) -> ConversationData:
-    for extension in group.extensions:
-        if extension.type == CONVERSATION_EXTENSION:
-            data = ConversationData.decode(extension.data)
-            if data.relay_key == relay_key:
-                return data
-    raise ValueError("not one of our conversations")

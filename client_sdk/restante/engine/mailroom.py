@@ -179,14 +179,12 @@ class Mailroom:
             relay_key=state.account.relay_key,
         )
 
-    def keep_bundle(self, bundle: KeyPackageBundle, number: int, address: bytes, *, upload: bool = True) -> bytes:
-        """Store the private halves; return the tag by which a Welcome for them is known."""
+    def keep_bundle(self, bundle: KeyPackageBundle, number: int, address: bytes) -> None:
+        """Store the private halves under the tag by which a Welcome for them is known."""
         tag = sealing.welcome_tag(bundle.key_package.init_key)
-        suite = bundle.key_package.suite
-        record = records.Prekey(suite, number, bundle.to_bytes(), address, uploaded=not upload)
-        group = _uploaded(uploaded=not upload)
+        record = records.Prekey(bundle.key_package.suite, number, bundle.to_bytes(), address)
+        group = _uploaded(uploaded=False)
         self._tables.prekeys.put(tag, record.pack(), group=group, sort=number or self._state.clock())
-        return tag
 
     def bundle(self, tag: bytes) -> records.Prekey | None:
         """Return the KeyPackage that a Welcome with this tag is for."""

@@ -36,6 +36,10 @@ TABLES: Final = (
     "devices",
     "blobs",
     "awaited",
+    "rosters",
+    "resync_keys",
+    "resync_answers",
+    "rejoins",
 )
 
 PURPOSE_SPARE: Final = 0  # registered, for the next leaf that rotates
@@ -47,7 +51,6 @@ INTENT_UPDATE: Final = 0
 INTENT_ADD: Final = 1
 INTENT_REMOVE: Final = 2
 INTENT_LEAVE: Final = 3  # somebody else's wish to leave
-INTENT_RESYNC: Final = 4  # a member's wish to be removed and added again
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, repr_omit_defaults=True):
@@ -165,9 +168,11 @@ class ConversationState(Record, frozen=True):
     address: bytes
     accepted: bool = True
     active: bool = True
-    resync: bool = False  # our state is beyond use: nothing is sent until we were added again
-    resync_tag: bytes = b""  # welcome tag of the KeyPackage in our request
-    resync_at: int = 0
+    resync: bool = False  # our state is beyond use: nothing is sent until we have let ourselves in again
+    catching_up: bool = False  # it is only old: first follow what the others have committed
+    resync_at: int = 0  # when we asked last, Unix seconds
+    resync_count: int = 0  # how often we have asked
+    resync_address: bytes = b""  # where the answer goes, and later our leaf's
     fence_number: int = 0
     fence_previous: bytes = b""
     number: int = 0
@@ -177,7 +182,8 @@ class ConversationState(Record, frozen=True):
     rotate: bool = False
     sent_since_heal: int = 0
     healed_at: int = 0
-    resync_epoch: int = -1  # the epoch whose outer key our request goes under; -1: the current one
+    resync_epoch: int = -1  # the last epoch that the others have too; -1: the current one
+    youngest: int = 0  # the epoch in which the last member came: all hold the resumption PSKs since
 
 
 class Outgoing(Record, frozen=True):
@@ -237,11 +243,67 @@ class Intent(Record, frozen=True):
 
 
 class Epoch(Record, frozen=True):
-    """What opens the outer seal of an epoch. The cell's key is the epoch's tag."""
+    """What opens the outer seal of an epoch, and what proves later to have been in it. The cell's key is its tag."""
 
     conversation: bytes
     epoch: int
     key: bytes
+    authenticator: bytes
+    resumption_psk: bytes
+    ended: int = 0  # Unix seconds; 0: it is the current one
+
+
+class RosterMember(Record, frozen=True):
+    """A member's leaf, as far as it takes to ask it."""
+
+    signature_key: bytes
+    account: bytes
+    address: bytes
+
+
+class Roster(Record, frozen=True):
+    """Whom to ask when the group's state is lost."""
+
+    suite: int
+    members: list[RosterMember]
+
+
+class ResyncKey(Record, frozen=True):
+    """A request of ours: the HPKE key that opens its answers. The cell's key is the tag of its public half."""
+
+    conversation: bytes
+    private: bytes
+    digest: bytes
+    epoch: int
+    authenticator: bytes
+    branch: bytes
+
+
+class Rejoin(Record, frozen=True):
+    """Our external Commit, staged: it applies only when it has won its fence."""
+
+    fence: bytes
+    message_id: bytes
+    body: bytes
+    addresses: list[bytes]
+    group: bytes
+    messages: bytes
+    address: bytes
+    epoch: int  # the last one in common before
+    blobs: tuple[bytes, ...] = ()  # the Commit, if it is large
+
+
+class Asked(Record, frozen=True):
+    """A request of another member. The cell's key is its digest; ``request`` is empty once it was answered."""
+
+    conversation: bytes
+    request: bytes = b""
+
+
+class Answered(Record, frozen=True):
+    """When one device was answered lately, in Unix seconds."""
+
+    times: list[int]
 
 
 class WinningCommit(Record, frozen=True):

@@ -53,6 +53,10 @@ class Tables:
     devices: Table
     blobs: Table
     awaited: Table
+    rosters: Table
+    resync_keys: Table
+    resync_answers: Table
+    rejoins: Table
 
 
 class State:

@@ -52,7 +52,7 @@ from restante_crypto.mls.proposals import (
     Remove,
     Update,
 )
-from restante_crypto.mls.psk import PreSharedKeyID
+from restante_crypto.mls.psk import PreSharedKeyID, resumption_psk_id
 
 __all__ = [
     "LAST_RESORT",
@@ -104,5 +104,6 @@ __all__ = [
     "key_package_message",
     "parse_key_package_message",
     "propose_from_outside",
+    "resumption_psk_id",
     "validate_key_package",
 ]

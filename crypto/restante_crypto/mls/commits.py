@@ -26,7 +26,7 @@ from restante_crypto.mls.leaf_node import SOURCE_COMMIT, LeafNode
 from restante_crypto.mls.message import MLSMessage
 from restante_crypto.mls.proposal_list import Applied, SentProposal, Terms
 from restante_crypto.mls.proposals import ExternalInit, Proposal, ProposalOrRef
-from restante_crypto.mls.psk import USAGE_APPLICATION, PreSharedKeyID, psk_secret
+from restante_crypto.mls.psk import RESUMPTION, USAGE_APPLICATION, PreSharedKeyID, psk_secret
 from restante_crypto.mls.ratchet_tree import RatchetTree
 from restante_crypto.mls.tree_math import LeafIndex, NodeIndex
 from restante_crypto.mls.tree_validation import Authenticate, check_leaf, check_members, check_path_keys
@@ -51,6 +51,8 @@ class Policy:
         reinit: the group may end, to begin again with other parameters.
         custom: types of proposals that are not the RFC's.
         max_lifetime: seconds that a leaf's lifetime may last (section 7.2): one number for all members.
+        psk_epochs: a Commit may mix in this group's resumption PSKs of these epochs, which all members hold, and no
+            other PSK; None: every PSK that is at hand.
     """
 
     external_commits: bool = False
@@ -59,6 +61,7 @@ class Policy:
     reinit: bool = False
     custom: Collection[int] = ()
     max_lifetime: int = MAX_LIFETIME
+    psk_epochs: Collection[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +318,7 @@ def follow(
         path_leaf = None if commit.path is None else commit.path.leaf_node
         applied = proposal_list.apply(group.tree, sent, committer=committer, terms=terms, path_leaf=path_leaf)
         old, init_secret = group.tree.occupied_leaf(committer), group.secrets.init_secret
-    _check_policy(applied, policy)
+    _check_policy(applied, group.group_id, policy)
     tree = applied.tree
     if commit.path is not None:
         _check_path_leaf(commit.path.leaf_node, committer, old, replace(terms, extensions=applied.extensions))
@@ -386,11 +389,16 @@ def _sent(group: "Group", items: Sequence[ProposalOrRef], committer: LeafIndex) 
     return found
 
 
-def _check_policy(applied: Applied, policy: Policy) -> None:
+def _check_policy(applied: Applied, group_id: bytes, policy: Policy) -> None:
     if applied.reinit is not None and not policy.reinit:
         raise ValidationError("ReInit, which the application does not follow")
     if not {sent.proposal.type for sent in applied.custom} <= set(policy.custom):
         raise ValidationError("a proposal that the application does not know")
+    if policy.psk_epochs is not None and not all(
+        psk.psk_type == RESUMPTION and psk.psk_group_id == group_id and psk.psk_epoch in policy.psk_epochs
+        for psk in applied.psks
+    ):
+        raise ValidationError("a PSK that not all members hold")
 
 
 def _check_path_leaf(new: LeafNode, committer: LeafIndex, old: LeafNode | None, terms: Terms) -> None:

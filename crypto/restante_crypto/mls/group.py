@@ -168,6 +168,11 @@ class Group:
         return self.tree.encode()
 
     @property
+    def resumption_psk(self) -> bytes:
+        """One hash long; proves later to have been a member of this epoch, and opens nothing (section 8.6)."""
+        return self.secrets.resumption_psk
+
+    @property
     def members(self) -> tuple[Member, ...]:
         """All members, by leaf index."""
         return tuple(Member(index, leaf) for index, leaf in self.tree.members())

@@ -8,7 +8,8 @@ from restante_crypto import primitives
 from restante_crypto.mls import codec, labels
 from restante_crypto.mls.codec import Reader
 from restante_crypto.mls.errors import DecodeError
-from restante_crypto.suites import CipherSuite
+from restante_crypto.primitives import Random
+from restante_crypto.suites import SUITES, CipherSuite
 
 EXTERNAL: Final = 1
 RESUMPTION: Final = 2
@@ -47,6 +48,12 @@ class PreSharedKeyID:
             raise DecodeError("PSK type")
         usage, group_id, epoch = reader.u8(), reader.opaque(), reader.u64()
         return cls(kind, reader.opaque(), usage=usage, psk_group_id=group_id, psk_epoch=epoch)
+
+
+def resumption_psk_id(suite: int, group_id: bytes, epoch: int, random: Random) -> PreSharedKeyID:
+    """Name the resumption PSK of an epoch for a Commit of the same group (section 8.4)."""
+    nonce = random(SUITES[suite].hash_bytes)
+    return PreSharedKeyID(RESUMPTION, nonce, usage=USAGE_APPLICATION, psk_group_id=group_id, psk_epoch=epoch)
 
 
 def psk_secret(suite: CipherSuite, psks: Sequence[tuple[PreSharedKeyID, bytes]]) -> bytes:

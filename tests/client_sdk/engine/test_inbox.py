@@ -12,7 +12,7 @@ from restante.engine import records
 from restante.engine.conversations import Conversation
 from restante.engine.inbox import Entry
 from restante_crypto import sealing
-from restante_crypto.mls import Remove, key_package_message
+from restante_crypto.mls import Remove
 from restante_crypto.mls.framing import CONTENT_COMMIT, Commit
 from restante_protocol import frames
 from support.engines import Member, World
@@ -336,16 +336,6 @@ def test_proposals_that_are_no_farewell_are_reported(world: World) -> None:
     bob.arrive(b"m" * 16, sealed(world, 0, proposed.message), None)
     bob.read()
     assert bob.causes() == ["a proposal that is not taken"]
-
-
-def test_a_request_of_a_stranger_to_be_added_again_is_ignored(world: World, tmp_path: Path) -> None:
-    alice, bob, _ = world.members
-    eve = Member(world.post, tmp_path, "eve", world.clock)
-    package = alice.claim(eve.invite(), eve)
-    bob.arrive(b"m" * 16, sealed(world, 0, key_package_message(package)), None)
-    bob.read()
-    assert bob.engine.due().commits == ()
-    eve.engine.close()
 
 
 def test_contents_that_cannot_be_read(world: World) -> None:

@@ -36,6 +36,7 @@ from restante_crypto.mls import (
     external,
     propose_from_outside,
     public_message,
+    resumption_psk_id,
     treekem,
 )
 from restante_crypto.mls.extensions import EXTERNAL_PUB, RATCHET_TREE
@@ -172,6 +173,32 @@ def test_only_who_was_a_member_is_let_in_again() -> None:
     result = group.process(joined.message, authenticate=nobody, policy=again)
     assert isinstance(result, CommitProcessed)
     assert result.external
+
+
+def test_the_application_says_which_resumption_psks_count() -> None:
+    party = Party.of(2)
+    group = party.groups[0]
+    for epoch, name in ((1, b"group"), (0, b"group"), (1, b"other")):
+        psk = resumption_psk_id(SUITE, name, epoch, os.urandom)
+        psks = {name + codec.u64(epoch): group.resumption_psk}
+        joined = let_in(group.group_info(), psk_ids=[psk], psks=psks)
+        policy = Policy(external_commits=True, psk_epochs=range(1, 2))
+        if (epoch, name) == (1, b"group"):
+            result = group.process(joined.message, authenticate=nobody, psks=psks, policy=policy)
+            assert isinstance(result, CommitProcessed)
+        else:
+            with pytest.raises(ValidationError, match="not all members hold") as failure:
+                group.process(joined.message, authenticate=nobody, psks=psks, policy=policy)
+            assert failure.value.common
+    external_psk = PreSharedKeyID(EXTERNAL, os.urandom(32), psk_id=b"shared")
+    joined = let_in(group.group_info(), psk_ids=[external_psk], psks={b"shared": b"secret"})
+    with pytest.raises(ValidationError, match="not all members hold"):
+        group.process(
+            joined.message,
+            authenticate=nobody,
+            psks={b"shared": b"secret"},
+            policy=Policy(external_commits=True, psk_epochs=()),
+        )
 
 
 def forged(
