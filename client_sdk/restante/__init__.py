@@ -2,13 +2,16 @@
 
 from restante.client import Client
 from restante.conversation import Conversation, Receipt
+from restante.engine.directory import Contact, Found
 from restante.engine.profiles import Profile
 from restante.errors import (
     AlreadyOpen,
     Closed,
+    ConsentNeeded,
     ConversationError,
     FileDamaged,
     FileError,
+    HandleTaken,
     InviteError,
     MessageTooLarge,
     NotAdmitted,
@@ -28,6 +31,7 @@ from restante.events import (
     DecryptFailed,
     DeviceAdded,
     Disclosed,
+    EntryLost,
     Event,
     InviteOverused,
     MemberAdded,
@@ -49,17 +53,22 @@ __all__ = [
     "Client",
     "Closed",
     "ConnectionChanged",
+    "ConsentNeeded",
+    "Contact",
     "ContactRequest",
     "Conversation",
     "ConversationError",
     "DecryptFailed",
     "DeviceAdded",
     "Disclosed",
+    "EntryLost",
     "Erasure",
     "Event",
     "Export",
     "FileDamaged",
     "FileError",
+    "Found",
+    "HandleTaken",
     "InviteError",
     "InviteOverused",
     "MemberAdded",

@@ -17,12 +17,14 @@ from typing import Any, Final, TypeVar
 import aiohttp
 import msgspec
 
-from restante import content, events
+from restante import content, events, names
 from restante.account import account_id
 from restante.conversation import Conversation, Receipt
+from restante.directory import Directory
 from restante.driver import Agree, Driver
 from restante.engine import records
 from restante.engine.conversations import View
+from restante.engine.directory import Contact, Found
 from restante.engine.engine import Engine
 from restante.engine.profiles import Profile
 from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused, RelayError
@@ -31,6 +33,7 @@ from restante.invites import Invite, Manifest
 from restante.publications import Policy, Purpose
 from restante.safety import SafetyNumber, safety_number
 from restante.yourdata import Erasure, Export, export_of
+from restante_crypto.directory import Kind
 from restante_crypto.mls import KeyPackage
 from restante_protocol import frames
 from restante_protocol.errors import Code
@@ -50,6 +53,7 @@ class Client:
         """Take over what ``open`` made."""
         self._engine = engine
         self._driver = driver
+        self._directory = Directory(engine, driver)
         self._changed = asyncio.Event()
         self._in_hand: Event | None = None
         self._skipped: set[int] = set()
@@ -220,6 +224,104 @@ class Client:
         """
         await self._driver.run(self._engine.withdraw, purpose)
         await self._driver.settled()
+
+    # The directory.
+
+    async def set_handle(self, handle: str) -> None:
+        """Be found by a handle from now on, instead of the one before; needs the purpose "handle".
+
+        Args:
+            handle: 3 to 32 letters and digits of any script, with single ``.``, ``_``, ``-`` between them. How it is
+                written in upper and lower case does not matter.
+
+        Raises:
+            ValueError: it is no handle.
+            HandleTaken: another account has it.
+            ConsentNeeded: the purpose is not granted.
+            RelayError: the relay has no directory, or refuses.
+        """
+        await self._directory.set(Kind.HANDLE, names.handle(handle))
+
+    async def clear_handle(self) -> None:
+        """Be found by no handle; who found it before can start no conversation with it any more."""
+        await self._directory.clear(Kind.HANDLE)
+
+    async def handle(self) -> str | None:
+        """Return this account's handle, as others' spellings of it become; None if it has none."""
+        own = await self._driver.run(self._engine.own_entry, Kind.HANDLE)
+        return own.name if own is not None else None
+
+    async def find_handle(self, handle: str) -> Found | None:
+        """Return who has exactly this handle, or None; needs the purpose "handle". The relay does not learn for whom.
+
+        Raises:
+            ValueError, ConsentNeeded, RelayError: as set_handle; Refused with the code BUDGET after too many.
+        """
+        return await self._directory.find_handle(handle)
+
+    async def verify_number(self, number: str, *, region: str | None = None) -> None:
+        """Have a code sent to a mobile number, to be found by it; needs the purpose "number".
+
+        Args:
+            number: as people write it.
+            region: its country, such as "DE", if it is written without + and country code.
+
+        Raises:
+            ValueError: this is no number.
+            ConsentNeeded: the purpose is not granted: the relay does not see the number.
+            Refused: LIMIT, it is no mobile number; BUDGET, too many codes were sent; UNAVAILABLE, it was not sent.
+        """
+        await self._directory.verify(number, region)
+
+    async def confirm_number(self, number: str, code: str, *, region: str | None = None) -> None:
+        """Say the code that came, and be found by this number from now on, instead of the one before.
+
+        Raises:
+            Refused: UNAUTHORIZED, it is another code; NOT_FOUND, none waits, or too many were tried.
+        """
+        await self._directory.confirm(number, code, region)
+
+    async def clear_number(self) -> None:
+        """Be found by no number; the relay forgets that one was verified."""
+        await self._directory.clear(Kind.NUMBER)
+
+    async def number(self) -> str | None:
+        """Return the number that this account is found by; None if there is none."""
+        own = await self._driver.run(self._engine.own_entry, Kind.NUMBER)
+        return own.name if own is not None else None
+
+    async def find_numbers(self, numbers: Sequence[str], *, region: str | None = None) -> dict[str, Found]:
+        """Return who has verified these numbers, by number as E.164 writes it; needs a verified number of one's own.
+
+        The relay learns how many are looked for, and in which of 240 buckets. Each takes a tenth of a second.
+
+        Raises:
+            ValueError: one of them is no number.
+            ConsentNeeded: the purpose "number" is not granted.
+            Refused: UNAUTHORIZED, no number is verified here; BUDGET, too many were looked for.
+        """
+        return await self._directory.find_numbers(numbers, region)
+
+    # Contacts.
+
+    async def contacts(self) -> list[Contact]:
+        """Return the accounts that are known: invited, or accepted."""
+        return await self._driver.run(self._engine.contacts)
+
+    async def confirm_safety_number(self, account: str, code: str) -> bool:
+        """Keep that this account is who its owner says, if this is the safety number that they show; say whether it is.
+
+        Args:
+            account: the account's id.
+            code: what its owner's QR code says, or the digits that they show.
+
+        Raises:
+            ValueError: this is no account id.
+        """
+        matches = self.safety_number(account).matches(code)
+        if matches:
+            await self._driver.run(self._engine.verify, account)
+        return matches
 
     # Profiles.
 
@@ -515,10 +617,12 @@ class Client:
         await self._driver.run(self._engine.handled, number)
         self._skipped.discard(number)
 
-    def _event(self, number: int, record: records.StoredEvent) -> Event:  # noqa: C901 -- one arm per event
+    def _event(self, number: int, record: records.StoredEvent) -> Event:  # noqa: C901, PLR0912 -- one arm per event
         fields: dict[str, Any] = {"id": f"{number:016x}", "_handled": partial(self._mark, number)}
         if isinstance(record, records.AnnouncedEvent):
             return _announcement(record, **fields)
+        if isinstance(record, records.EntryLostEvent):
+            return events.EntryLost(purpose=record.purpose, **fields)
         if isinstance(record, records.PurposeEvent):
             return events.PurposeChanged(purpose=record.purpose, **fields)
         if isinstance(record, records.DisclosedEvent):
@@ -567,6 +671,7 @@ _KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
     records.ProfileEvent: events.ProfileChanged,
     records.PurposeEvent: events.PurposeChanged,
     records.DisclosedEvent: events.Disclosed,
+    records.EntryLostEvent: events.EntryLost,
 }
 
 

@@ -20,7 +20,9 @@ import aiohttp
 import msgspec
 
 from restante import blobs, publications
+from restante.directory import Directory
 from restante.engine.consents import PutConsent
+from restante.engine.directory import DropEntry, PutEntry
 from restante.engine.engine import Due, Engine
 from restante.engine.inbox import Entry
 from restante.engine.mailroom import Chore, PutAddresses, PutPrekeys, PutSlot, RevokeAddresses
@@ -391,6 +393,15 @@ class Driver:
                 return self._receiver
             await asyncio.sleep(0)
 
+    async def ask_as_owner(self, build: Callable[[int], frames.ClientFrame]) -> frames.RelayFrame:
+        """Ask on the mailbox's connection, again after each loss of it. Raises Refused."""
+        while True:
+            receiver = await self._ready_receiver()
+            try:
+                return await receiver.request(build)
+            except Disconnected:
+                await asyncio.sleep(0)
+
     # The anonymous connection.
 
     async def _send_forever(self) -> None:
@@ -438,6 +449,12 @@ class Driver:
                 if error.code != Code.UNAVAILABLE:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def delete_slot(self, slot: bytes) -> None:
+        """Delete an invite's slot, and forget the invite."""
+        deletion = await self.run(self._engine.slot_deletion, slot)
+        await self.ask(partial(_numbered, deletion))
+        await self.run(self._engine.forget_invite, slot)
 
     # What the operator publishes: read before there is a mailbox, too.
 
@@ -827,7 +844,7 @@ class Driver:
                         raise
                     await asyncio.sleep(RETRY_SECONDS)
 
-    async def _chore(self, receiver: Connection, chore: Chore | PutConsent) -> bool:
+    async def _chore(self, receiver: Connection, chore: Chore | PutConsent | PutEntry | DropEntry) -> bool:
         """Do it; False if the engine knows its end already."""
         match chore:
             case PutAddresses(addresses=specs):
@@ -844,6 +861,12 @@ class Driver:
                 await self._put_slot(slot)
             case PutConsent():
                 return await self._put_consent(receiver, chore)
+            case PutEntry(kind=kind):
+                await Directory(self._engine, self).put_again(kind)
+                return False
+            case DropEntry(kind=kind):
+                await Directory(self._engine, self).drop(kind)
+                return False
         return True
 
     async def _put_consent(self, receiver: Connection, chore: PutConsent) -> bool:

@@ -10,8 +10,10 @@
     ├── RelayError                the relay
     │   ├── RelayChanged          it has another key than the pinned one
     │   ├── NotAdmitted           it takes no new mailbox without (another) invite code
+    │   ├── HandleTaken           another account has this handle in its directory
     │   ├── PolicyDeclined        its privacy policy was not agreed to: there is no mailbox
     │   └── Refused               it refused a request; ``code`` says why
+    ├── ConsentNeeded             an optional purpose is not granted that this is for: nothing was sent
     ├── InviteError               an invite that is malformed, expired, revoked, forged, or of another relay
     ├── ConversationError         this cannot be done in this conversation
     │   ├── NotAMember            this account has left it or was removed, or the other account is not in it
@@ -72,6 +74,14 @@ class Refused(RelayError):  # noqa: N818 -- the same
     def __init__(self, code: int, detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+class HandleTaken(RelayError):  # noqa: N818 -- the same
+    """Another account has this handle in the relay's directory."""
+
+
+class ConsentNeeded(RestanteError):  # noqa: N818 -- the same
+    """An optional purpose is not granted that this is for: nothing was sent."""
 
 
 class InviteError(RestanteError):

@@ -20,6 +20,7 @@ __all__ = [
     "DecryptFailed",
     "DeviceAdded",
     "Disclosed",
+    "EntryLost",
     "Event",
     "InviteOverused",
     "MemberAdded",
@@ -232,6 +233,21 @@ class ProfileChanged(Event):
 
     conversation: "Conversation"
     account: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryLost(Event):
+    """This account is not found by its handle or number any more, though its owner did not withdraw it.
+
+    A number belongs to who verified it last; a handle that the relay lost may have been taken by another.
+
+    Attributes:
+        purpose: "handle" or "number".
+    """
+
+    __match_args__ = ("purpose",)
+
+    purpose: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

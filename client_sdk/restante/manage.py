@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from restante import Client, RestanteError
+from restante import Client, Found, RestanteError
 
 _LANGUAGE: Final = "en"
 
@@ -51,12 +51,43 @@ async def _news(client: Client, arguments: argparse.Namespace) -> str:
     return "\n".join(shown) or "nothing is announced"
 
 
+async def _handle(client: Client, arguments: argparse.Namespace) -> str:
+    if arguments.set:
+        await client.set_handle(arguments.set)
+    if arguments.clear:
+        await client.clear_handle()
+    if arguments.find:
+        return _shown(await client.find_handle(arguments.find))
+    return await client.handle() or "no handle"
+
+
+async def _number(client: Client, arguments: argparse.Namespace) -> str:
+    if arguments.verify:
+        await client.verify_number(arguments.verify)
+        return "a code was sent"
+    if arguments.confirm:
+        await client.confirm_number(*arguments.confirm)
+    if arguments.clear:
+        await client.clear_number()
+    if arguments.find:
+        return _shown(next(iter((await client.find_numbers([arguments.find])).values()), None))
+    return await client.number() or "no number"
+
+
+def _shown(found: Found | None) -> str:
+    if found is None:
+        return "nobody"
+    return f"{found.account}\n{found.invite}\nunverified: compare safety numbers"
+
+
 _COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[str]]]] = {
     "export": _export,
     "erase": _erase,
     "consent": _consent,
     "policy": _policy,
     "news": _news,
+    "handle": _handle,
+    "number": _number,
 }
 
 
@@ -80,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     either = added["consent"].add_mutually_exclusive_group()
     either.add_argument("--grant", metavar="PURPOSE")
     either.add_argument("--withdraw", metavar="PURPOSE")
+    for name, other in (("handle", "--set"), ("number", "--verify")):
+        either = added[name].add_mutually_exclusive_group()
+        either.add_argument(other, metavar=name.upper())
+        either.add_argument("--find", metavar=name.upper())
+        either.add_argument("--clear", action="store_true")
+    either.add_argument("--confirm", nargs=2, metavar=("NUMBER", "CODE"))
     added["policy"].add_argument("--number", type=int, help="of an earlier version")
     return parser
 
@@ -92,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("there is no such file")
     try:
         print(asyncio.run(_run(arguments)))  # noqa: T201 -- the command's result
-    except (RestanteError, OSError) as error:
+    except (RestanteError, OSError, ValueError) as error:
         print(f"restante: {error}", file=sys.stderr)  # noqa: T201 -- the same
         return 1
     return 0

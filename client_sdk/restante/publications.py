@@ -12,11 +12,13 @@ import msgspec
 
 from restante.engine import records
 from restante_crypto import primitives, proofs
+from restante_crypto.directory import Kind
 from restante_protocol import ids
 
 __all__ = ["Policy", "Purpose"]
 
 POLICY: Final = "policy"
+DIRECTORY: Final = "directory"
 ANNOUNCEMENTS: Final = "announcements"
 
 
@@ -26,6 +28,29 @@ _MAX_NUMBER: Final = 2**53  # what JSON carries everywhere
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_NUMBER)]
 
 T = TypeVar("T")
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    handle: str
+    number: str
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryKeys:
+    """The public keys of a relay's directory, 32 bytes each."""
+
+    handle: bytes
+    number: bytes
+
+    def of(self, kind: Kind) -> bytes:
+        """Return the key for a kind."""
+        return self.handle if kind is Kind.HANDLE else self.number
+
+
+def read_directory(content: bytes) -> DirectoryKeys:
+    """Return the directory's public keys. Raises ValueError."""
+    keys = msgspec.json.decode(content, type=_Keys)
+    return DirectoryKeys(bytes.fromhex(keys.handle), bytes.fromhex(keys.number))
 
 
 class _Listed(msgspec.Struct, frozen=True):

@@ -249,6 +249,33 @@ def policy_command(
 
 
 @cli.command()
+def handle(
+    file: Annotated[Path, typer.Argument(help="A client's file.")],
+    relay: str = typer.Option(..., help="The relay's URL."),
+    set_to: str = typer.Option("", "--set", help="Be found by this handle."),
+    find: str = typer.Option("", help="Look for who has exactly this handle."),
+    clear: bool = typer.Option(False, "--clear", help="Be found by none."),
+) -> None:
+    """Show, set, clear or look for a handle; the purpose "handle" has to be granted."""
+    chosen = ["--set", set_to] if set_to else ["--find", find] if find else ["--clear"] if clear else []
+    _manage(["handle", str(file), "--relay", relay, *chosen])
+
+
+@cli.command()
+def number(
+    file: Annotated[Path, typer.Argument(help="A client's file.")],
+    relay: str = typer.Option(..., help="The relay's URL."),
+    verify: str = typer.Option("", help="Have a code sent to this mobile number."),
+    confirm: tuple[str, str] = typer.Option(("", ""), help="The number and the code that came."),
+    find: str = typer.Option("", help="Look for who has verified this number."),
+    clear: bool = typer.Option(False, "--clear", help="Be found by none."),
+) -> None:
+    """Show, verify, clear or look for a mobile number; the purpose "number" has to be granted."""
+    chosen = ["--verify", verify] if verify else ["--find", find] if find else ["--clear"] if clear else []
+    _manage(["number", str(file), "--relay", relay, *(["--confirm", *confirm] if confirm[0] else chosen)])
+
+
+@cli.command()
 def backup(
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
     store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH; may be in use."),

@@ -12,6 +12,7 @@ import msgspec
 
 from restante.account import Identity, LeafData, capabilities, certify, credential, leaf_extensions
 from restante.engine import records
+from restante.engine.directory import DropEntry, PutEntry
 from restante.engine.engine import Engine
 from restante.engine.inbox import Entry
 from restante.engine.mailroom import PutPrekeys, PutSlot
@@ -182,6 +183,7 @@ class Member:
                             self.post.owners[spec.address] = self
                         else:
                             self.post.owners.pop(spec, None)
+            assert not isinstance(chore, PutEntry | DropEntry), "no directory here"
             self.engine.chore_done(chore)
 
     def invite(self) -> str:

@@ -15,6 +15,7 @@ from restante import content
 from restante.account import (
     CONVERSATION_EXTENSION,
     ConversationData,
+    account_id,
     account_key,
     authenticate,
     capabilities,
@@ -26,6 +27,7 @@ from restante.engine import records
 from restante.engine.commits import Commits
 from restante.engine.consents import Consents, PutConsent
 from restante.engine.conversations import Conversation, Conversations, View, leaf_account, leaf_data
+from restante.engine.directory import Contact, Directory, DropEntry, Found, PutEntry
 from restante.engine.inbox import Entry, Inbox
 from restante.engine.mailroom import Chore, Mailroom, PutSlot
 from restante.engine.outbox import Answer, Job, Outbox
@@ -44,7 +46,10 @@ from restante.errors import (
 )
 from restante.file import ClientFile
 from restante.invites import Invite, Manifest, ManifestDevice, open_manifest, open_prekey
+from restante.publications import DirectoryKeys
 from restante_crypto import primitives, proofs
+from restante_crypto.directory import Entry as Named
+from restante_crypto.directory import Kind
 from restante_crypto.mls import (
     CredentialError,
     Extension,
@@ -120,6 +125,7 @@ class Engine:
         )
         self._profiles = Profiles(self._state, self._conversations, self._outbox)
         self._consents = Consents(self._state)
+        self._directory = Directory(self._state, self._mailroom)
         self._inbox = Inbox(
             self._state,
             self._conversations,
@@ -209,6 +215,7 @@ class Engine:
             self._mailroom.register_again()
             self._profiles.register_again()
             self._consents.register_again()
+            self._directory.register_again()
 
     def subscribe_frame(self, request: int) -> frames.Subscribe:
         """Return the subscription to ask for."""
@@ -230,6 +237,7 @@ class Engine:
                 self._recovery.new_incarnation()
                 self._profiles.register_again()
                 self._consents.register_again()
+                self._directory.register_again()
                 self._mailroom.counted(answer.pools)
             elif not position.incarnation:
                 self._state.set_position(records.Position(answer.incarnation, 0))
@@ -312,7 +320,7 @@ class Engine:
         return Due(
             deposits=self._outbox.has_jobs(),
             commits=(*self._commits.wanted(), *self._recovery.staged()),
-            chores=self._mailroom.touched or self._consents.touched,
+            chores=self._mailroom.touched or self._consents.touched or self._directory.touched,
             events=self._tables.events.exists(b""),
             held=self._tables.held.exists() or bool(self._recovery.following()),
             parcels=self._parcels.has_work(),
@@ -445,17 +453,75 @@ class Engine:
         """Open a contact's profile; None if it is not what they told."""
         return self._profiles.read(account_key(account), link, body)
 
+    # The directory.
+
+    def own_entry(self, kind: Kind) -> records.OwnEntry | None:
+        """Return what this account has in the directory."""
+        return self._directory.own(kind)
+
+    def entry_slot(self, kind: Kind) -> bytes | None:
+        """Return the slot of the invite that is in the directory."""
+        return self._directory.slot_of(kind)
+
+    def directory_record(self, entry: Named, invite: str) -> bytes:
+        """Return a sealed record of the directory. Raises ValueError: the relay's URL is too long."""
+        return self._directory.record(entry, invite)
+
+    def set_entry(self, kind: Kind, name: str, keys: DirectoryKeys, entry: Named, invite: str) -> None:
+        """The relay has this entry."""
+        with self._state.transaction():
+            self._directory.set(kind, name, keys, entry, invite)
+
+    def forget_entry(self, kind: Kind, lost: bool) -> None:
+        """The relay has no such entry any more; ``lost``: its owner did not want that."""
+        with self._state.transaction():
+            self._directory.forget(kind, lost=lost)
+
+    def entry_later(self, kind: Kind) -> None:
+        """The relay cannot put an entry now."""
+        with self._state.transaction():
+            self._directory.later(kind)
+
+    def read_found(self, kind: Kind, entry: Named, record: bytes) -> Found | None:
+        """Open a record of the directory, and remember who was found."""
+        with self._state.transaction():
+            return self._directory.read(kind, entry, record)
+
+    # Contacts.
+
+    def contacts(self) -> list[Contact]:
+        """Return all accounts that are known."""
+        return [
+            Contact(account_id(each), self._directory.found_by(each), self._state.is_verified(each))
+            for each in self._state.contacts()
+        ]
+
+    def verify(self, account: str) -> None:
+        """Safety numbers were compared. Raises ValueError for what is no account id."""
+        with self._state.transaction():
+            self._state.verify(account_key(account))
+
     # Invites.
+
+    def forget_invite(self, slot: bytes) -> None:
+        """The slot of an invite is deleted."""
+        with self._state.transaction():
+            self._mailroom.forget_invite(slot)
+
+    def slot_deletion(self, slot: bytes) -> frames.SlotDelete:
+        """Return the request, numbered 0, that deletes the slot of an invite."""
+        return self._mailroom.slot_deletion(slot)
 
     def new_invite(self) -> str:
         """Make an invite. It works once the chores that it causes are done."""
         with self._state.transaction():
             return self._mailroom.new_invite()
 
-    def chores(self) -> list[Chore | PutConsent]:
+    def chores(self) -> list[Chore | PutConsent | PutEntry | DropEntry]:
         """Return what is to be registered at the relay, in this order."""
         with self._state.transaction():
-            return [*self._mailroom.chores(), *self._profiles.chores(), *self._consents.chores()]
+            kept = [*self._mailroom.chores(), *self._profiles.chores(), *self._consents.chores()]
+            return [*kept, *self._directory.chores(frozenset(self._consents.granted()))]
 
     def chore_done(self, chore: Chore | PutConsent) -> None:
         """The relay has confirmed the chore."""
@@ -850,4 +916,5 @@ class Engine:
             self._inbox.give_up_held()
             self._profiles.share()
             self._consents.renew()
+            self._directory.renew()
         self._checkpoint()

@@ -335,6 +335,13 @@ class Mailroom:
             signature=primitives.ed25519_sign(record.write_seed, signed),
         )
 
+    def forget_invite(self, slot: bytes) -> None:
+        """An invite's slot is deleted: nobody is to use its address any more."""
+        stored = self._tables.invites.get(slot)
+        if stored is not None:
+            self._tables.invites.delete(slot)
+            self.retire_address(records.InviteSlot.unpack(stored).claim_address)
+
     # Chores.
 
     def chores(self) -> list[Chore]:

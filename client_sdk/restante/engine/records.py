@@ -147,6 +147,17 @@ class Consent(Record, frozen=True):
     renew_at: int = 0
 
 
+class OwnEntry(Record, frozen=True):
+    """What this account has in the directory: the name, the relay's key that it is under, and its own invite there."""
+
+    name: str
+    public: bytes
+    place: bytes
+    key: bytes
+    invite: str
+    renew_at: int = 0
+
+
 class InviteSlot(Record, frozen=True):
     """An invite that we gave: its slot and what stands in it."""
 
@@ -450,6 +461,12 @@ class DisclosedEvent(Record, frozen=True, tag=13):
     fields: list[str]
 
 
+class EntryLostEvent(Record, frozen=True, tag=14):
+    """This account's handle or number is not in the directory any more, by no wish of its owner."""
+
+    purpose: str
+
+
 StoredEvent = (
     MessageEvent
     | RequestEvent
@@ -464,6 +481,7 @@ StoredEvent = (
     | ProfileEvent
     | PurposeEvent
     | DisclosedEvent
+    | EntryLostEvent
 )
 _event_decoder: msgspec.msgpack.Decoder[StoredEvent] = msgspec.msgpack.Decoder(StoredEvent)
 

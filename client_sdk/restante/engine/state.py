@@ -17,6 +17,8 @@ from restante_protocol import ids
 
 _ACCOUNT: Final = b"account"
 _POSITION: Final = b"position"
+_KNOWN: Final = b"\x01"
+_VERIFIED: Final = b"verified"  # then an account, in the contacts' table
 _CLASSICAL: Final = 0x0003
 """X25519, ChaCha20-Poly1305, SHA-256, Ed25519: for whoever offers nothing better."""
 
@@ -179,4 +181,17 @@ class State:
 
     def add_contact(self, account: bytes) -> None:
         """Know the account from now on."""
-        self.tables.contacts.put(account, b"\x01")
+        self.tables.contacts.put(account, _KNOWN)
+
+    def contacts(self) -> list[bytes]:
+        """Return all accounts that are known."""
+        rows = self.tables.contacts.rows()
+        return sorted(row.key for row in rows if row.value == _KNOWN and len(row.key) == ids.KEY_BYTES)
+
+    def verify(self, account: bytes) -> None:
+        """Safety numbers were compared."""
+        self.tables.contacts.put(_VERIFIED + account, _KNOWN)
+
+    def is_verified(self, account: bytes) -> bool:
+        """Say whether safety numbers were compared."""
+        return self.tables.contacts.get(_VERIFIED + account) is not None
