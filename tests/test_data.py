@@ -57,7 +57,9 @@ async def used(tmp_path: Path, cheap: None, phones: Phones) -> AsyncIterator[Use
     """A scenario that touches every table: two people, a code, an undelivered message, an error."""
     folder, clock = tmp_path / "relay", MovedClock()
     erased = Owner()
-    async with relay_in_process(folder, clock=clock, purposes=("push", "handle", "number"), sms="console") as relay:
+    async with relay_in_process(
+        folder, clock=clock, official=("Support=restante:AA",), purposes=("push", "handle", "number"), sms="console"
+    ) as relay:
         invites: set[bytes] = set()
         async with people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
             room, _ = await together(alice, bob)
@@ -181,7 +183,7 @@ async def test_every_part_of_a_blob_is_declared_and_every_declared_one_is_there(
 
 async def test_every_slot_is_of_a_declared_class_and_every_class_is_there(used: Used) -> None:
     key = primitives.ed25519_public((used.folder / "relay.key").read_bytes())
-    names = ("policy", "policy 1", "announcements", "directory", "transparency")
+    names = ("policy", "policy 1", "announcements", "directory", "official", "transparency")
     published: dict[bytes, str] = {proofs.public_slot_id(key, name): name for name in names}
     published[Identity.open(used.folder).tombstone(used.erased.mailbox)] = "tombstone"
     published[used.profile] = "profile"

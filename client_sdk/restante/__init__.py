@@ -43,7 +43,7 @@ from restante.events import (
     Replaced,
     StateRolledBack,
 )
-from restante.publications import Policy, Purpose
+from restante.publications import Official, Policy, Purpose
 from restante.safety import SafetyNumber
 from restante.yourdata import Erasure, Export
 
@@ -78,6 +78,7 @@ __all__ = [
     "MessagesMissing",
     "NotAMember",
     "NotAdmitted",
+    "Official",
     "Policy",
     "PolicyDeclined",
     "Profile",

@@ -30,7 +30,7 @@ from restante.engine.profiles import Profile
 from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused, RelayError
 from restante.events import Announcement, Event
 from restante.invites import Invite, Manifest
-from restante.publications import Policy, Purpose
+from restante.publications import Official, Policy, Purpose
 from restante.safety import SafetyNumber, safety_number
 from restante.yourdata import Erasure, Export, export_of
 from restante_crypto.directory import Kind
@@ -186,6 +186,17 @@ class Client:
             RelayError: it is not signed by the relay's pinned key.
         """
         return [_announcement(each, id=f"announcement {each.number}") for each in await self._driver.announcements()]
+
+    async def official(self) -> list[Official]:
+        """Return whom of the operator's people one can write to, for support and activities.
+
+        ``start_conversation`` with such an invite is a conversation like any other: what is said in it reaches the
+        members' devices and nothing else.
+
+        Raises:
+            RelayError: the list is not signed by the relay's pinned key.
+        """
+        return await self._driver.official()
 
     # What is optional.
 

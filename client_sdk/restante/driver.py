@@ -32,7 +32,7 @@ from restante.engine.parcels import Delete, Fetch
 from restante.engine.records import AnnouncedEvent
 from restante.errors import Closed, NotAdmitted, PolicyDeclined, Refused, RelayError, RestanteError
 from restante.links import Backoff, Connection, Disconnected
-from restante.publications import Policy, Purpose
+from restante.publications import Official, Policy, Purpose
 from restante_crypto.blobs import BlobError
 from restante_crypto.primitives import Random
 from restante_protocol import frames, limits
@@ -508,6 +508,14 @@ class Driver:
             raise RelayError(f"the relay's announcements: {error}") from None
         await self.do(self._engine.announced, published)
         return await self.run(self._engine.shown, published)
+
+    async def official(self) -> list[Official]:
+        """Return whom of the operator's people one can write to. Raises RelayError."""
+        content = await self.published(publications.OFFICIAL)
+        try:
+            return publications.read_official(content or b"[]")
+        except ValueError as error:
+            raise RelayError(f"the relay's official invites: {error}") from None
 
     async def purposes(self) -> Mapping[str, Purpose]:
         """Return what the relay's policy offers, by name; what was granted otherwise is off now. Raises RelayError."""

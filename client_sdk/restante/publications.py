@@ -15,11 +15,12 @@ from restante_crypto import primitives, proofs
 from restante_crypto.directory import Kind
 from restante_protocol import ids
 
-__all__ = ["Policy", "Purpose"]
+__all__ = ["Official", "Policy", "Purpose"]
 
 POLICY: Final = "policy"
 DIRECTORY: Final = "directory"
 ANNOUNCEMENTS: Final = "announcements"
+OFFICIAL: Final = "official"
 
 
 _MAX_SECONDS: Final = 253_402_300_800  # the year 10,000, which ``datetime`` does not know
@@ -145,6 +146,24 @@ class Policy:
     def text(self, language: str = "en") -> str:
         """Return it as plain text to show, in this language or else in its first."""
         return self._texts.get(language) or self._texts[self.languages[0]]
+
+
+@dataclass(frozen=True, slots=True)
+class Official:
+    """Somebody of the operator's people, who is written to like anybody else: end-to-end encrypted.
+
+    Attributes:
+        name: what the operator calls them, such as "Support".
+        invite: for ``client.start_conversation``.
+    """
+
+    name: str
+    invite: str
+
+
+def read_official(content: bytes) -> list[Official]:
+    """Return whom one can write to. Raises ValueError."""
+    return msgspec.json.decode(content, type=list[Official])
 
 
 def slot_of(relay_key: bytes, name: str) -> bytes:

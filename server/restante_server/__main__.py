@@ -114,6 +114,13 @@ def serve_command(
     bench_deposits: int = typer.Option(
         10_000, envvar="RESTANTE_BENCH_DEPOSITS", min=1, max=10_000_000, help="A turn may make."
     ),
+    official_invite: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="RESTANTE_OFFICIAL_INVITE",
+            help="NAME=restante:...: an invite of your staff, published for support and activities. Repeatable.",
+        ),
+    ] = None,
     purposes: str = typer.Option(
         "",
         envvar="RESTANTE_PURPOSES",
@@ -155,6 +162,7 @@ def serve_command(
             new_oprf_key=new_oprf_key,
             sms=sms,
             sms_secret=Path(sms_secret) if sms_secret else None,
+            official=tuple(official_invite or ()),
             purposes=tuple(name.strip() for name in purposes.split(",") if name.strip()),
         )
     except SettingError as error:

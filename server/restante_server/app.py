@@ -36,6 +36,7 @@ from restante_server.config import (
     SPARE_FILES,
     SWEEP_INTERVAL,
     Settings,
+    parse_official,
 )
 from restante_server.identity import Identity
 from restante_server.metrics import Metrics
@@ -151,6 +152,8 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
     async with contextlib.AsyncExitStack() as stack:
         declared = [processors.parse(text) for text in settings.processors]
         offered = purposes.parse(settings.purposes)
+        for text in settings.official:
+            parse_official(text)
         store, identity = await _open_store(settings, clock, stack)
         metrics = Metrics()
         hub = Hub(binary_message, metrics)
@@ -276,6 +279,7 @@ async def _publish(settings: Settings, published: Bulletin, directory: Directory
         texts = {language: policy_texts.CHANGED[language].format(number=number) for language in LANGUAGES}
         await published.announce(announcements.Kind.POLICY, texts, number=number)
     await published.refresh_announcements()
+    await published.publish_official([parse_official(text) for text in settings.official])
     if directory is not None and DIRECTORY & set(offered):
         await directory.publish(published)
 

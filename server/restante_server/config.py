@@ -4,12 +4,15 @@ Each setting is a flag of ``restante serve`` and RESTANTE_* in the environment. 
 in ``restante_protocol.limits``.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from restante_protocol import limits
 
+MAX_OFFICIAL_NAME_BYTES: Final = 64
+_INVITE: Final = re.compile(r"restante:[A-Za-z0-9_-]{1,2048}")  # what is in it is for clients to check
 DEFAULT_LISTEN: Final = "127.0.0.1:8787"
 DEFAULT_STORE: Final = "sqlite:restante-data/relay.db"
 DEFAULT_STATE: Final = "restante-data"  # with Redis: the relay's key, blobs, what the command line leaves
@@ -92,6 +95,7 @@ class Settings:
         processors: who else receives data, for ``processors.parse``.
         bench: what ``restante bench`` may do.
         purposes: which optional ones are offered, for ``purposes.parse``.
+        official: names and invites of the operator's own people, for ``parse_official``.
         oprf_key: file of the directory's secret; by default beside the store.
         new_oprf_key: begin an empty directory, if the store has one under another key.
         sms: "console" or the URL of a webhook: what sends text messages.
@@ -117,6 +121,7 @@ class Settings:
     processors: tuple[str, ...] = ()
     bench: BenchLimits = BenchLimits()
     purposes: tuple[str, ...] = ()
+    official: tuple[str, ...] = ()
     oprf_key: Path | None = None
     new_oprf_key: bool = False
     sms: str = ""
@@ -133,6 +138,14 @@ def parse_blobs(value: str) -> Path | str | None:
     if separator and (scheme != "s3" or not rest):
         raise SettingError("blobs are in a FOLDER or in s3://BUCKET/PREFIX")
     return value if separator else Path(value) if value else None
+
+
+def parse_official(value: str) -> dict[str, str]:
+    """Return the name and the invite of NAME=restante:.... Raises SettingError."""
+    name, _, invite = value.partition("=")
+    if not 0 < len(name.encode()) <= MAX_OFFICIAL_NAME_BYTES or not _INVITE.fullmatch(invite):
+        raise SettingError("an official invite is NAME=restante:...")
+    return {"name": name, "invite": invite}
 
 
 def parse_listen(value: str) -> tuple[str, int]:

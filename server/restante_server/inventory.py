@@ -285,6 +285,14 @@ ITEMS: Final[tuple[Item, ...]] = (
     ),
     Item(
         Kind.SLOT,
+        "official",
+        Category.PUBLISHED,
+        "names and invites of the operator's own people, who are reached like anybody else",
+        limits.MAX_SLOT_LIFETIME,
+        _SWEEP,
+    ),
+    Item(
+        Kind.SLOT,
         "announcements",
         Category.PUBLISHED,
         "what the operator has to tell everybody",

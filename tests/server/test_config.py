@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from restante_server.config import SettingError, parse_blobs, parse_listen, parse_store
+from restante_server.config import SettingError, parse_blobs, parse_listen, parse_official, parse_store
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,12 @@ def test_places_for_blobs(text: str, place: object) -> None:
 def test_what_is_no_place_for_blobs(text: str) -> None:
     with pytest.raises(SettingError, match="FOLDER"):
         parse_blobs(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Support", "=restante:AA", "Support=https://x", "x" * 65 + "=restante:AA", "S=restante:"]
+)
+def test_what_is_no_official_invite(text: str) -> None:
+    with pytest.raises(SettingError, match="NAME=restante:"):
+        parse_official(text)
+    assert parse_official("Support=restante:AA-_") == {"name": "Support", "invite": "restante:AA-_"}

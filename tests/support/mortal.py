@@ -10,6 +10,11 @@ from pathlib import Path
 START_SECONDS = 30
 
 
+def _contents(*places: Path) -> dict[str, bytes]:
+    files = [path for place in places for path in (place, *place.rglob("*")) if path.is_file()]
+    return {path.as_posix(): path.read_bytes() for path in files}
+
+
 class MortalRelay:
     """A relay in a process of its own, which keeps its port over restarts."""
 
@@ -56,6 +61,13 @@ class MortalRelay:
         assert self._process is not None
         self._process.kill()
         await self._process.wait()
+
+    async def everything(self, backup: Path) -> dict[str, bytes]:
+        """Back it up into this folder; return all that is on the relay's side: store, blobs, backup, log."""
+        command = (sys.executable, "-m", "restante_server", "backup", backup, "--store", f"sqlite:{self.store}")
+        process = await asyncio.create_subprocess_exec(*command)
+        assert await process.wait() == 0
+        return _contents(self.folder, backup, self.log)
 
     async def stop(self) -> int:
         """SIGTERM; return the exit status."""

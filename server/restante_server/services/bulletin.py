@@ -17,6 +17,7 @@ from restante_server.stores.contract import Store
 
 POLICY: Final = "policy"  # the list of all versions of the policy
 ANNOUNCEMENTS: Final = "announcements"
+OFFICIAL: Final = "official"  # invites of the operator's own people
 LIFETIME: Final = (
     limits.MAX_SLOT_LIFETIME
 )  # after the last refresh: what a relay that is given up leaves goes by itself
@@ -74,6 +75,13 @@ class Bulletin:
         slot = proofs.public_slot_id(self._identity.public, name)
         body = self._identity.publish(slot, version, data) + data
         return await self._store.put_slot(slot, version, LIFETIME, body)
+
+    async def publish_official(self, invites: list[dict[str, str]]) -> None:
+        """Publish who of the operator's people can be written to; if nobody ever could, nothing."""
+        while True:
+            version, before = await self.read(OFFICIAL)
+            if (not version and not invites) or await self.write(OFFICIAL, version + (before != invites), invites):
+                return
 
     async def publish_policy(self, content: dict[str, Any]) -> int:
         """Publish a policy unless it is the newest; keep all published before alive; return its number."""

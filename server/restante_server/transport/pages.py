@@ -50,6 +50,7 @@ def routes(published: Bulletin) -> list[web.RouteDef]:
     """Return what an aiohttp application needs."""
     pages = _Policy(published)
     return [
+        web.get("/.well-known/restante", guarded(pages.show_relay)),
         web.get(r"/privacy{form:(\.txt|\.json)?}", guarded(pages.show)),
         web.get(r"/privacy/{number:[1-9]\d{0,5}}{form:(\.txt|\.json)?}", guarded(pages.show)),
         web.get(r"/privacy/{number:[1-9]\d{0,5}}/changes{form:(\.txt)?}", guarded(pages.show_changes)),
@@ -133,6 +134,13 @@ class _Policy:
             sections=said["sections"],
             links=[*languages(request.path), *_versions(listed, number, language)],
         )
+
+    async def show_relay(self, _request: web.Request) -> web.StreamResponse:
+        """Answer /.well-known/restante: the relay's key, its policy's number, its official invites."""
+        _, listed = await self._published.read(bulletin.POLICY)
+        _, official = await self._published.read(bulletin.OFFICIAL)
+        shown = {"relay_key": self._published.relay_key.hex(), "policy": len(listed or []), "official": official or []}
+        return web.Response(body=policy.encode(shown), content_type="application/json", headers=HEADERS)
 
     async def show_changes(self, request: web.Request) -> web.StreamResponse:
         """Answer /privacy/NUMBER/changes: what is new and what is gone since the version before."""

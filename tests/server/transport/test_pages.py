@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from restante_crypto import primitives
 from restante_server.app import Relay
 from support.relay import relay_in_process
 
@@ -144,3 +145,20 @@ async def test_a_store_that_is_gone(relay: Relay, session: aiohttp.ClientSession
     await relay.store.close()
     response, _ = await get(session, relay.url + "/privacy")
     assert response.status == 503
+
+
+async def test_a_relay_says_where_its_people_are(tmp_path: Path, session: aiohttp.ClientSession) -> None:
+    shown = []
+    for official in (("Support=restante:AA", "Activities=restante:BB"), (), ()):
+        async with relay_in_process(tmp_path, official=official) as relay:
+            response, text = await get(session, relay.url + "/.well-known/restante")
+            assert (response.status, response.content_type) == (200, "application/json")
+            assert "Set-Cookie" not in response.headers
+            shown.append(json.loads(text))
+    key = primitives.ed25519_public((tmp_path / "relay.key").read_bytes()).hex()
+    assert shown[0] == {
+        "relay_key": key,
+        "policy": 1,
+        "official": [{"name": "Support", "invite": "restante:AA"}, {"name": "Activities", "invite": "restante:BB"}],
+    }
+    assert shown[1] == shown[2] == {"relay_key": key, "policy": 1, "official": []}
