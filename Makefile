@@ -28,6 +28,10 @@ test: $(STAMP) peers ## the whole suite
 	# whoever refuses everything optional loses nothing of the main job
 	$(BIN)/python -m pytest -q -n auto --refuse-all $(MAIN_JOB)
 
+# atheris follows coverage; where it has no wheel the seeded mutator of tests/fuzz runs alone
+ATHERIS = if $(BIN)/python -c 'import atheris' 2>/dev/null; then $(BIN)/python tests/fuzz/with_atheris.py
+NO_ATHERIS = echo "atheris is not installed: the seeded mutator alone runs"
+
 check: $(STAMP) ## style, types, layers, spelling, coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,6 +41,8 @@ check: $(STAMP) ## style, types, layers, spelling, coverage
 		--no-warn-unused-ignores tests benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	@$(BIN)/python -m pip install --quiet --group fuzz || echo "atheris cannot be installed here"
+	@$(ATHERIS) --seconds 1 --runs 2000; else $(NO_ATHERIS); fi
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -q -n 2 --deselect tests/test_package.py
 	$(BIN)/python -m coverage combine -q
@@ -78,8 +84,8 @@ chaos: $(STAMP) ## kill -9 of relay and client 50 times each; faults of relays o
 
 fuzz: $(STAMP) ## mutated inputs to every decoder and to groups, and 100,000 mutated frames to a relay
 	$(BIN)/python -m pytest tests/fuzz -q --inputs 500000 --seed $(SEED) --timeout 1800
-	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then $(BIN)/python tests/fuzz/with_atheris.py; \
-		else echo "atheris is not installed: the seeded mutator alone has run"; fi
+	@$(BIN)/python -m pip install --quiet --group fuzz || echo "atheris cannot be installed here"
+	@$(ATHERIS) --seconds 60; else $(NO_ATHERIS); fi
 	$(BIN)/python -m pytest tests/server/transport/test_connection.py -q -k mutated --frames 100000 --seed $(SEED) --timeout 900
 
 bench: $(STAMP) ## the relay alone on the first core, a short list of points, into benchmarks/results/bench.*

@@ -1,10 +1,12 @@
 """The fuzz targets under atheris, which follows coverage: python tests/fuzz/with_atheris.py [--seconds N] [target …].
 
-Needs ``pip install atheris``, which has no wheels for every platform; ``make fuzz`` uses it where it is there.
+Every target runs in a process of its own, forked from one that has instrumented the code, as many at once as there are
+cores. ``--runs`` bounds the inputs of each, too. With ``--keep`` what reached new code is added to tests/fuzz/corpus/.
+Needs the group ``fuzz``, which has no wheels for every platform.
 """
 
 import argparse
-import subprocess
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -12,35 +14,61 @@ from pathlib import Path
 import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # where it is installed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-with atheris.instrument_imports(include=["restante", "restante_crypto", "restante_protocol"]):
+with atheris.instrument_imports(include=["restante", "restante_crypto", "restante_protocol", "restante_server"]):
+    from support import corpora
     from support.fuzz_targets import TARGETS
 
 
-def one(name: str, seconds: int) -> None:
-    """Run one target in this process, which libFuzzer ends."""
-    target = TARGETS[name]
-    with tempfile.TemporaryDirectory() as folder:
-        for number, data in enumerate(target.corpus()):
-            (Path(folder) / str(number)).write_bytes(data)
-        limits = [f"-max_total_time={seconds}", "-max_len=16384", "-timeout=20", "-rss_limit_mb=2048"]
-        atheris.Setup([sys.argv[0], *limits, "-verbosity=0", "-print_final_stats=1", folder], target.run)
-        atheris.Fuzz()
+def fuzz(name: str, seconds: int, runs: int, folder: Path) -> None:
+    """Fuzz one target in this process, which libFuzzer ends."""
+    for number, data in enumerate(corpora.seeds(name)):
+        (folder / str(number)).write_bytes(data)
+
+    def run(data: bytes) -> None:
+        try:
+            TARGETS[name].run(data)
+        except BaseException:
+            print(f"{name}: {data.hex()}", flush=True)  # noqa: T201 -- a tool: this input repeats it
+            raise
+
+    limits = [f"-max_total_time={seconds}", f"-runs={runs}", "-max_len=16384", "-timeout=20", "-rss_limit_mb=2048"]
+    quiet = ["-verbosity=0", f"-artifact_prefix={folder}/"]
+    atheris.Setup([sys.argv[0], *limits, *quiet, str(folder)], run)
+    atheris.Fuzz()
+
+
+def child(name: str, seconds: int, runs: int, folder: Path) -> int:
+    """Fuzz in a new process; return its id."""
+    folder.mkdir()
+    if pid := os.fork():
+        return pid
+    try:
+        fuzz(name, seconds, runs, folder)
+    finally:
+        os._exit(1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("targets", nargs="*")
+    parser.add_argument("targets", nargs="*", default=sorted(TARGETS))
     parser.add_argument("--seconds", type=int, default=20, help="per target")
+    parser.add_argument("--runs", type=int, default=-1, help="inputs per target, fewer of slow ones; -1: no limit")
+    parser.add_argument("--keep", action="store_true", help="add what reached new code to the stored corpora")
     arguments = parser.parse_args()
-    if len(arguments.targets) == 1:
-        one(arguments.targets[0], arguments.seconds)
-        return
-    failed = []
-    for name in arguments.targets or sorted(TARGETS):
-        print(f"{name}: {arguments.seconds} s", flush=True)  # noqa: T201 -- a tool
-        command = [sys.executable, __file__, "--seconds", str(arguments.seconds), name]
-        if subprocess.run(command, check=False).returncode:  # noqa: S603 -- ourselves
-            failed.append(name)
+    waiting, running, failed = list(arguments.targets), dict[int, str](), []
+    with tempfile.TemporaryDirectory() as place:
+        while waiting or running:
+            while waiting and len(running) < (os.cpu_count() or 1):
+                name = waiting.pop(0)
+                runs = arguments.runs if arguments.runs < 0 else max(1, arguments.runs // TARGETS[name].cost)
+                running[child(name, arguments.seconds, runs, Path(place) / name)] = name
+            pid, status = os.wait()
+            name = running.pop(pid)
+            if status:
+                failed.append(name)
+            elif arguments.keep:
+                corpora.add(name, [each.read_bytes() for each in sorted((Path(place) / name).iterdir())])
+    print(f"{len(arguments.targets)} targets under atheris")  # noqa: T201 -- a tool
     sys.exit(f"failed: {failed}" if failed else 0)
 
 
