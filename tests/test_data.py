@@ -58,7 +58,11 @@ async def used(tmp_path: Path, cheap: None, phones: Phones) -> AsyncIterator[Use
     folder, clock = tmp_path / "relay", MovedClock()
     erased = Owner()
     async with relay_in_process(
-        folder, clock=clock, official=("Support=restante:AA",), purposes=("push", "handle", "number"), sms="console"
+        folder,
+        clock=clock,
+        official=("Support=restante:AA",),
+        purposes=("push", "handle", "number", "diagnostics"),
+        sms="console",
     ) as relay:
         invites: set[bytes] = set()
         async with people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
@@ -83,6 +87,7 @@ async def used(tmp_path: Path, cheap: None, phones: Phones) -> AsyncIterator[Use
         named = Owner(bucket=9)
         async with await Peer.own(relay.url, named) as owner:
             directory = await use_directory(owner, named, folder, phones)
+        await relay.diagnostics.flush()
         await relay.store.add_codes([bytes(32)], DAY)
         await Bulletin(relay.store, Identity.open(folder), clock).announce("service", {"en": "used"})
         await asyncio.to_thread(leave, folder / "relay.db", 1)
@@ -183,7 +188,7 @@ async def test_every_part_of_a_blob_is_declared_and_every_declared_one_is_there(
 
 async def test_every_slot_is_of_a_declared_class_and_every_class_is_there(used: Used) -> None:
     key = primitives.ed25519_public((used.folder / "relay.key").read_bytes())
-    names = ("policy", "policy 1", "announcements", "directory", "official", "transparency")
+    names = ("policy", "policy 1", "announcements", "directory", "official", "transparency", "diagnostics")
     published: dict[bytes, str] = {proofs.public_slot_id(key, name): name for name in names}
     published[Identity.open(used.folder).tombstone(used.erased.mailbox)] = "tombstone"
     published[used.profile] = "profile"

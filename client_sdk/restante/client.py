@@ -36,6 +36,7 @@ from restante.yourdata import Erasure, Export, export_of
 from restante_crypto.directory import Kind
 from restante_crypto.mls import KeyPackage
 from restante_protocol import frames
+from restante_protocol.diagnostics import CHANNELS
 from restante_protocol.errors import Code
 
 __all__ = ["Client"]
@@ -77,6 +78,7 @@ class Client:
         passphrase: str | bytes,
         admission: str = "",
         agree: Agree | None = None,
+        channel: str = CHANNELS[0],
     ) -> AsyncIterator["Client"]:
         """Open a client's file, or create it with a new account, and connect in the background.
 
@@ -87,6 +89,7 @@ class Client:
             admission: an invite code, for a relay that asks new accounts for one.
             agree: an async function that is given the relay's ``Policy`` (or None) before the mailbox is created
                 there, and returns whether to go on; if not, the client ends with PolicyDeclined.
+            channel: where the app came from, one of ``CHANNELS``; told to nobody unless diagnostics are granted.
 
         Yields:
             The client; it works until the block ends.
@@ -95,7 +98,10 @@ class Client:
             WrongPassphrase: the passphrase does not open the file.
             AlreadyOpen: another process, or another Client in this one, holds it.
             FileDamaged: it is no client's file, or a newer version wrote it.
+            ValueError: there is no such channel.
         """
+        if channel not in CHANNELS:
+            raise ValueError(f"a channel is {', '.join(CHANNELS)}")
         executor = ThreadPoolExecutor(1, thread_name_prefix="restante-engine")
         loop = asyncio.get_running_loop()
         try:
@@ -115,6 +121,7 @@ class Client:
                         random_bytes=os.urandom,
                         admission=admission.encode(),
                         agree=agree,
+                        channel=channel,
                     )
                     client = cls(engine, driver)
                     driver.start()
@@ -224,6 +231,7 @@ class Client:
             raise RelayError("the relay does not offer this purpose")
         await self._driver.run(self._engine.grant, purpose, offered.version)
         await self._driver.settled()
+        await self._driver.diagnose()
         if (await self._driver.run(self._engine.granted)).get(purpose) != offered.version:
             raise RelayError("the relay does not offer this purpose")
 
@@ -234,6 +242,7 @@ class Client:
         is connected again.
         """
         await self._driver.run(self._engine.withdraw, purpose)
+        await self._driver.diagnose()  # nothing is counted any more
         await self._driver.settled()
 
     # The directory.

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 import msgspec
 
-from restante import blobs, publications
+from restante import blobs, diagnostics, publications
 from restante.directory import Directory
 from restante.engine.consents import PutConsent
 from restante.engine.directory import DropEntry, PutEntry
@@ -30,6 +30,7 @@ from restante.engine.outbox import Answer, Job
 from restante.engine.parcels import LIFETIME as BLOB_LIFETIME
 from restante.engine.parcels import Delete, Fetch
 from restante.engine.records import AnnouncedEvent
+from restante.engine.usage import Counts
 from restante.errors import Closed, NotAdmitted, PolicyDeclined, Refused, RelayError, RestanteError
 from restante.links import Backoff, Connection, Disconnected
 from restante.publications import Official, Policy, Purpose
@@ -37,6 +38,7 @@ from restante_crypto.blobs import BlobError
 from restante_crypto.primitives import Random
 from restante_protocol import frames, limits
 from restante_protocol.connection import NumberedEntry
+from restante_protocol.diagnostics import CHANNELS
 from restante_protocol.errors import Code
 
 _log = logging.getLogger("restante")
@@ -44,6 +46,8 @@ _log = logging.getLogger("restante")
 IN_FLIGHT: Final = 64  # deposits under way at once
 UPKEEP_SECONDS: Final = 30
 ANNOUNCEMENT_SECONDS: Final = 3600  # on average, between looks at what the operator announces
+DIAGNOSE_SECONDS: Final = 3600  # on average, between looks at whether a report is due
+DIAGNOSTICS: Final = "diagnostics"  # a purpose
 LOOK_SECONDS: Final = 1.0  # a condition is looked at so often even if nothing seems to have happened
 LIFETIME: Final = limits.MAX_LIFETIME
 LIST_FROM: Final = 64  # addresses; longer lists are registered once and named by a handle
@@ -78,6 +82,7 @@ class Driver:
         random_bytes: Random,
         admission: bytes,
         agree: Agree | None = None,
+        channel: str = CHANNELS[0],
     ) -> None:
         """Nothing runs until ``start``."""
         self._engine = engine
@@ -87,6 +92,8 @@ class Driver:
         self._random = random_bytes
         self._admission = admission
         self._agree = agree
+        self._channel = channel
+        self._counts: Counts | None = None  # only while diagnostics are granted
         self.changed: Callable[[], None] = lambda: None
         self.connection_changed: Callable[[bool], None] = lambda _connected: None
         self.replaced: Callable[[], None] = lambda: None
@@ -126,6 +133,7 @@ class Driver:
         self._spawn(self._parcels_forever)
         self._spawn(self._upkeep_forever)
         self._spawn(self._announcements_forever)
+        self._spawn(self._diagnose_forever)
 
     async def stop(self, reason: str = "the client is closed") -> None:
         """End all tasks; what waits gets Closed."""
@@ -534,6 +542,22 @@ class Driver:
                 _log.warning("announcements that are none: %s", error)
             await asyncio.sleep(ANNOUNCEMENT_SECONDS * (0.5 + self._jitter.random()))
 
+    # Diagnostics.
+
+    async def diagnose(self) -> None:
+        """Keep what was counted, if that is granted, and send what is due; if not, nothing is counted any more."""
+        counts, self._counts = self._counts or Counts(), None
+        if DIAGNOSTICS in await self.run(self._engine.granted):
+            self._counts = Counts()
+        report = await self.run(self._engine.diagnose, counts, self._channel)
+        if report is not None:
+            await diagnostics.send(self._url, *report)
+
+    async def _diagnose_forever(self) -> None:
+        while True:
+            await self.diagnose()
+            await asyncio.sleep(DIAGNOSE_SECONDS * (0.5 + self._jitter.random()))
+
     # What the relay holds, and erasing it.
 
     @property
@@ -668,6 +692,19 @@ class Driver:
             self._busy.pop(answer.key, None)
 
     async def _request_deposit(self, connection: Connection, job: Job) -> frames.Deposited:
+        """Deposit, and count how that went if it is counted."""
+        begun = asyncio.get_running_loop().time()
+        try:
+            answer = await self._deposited_by(connection, job)
+        except (Disconnected, Refused):
+            if self._counts is not None:
+                self._counts.failures += 1
+            raise
+        if self._counts is not None:
+            self._counts.accepted(asyncio.get_running_loop().time() - begun)
+        return answer
+
+    async def _deposited_by(self, connection: Connection, job: Job) -> frames.Deposited:
         to: list[bytes] | int = job.addresses
         if len(job.addresses) >= LIST_FROM:
             to = await self._list(connection, tuple(job.addresses))

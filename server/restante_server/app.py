@@ -45,6 +45,7 @@ from restante_server.services.bench import Bench
 from restante_server.services.blobs import Blobs
 from restante_server.services.bulletin import Bulletin
 from restante_server.services.consents import Consents
+from restante_server.services.diagnostics import Diagnostics
 from restante_server.services.directory import PURPOSES as DIRECTORY
 from restante_server.services.directory import Directory
 from restante_server.services.disclosure import Discloser
@@ -58,6 +59,7 @@ from restante_server.stores.contract import Store, StoreError, StoreRefused
 from restante_server.stores.redis import RedisStore
 from restante_server.stores.redis_address import parse_redis
 from restante_server.stores.sqlite import SqliteStore
+from restante_server.transport import diagnostics as reports
 from restante_server.transport import pages, transparency
 from restante_server.transport.blobs import BlobEndpoint
 from restante_server.transport.claims import ClaimEndpoint
@@ -79,6 +81,7 @@ class Relay:
         store: its store.
         blobs: its blobs.
         metrics: its counters.
+        diagnostics: the sums that it keeps of them.
     """
 
     url: str
@@ -86,6 +89,7 @@ class Relay:
     store: Store
     blobs: Blobs
     metrics: Metrics
+    diagnostics: Diagnostics
 
 
 _Factory = Callable[[web.Server], Callable[[], asyncio.Protocol]]
@@ -163,6 +167,8 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         gateway = processors.Gateway(declared)
         consents = Consents(store, identity, eraser, offered, clock)
         published = Bulletin(store, identity, clock)
+        diagnostics = Diagnostics(published, clock, offered=purposes.Purpose.DIAGNOSTICS in offered)
+        stack.push_async_callback(_attempt, diagnostics.flush)
         numbers = purposes.Purpose.NUMBER in offered
         directory = await Directory.open(
             settings.oprf_key or settings.store.with_name(oprf_key.NAME),
@@ -204,7 +210,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         if bench is not None:
             stack.push_async_callback(bench.close, SHUTDOWN_GRACE)
         app.add_routes([*acceptor.routes(bench), *claims.routes(), *transfers.routes()])
-        app.add_routes([*pages.routes(published), *transparency.routes(published)])
+        app.add_routes([*pages.routes(published), *reports.routes(diagnostics), *transparency.routes(published)])
         await _collect_codes(settings, store)
         await _attempt(lambda: _publish(settings, published, directory))
         await _attempt(lambda: _keep(ledger))
@@ -214,7 +220,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         tasks = [
             asyncio.create_task(acceptor.watch()),
             asyncio.create_task(claims.watch()),
-            asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(shared, settings.store.parent))),
+            asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(shared, diagnostics, settings.store.parent))),
             asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
             asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published, directory))),
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: announcements.collect(settings.store, published))),
@@ -225,7 +231,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         if settings.admission == "invite":
             tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: _collect_codes(settings, store))))
         stack.push_async_callback(_cancel, tasks)
-        yield Relay(url, ops_url, store, blobs, metrics)
+        yield Relay(url, ops_url, store, blobs, metrics, diagnostics)
 
 
 async def _open_blobs(settings: Settings, gateway: processors.Gateway) -> BlobStore:
@@ -291,7 +297,7 @@ async def _keep(ledger: Ledger) -> None:
         _log.error("the log of disclosures was tampered with")
 
 
-async def _sweep(relay: Shared, folder: Path) -> None:
+async def _sweep(relay: Shared, diagnostics: Diagnostics, folder: Path) -> None:
     store, metrics = relay.store, relay.metrics
     relay.claim_budgets.trim(relay.clock())
     if relay.directory is not None:
@@ -300,6 +306,8 @@ async def _sweep(relay: Shared, folder: Path) -> None:
     metrics.disk_free.set((await asyncio.to_thread(shutil.disk_usage, folder)).free)
     totals = await store.totals()
     metrics.mailboxes.set(totals.mailboxes)
+    diagnostics.mailboxes = totals.mailboxes
+    await diagnostics.flush()
     metrics.entries.set(totals.entries)
     metrics.size.set(totals.size)
 

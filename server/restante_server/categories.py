@@ -211,6 +211,18 @@ class Category(Enum):
             "您的应用会立即或在法律允许时尽快收到每次披露的通知",
         ),
     )
+    SUMS = About(
+        Text("Sums of diagnostics", "诊断总数"),
+        Text(
+            "how many randomised reports there were of each class, of everybody together: no row for anybody, no times",
+            "每一类随机化报告的总数，所有人合计：没有任何个人的记录，也没有时间",
+        ),
+        Text("to see how the service is used and where it fails", "了解服务的使用情况和故障"),
+        CONSENT,
+        EVERYBODY,
+        Text("as long as the relay runs, and at most 120 days after", "中继运行期间，以及停止后最长 120 天"),
+        Text("what is in a sum cannot be told apart and stays in it", "已计入总数的部分无法区分，将保留其中"),
+    )
     STORE = About(
         Text("Marks of the store", "存储的标记"),
         Text(

@@ -293,6 +293,14 @@ ITEMS: Final[tuple[Item, ...]] = (
     ),
     Item(
         Kind.SLOT,
+        "diagnostics",
+        Category.SUMS,
+        "how many reports there were of each class of each measure",
+        limits.MAX_SLOT_LIFETIME,
+        _SWEEP,
+    ),
+    Item(
+        Kind.SLOT,
         "announcements",
         Category.PUBLISHED,
         "what the operator has to tell everybody",

@@ -23,7 +23,7 @@ from restante.account import (
     leaf_extensions,
 )
 from restante.blobs import BlobKeys, BlobReference
-from restante.engine import records
+from restante.engine import records, usage
 from restante.engine.commits import Commits
 from restante.engine.consents import Consents, PutConsent
 from restante.engine.conversations import Conversation, Conversations, View, leaf_account, leaf_data
@@ -60,7 +60,10 @@ from restante_crypto.mls import (
     validate_key_package,
 )
 from restante_protocol import frames, ids
+from restante_protocol.diagnostics import Measure
 
+_DIAGNOSTICS: Final = "diagnostics"  # a purpose
+_USAGE: Final = b"usage"  # in the account's table
 _NEWS: Final = "news"  # a kind of announcements, and the purpose to show them
 _ERASED: Final = b"erased"  # in the same table
 _DISCLOSED: Final = b"disclosed"  # the numbers of disclosures that were told, 8 bytes each, in the account's table
@@ -368,6 +371,20 @@ class Engine:
         """Withdraw a purpose; chores tell the relay if it has to know."""
         with self._state.transaction():
             self._consents.withdraw(purpose)
+
+    def diagnose(self, counts: usage.Counts, channel: str) -> tuple[Measure, int] | None:
+        """Take what was counted if that is granted, and return a report if one is due; else nothing of it is kept."""
+        table, now = self._tables.account, self._state.now()
+        with self._state.transaction():
+            if _DIAGNOSTICS not in self.granted():
+                table.delete(_USAGE)
+                return None
+            stored = table.get(_USAGE)
+            before = records.Usage.unpack(stored) if stored else usage.begun(now, self._state.random)
+            used = usage.added(before, counts, now)
+            due = used.due <= now
+            table.put(_USAGE, (usage.begun(now, self._state.random) if due else used).pack())
+            return usage.report(used, channel, self._state.random) if due else None
 
     def offered(self, purposes: Mapping[str, bytes]) -> None:
         """The relay offers these versions of purposes: what was granted otherwise is off."""

@@ -158,6 +158,17 @@ class OwnEntry(Record, frozen=True):
     renew_at: int = 0
 
 
+class Usage(Record, frozen=True):
+    """What was counted for diagnostics since ``since``, to be reported at ``due`` (Unix seconds). ``days``: bits."""
+
+    since: int
+    due: int
+    days: int = 0
+    messages: int = 0
+    failures: int = 0
+    speeds: list[int] = msgspec.field(default_factory=lambda: [0, 0, 0, 0])
+
+
 class InviteSlot(Record, frozen=True):
     """An invite that we gave: its slot and what stands in it."""
 
