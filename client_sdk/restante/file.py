@@ -61,11 +61,12 @@ _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 class _Database:
     """The open database and the two keys of its cells: what a file and its tables share."""
 
-    __slots__ = ("connection", "index_key", "random", "seal_key")
+    __slots__ = ("connection", "index_key", "random", "seal_key", "written")
 
     def __init__(self, connection: sqlite3.Connection, data_key: bytes, random: Random) -> None:
         self.connection = connection
         self.random = random
+        self.written = True  # since the last checkpoint; of an earlier process that was killed nobody knows
         self.seal_key = primitives.blake2b(b"", size=_KEY_BYTES, person=b"restante seal", key=data_key)
         self.index_key = primitives.blake2b(b"", size=_KEY_BYTES, person=b"restante index", key=data_key)
 
@@ -84,6 +85,7 @@ class _Database:
         """Run a statement in a transaction and return how many rows it wrote. Raises FileError."""
         if not self.is_writing():
             raise RuntimeError("a write outside a transaction")
+        self.written = True
         try:
             return self.connection.execute(sql, values).rowcount
         except sqlite3.Error as error:
@@ -174,8 +176,13 @@ class ClientFile:
             raise
 
     def checkpoint(self) -> None:
-        """Empty the WAL into the database, so that no deleted key survives there. Not inside a transaction."""
-        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Empty the WAL into the database, so that no deleted key survives there. Not inside a transaction.
+
+        Costs a sync of the database and one of the WAL, and nothing if nothing was written since the last one.
+        """
+        if self._database.written:
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._database.written = False
 
     def change_passphrase(self, new: str | bytes) -> None:
         """Seal the data key under another passphrase. Copies of the file made before open with the old one."""

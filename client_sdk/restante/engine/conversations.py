@@ -21,6 +21,8 @@ from restante_crypto.mls import Group, LeafNode, Member, PastEpoch, StateError
 
 PAST_EPOCHS: Final = 5
 PAST_SECONDS: Final = 86_400
+LATE_SECONDS: Final = PAST_SECONDS // 2
+"""How old the keys of skipped messages of the current epoch become at least, and half of what they become at most."""
 OUTER_KEY_SECONDS: Final = 90 * 86_400  # after the epoch's end
 WINNERS_KEPT: Final = 64
 
@@ -247,6 +249,8 @@ class Conversations:
             fence_previous=b"",
             epoch_base=conversation.state.number,
             awaited=False,
+            late_keys_at=0,
+            late_keys=(),
             youngest=group.epoch if came else conversation.state.youngest,
         )
         fresh = Conversation(conversation.id, state, group)
@@ -329,6 +333,24 @@ class Conversations:
                 self._tables.past_messages.delete(row.key)
                 self.epoch_changed = True
         self._tables.epochs.delete_below(now - OUTER_KEY_SECONDS)
+        for conversation in self.all():
+            if conversation.group is not None:
+                self._forget_late_keys(conversation, conversation.group)
+
+    def _forget_late_keys(self, conversation: Conversation, group: Group) -> None:
+        """Forget keys that were skipped, and wait for late messages: at most twice LATE_SECONDS old.
+
+        Every LATE_SECONDS those go that were there the last time, and those that are there now are noted.
+        """
+        now, state = self._state.now(), conversation.state
+        if not state.late_keys_at:
+            if noted := group.late_keys():
+                self.update(conversation, late_keys_at=now, late_keys=noted)
+        elif now - state.late_keys_at >= LATE_SECONDS:
+            group = group.forget_late_keys(state.late_keys)
+            self.save_group(conversation, group)
+            left = group.late_keys()
+            self.update(conversation, late_keys_at=now if left else 0, late_keys=left)
 
     def _end_epochs(self, conversation: Conversation) -> None:
         """The current epoch is over: from now on its outer key has an age."""

@@ -934,4 +934,5 @@ class Engine:
             self._profiles.share()
             self._consents.renew()
             self._directory.renew()
-        self._checkpoint()
+        self._conversations.epoch_changed = False
+        self._file.checkpoint()

@@ -205,6 +205,8 @@ class ConversationState(Record, frozen=True):
     sent_since_heal: int = 0
     healed_at: int = 0
     resync_epoch: int = -1  # the last epoch that the others have too; -1: the current one
+    late_keys_at: int = 0  # when late_keys was noted, Unix seconds
+    late_keys: tuple[tuple[int, int, int], ...] = ()  # see Group.late_keys
     youngest: int = 0  # the epoch in which the last member came: all hold the resumption PSKs since
 
 

@@ -351,6 +351,8 @@ class Recovery:
                 previous=b"",
                 epoch_base=0,
                 rotate=False,
+                late_keys_at=0,
+                late_keys=(),
                 sent_since_heal=0,
                 healed_at=self._state.now(),
                 youngest=group.epoch,

@@ -671,6 +671,14 @@ class Group:
 
     # Storage.
 
+    def late_keys(self) -> tuple[tuple[int, int, int], ...]:
+        """Return where keys are kept for messages of this epoch that were skipped: see ``forget_late_keys``."""
+        return self.keys.tree.late_keys()
+
+    def forget_late_keys(self, noted: Sequence[tuple[int, int, int]]) -> Self:
+        """Forget the keys that were kept when ``late_keys`` returned this: such messages come too late now."""
+        return replace(self, keys=replace(self.keys, tree=self.keys.tree.forget_late_keys(noted)))
+
     def archive(self) -> PastEpoch:
         """Return what reads late messages of this epoch, and nothing more."""
         return PastEpoch(replace(self.keys, membership_key=b""), dict(self.tree.members()))

@@ -4,6 +4,7 @@ Frozen: every step returns the next tree. Only what is still needed is kept: the
 has used, and two ratchets per leaf that sent something. Section 9.2's deletion schedule holds at every step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -64,6 +65,10 @@ class Ratchet:
             skipped.append((ratchet.generation - 1, key, nonce))
         ratchet, key, nonce = ratchet.next(suite)
         return Ratchet(ratchet.generation, ratchet.secret, tuple(skipped[-MAX_SKIPPED:])), key, nonce
+
+    def forget(self, before: int) -> "Ratchet":
+        """Return the ratchet without the keys of skipped generations below this one."""
+        return Ratchet(self.generation, self.secret, tuple(each for each in self.skipped if each[0] >= before))
 
     def encode(self) -> bytes:
         """Encode for storage."""
@@ -139,6 +144,23 @@ class SecretTree:
         tree = self._ratchets(leaf)
         after, key, nonce = (tree.application if application else tree.handshake)[leaf].at(self.suite, generation)
         return tree._replace(leaf, after, application=application), key, nonce
+
+    def late_keys(self) -> tuple[tuple[int, int, int], ...]:
+        """Return leaf and next generations (handshake, application) where keys of skipped generations are kept."""
+        return tuple(
+            (leaf, self.handshake[leaf].generation, ratchet.generation)
+            for leaf, ratchet in self.application.items()
+            if ratchet.skipped or self.handshake[leaf].skipped
+        )
+
+    def forget_late_keys(self, before: Sequence[tuple[int, int, int]]) -> Self:
+        """Forget the keys of skipped generations below these, as ``late_keys`` has returned them."""
+        handshake, application = dict(self.handshake), dict(self.application)
+        for leaf, *generations in before:
+            for ratchets, generation in zip((handshake, application), generations, strict=True):
+                if leaf in ratchets:
+                    ratchets[leaf] = ratchets[leaf].forget(generation)
+        return type(self)(self.suite, self.leaves, self.nodes, handshake, application)
 
     def _replace(self, leaf: LeafIndex, ratchet: Ratchet, *, application: bool) -> Self:
         if application:
