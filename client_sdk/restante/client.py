@@ -666,6 +666,8 @@ class Client:
                 fields |= {"member": account_id(record.member), "by": account_id(record.by)}
             case records.DeviceEvent() | records.ProfileEvent():
                 fields["account"] = account_id(record.account)
+            case records.DeviceChangedEvent():
+                fields |= {"account": account_id(record.account), "change": record.change}
             case records.FailedEvent():
                 fields |= {"cause": record.cause, "advice": record.advice}
                 if conversation.id not in self._engine.views():
@@ -685,6 +687,7 @@ _KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
     records.FailedEvent: events.DecryptFailed,
     records.MissingEvent: events.MessagesMissing,
     records.DeviceEvent: events.DeviceAdded,
+    records.DeviceChangedEvent: events.DeviceChanged,
     records.RolledBackEvent: events.StateRolledBack,
     records.AnnouncedEvent: events.Announcement,
     records.OverusedEvent: events.InviteOverused,

@@ -19,6 +19,7 @@ __all__ = [
     "ContactRequest",
     "DecryptFailed",
     "DeviceAdded",
+    "DeviceChanged",
     "Disclosed",
     "EntryLost",
     "Event",
@@ -136,6 +137,25 @@ class DeviceAdded(Event):
     conversation: "Conversation"
     account: str
     advice: str = "ask its owner by another way whether the device is theirs; if not, their identity key was stolen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceChanged(Event):
+    """A device of a member is gone while others of the account stay, or has fresh keys because it lost its old ones.
+
+    Attributes:
+        conversation: where it was seen.
+        account: whose it is.
+        change: "removed", or "rejoined": its file was old or damaged, or somebody has copied its keys.
+        advice: what helps.
+    """
+
+    __match_args__ = ("conversation", "account", "change")
+
+    conversation: "Conversation"
+    account: str
+    change: str
+    advice: str = "if its owner knows nothing of it, somebody else has its keys: they should remove the device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,9 @@ from restante_protocol import ids
 
 HEAL_MESSAGES: Final = 500  # own messages in an epoch
 HEAL_SECONDS: Final = 7 * 86_400
+HEAL_SPREAD: Final = 60  # seconds for each member of the group: about one Commit a minute
+WARM_SPREAD: Final = 15  # the same after joining: until then every Commit costs one ciphertext more for each joiner
+SPREAD_MOST: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -305,6 +308,8 @@ class Commits:
         for key, member in old.items():
             if key not in new or is_joined_again(new[key], member):
                 self._tables.numbers.delete(conversation.id + key)
+        for account in {leaf_account(old[key].leaf) for key in old.keys() - new.keys()} & new_accounts:
+            self._state.emit(records.DeviceChangedEvent(conversation.id, account, "removed"), hold=hold)
         if old_accounts - new_accounts:
             self._conversations.update(conversation, rotate=conversation.state.rotate or by != self._state.me)
 
@@ -318,13 +323,35 @@ class Commits:
         return accounts
 
     def heal(self) -> None:
-        """Want an update where many messages or much time have passed."""
-        now = self._state.now()
+        """Want an update where many messages or much time have passed, or where a joiner's path is cold.
+
+        Not at once: each member chooses a moment within a time that grows with the group, and looks again whether the
+        reason still holds.
+        """
+        state, now = self._state, self._state.now()
         for conversation in self._conversations.all():
-            state = conversation.state
-            due = state.sent_since_heal >= HEAL_MESSAGES or now - state.healed_at >= HEAL_SECONDS
-            if conversation.usable and state.accepted and due and not self._tables.intents.count(conversation.id):
+            heal_at = conversation.state.heal_at
+            spread = self._spread(conversation) if conversation.usable and conversation.state.accepted else 0
+            if not spread:
+                heal_at = 0
+            elif not heal_at:
+                heal_at = now + 1 + int.from_bytes(state.random(8), "big") % spread
+            elif now >= heal_at and not self._tables.intents.count(conversation.id):
                 self.want(conversation, records.Intent(records.INTENT_UPDATE))
+                heal_at = 0
+            if heal_at != conversation.state.heal_at:
+                self._conversations.update(conversation, heal_at=heal_at)
+
+    def _spread(self, conversation: Conversation) -> int:
+        """Return over how many seconds the members who have this reason to commit are to spread; 0: there is none."""
+        state, group = conversation.state, conversation.current
+        size = len(group.members)
+        if state.sent_since_heal >= HEAL_MESSAGES or self._state.now() - state.healed_at >= HEAL_SECONDS:
+            return min(SPREAD_MOST, HEAL_SPREAD * size)
+        own = group.member(group.own_index)
+        if own is not None and own.leaf.is_from_key_package and not group.has_warm_path:
+            return min(SPREAD_MOST, WARM_SPREAD * size)
+        return 0
 
     def place(self, conversation: Conversation) -> int:
         """Return our place among the members, from 0: who commits first when all have the same reason."""

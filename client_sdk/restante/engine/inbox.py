@@ -332,6 +332,8 @@ class Inbox:
         for member in result.added if result.external else ():
             self._tables.numbers.delete(conversation.id + member.leaf.signature_key)
             self._answering.came_back(conversation, member.leaf.signature_key)
+            hold = b"" if conversation.state.accepted else conversation.id
+            self._state.emit(records.DeviceChangedEvent(conversation.id, by, "rejoined"), hold=hold)
         fresh = self._conversations.get(conversation.id) or conversation
         self._commits.announce(fresh, before, result.group, by)
 

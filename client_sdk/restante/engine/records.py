@@ -203,6 +203,7 @@ class ConversationState(Record, frozen=True):
     awaited: bool = False  # the Commit that won is in a blob that is not here yet: nothing is sent meanwhile
     rotate: bool = False
     sent_since_heal: int = 0
+    heal_at: int = 0  # when we commit fresh keys if the reason still holds, Unix seconds; 0: there is none
     healed_at: int = 0
     resync_epoch: int = -1  # the last epoch that the others have too; -1: the current one
     late_keys_at: int = 0  # when late_keys was noted, Unix seconds
@@ -435,6 +436,14 @@ class DeviceEvent(Record, frozen=True, tag=8):
     account: bytes
 
 
+class DeviceChangedEvent(Record, frozen=True, tag=15):
+    """A device of an account that is a member is gone ("removed"), or let itself in again ("rejoined")."""
+
+    conversation: bytes
+    account: bytes
+    change: str
+
+
 class ProfileEvent(Record, frozen=True, tag=11):
     """A contact told where their profile is, or that it changed."""
 
@@ -489,6 +498,7 @@ StoredEvent = (
     | MissingEvent
     | RolledBackEvent
     | DeviceEvent
+    | DeviceChangedEvent
     | AnnouncedEvent
     | OverusedEvent
     | ProfileEvent

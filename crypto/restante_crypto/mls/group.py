@@ -41,9 +41,9 @@ from restante_crypto.mls.message import MLSMessage
 from restante_crypto.mls.proposal_list import BY_OUTSIDERS, SentProposal, Terms
 from restante_crypto.mls.proposals import Add, PreSharedKey, Proposal, ReInit, Remove, decode_proposal
 from restante_crypto.mls.psk import RESUMPTION, USAGE_BRANCH, USAGE_REINIT, PreSharedKeyID
-from restante_crypto.mls.ratchet_tree import RatchetTree
+from restante_crypto.mls.ratchet_tree import ParentNode, RatchetTree
 from restante_crypto.mls.secret_tree import SecretTree
-from restante_crypto.mls.tree_math import NodeIndex
+from restante_crypto.mls.tree_math import LeafIndex, NodeIndex
 from restante_crypto.mls.tree_validation import Authenticate, check_leaf
 from restante_crypto.mls.welcome import GroupInfo
 from restante_crypto.primitives import Random
@@ -176,6 +176,13 @@ class Group:
     def members(self) -> tuple[Member, ...]:
         """All members, by leaf index."""
         return tuple(Member(index, leaf) for index, leaf in self.tree.members())
+
+    @property
+    def has_warm_path(self) -> bool:
+        """Whether every parent above this member has a key that it holds: Commits need no ciphertext for it alone."""
+        own = LeafIndex(self.own_index)
+        nodes = (self.tree.node(index) for index, _ in self.tree.filtered_direct_path(own))
+        return all(isinstance(node, ParentNode) and own not in node.unmerged_leaves for node in nodes)
 
     def member(self, index: int) -> Member | None:
         """Return the member at this leaf index."""

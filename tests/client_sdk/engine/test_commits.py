@@ -115,8 +115,73 @@ def test_members_heal_after_a_week(world: World) -> None:
     assert alice.engine.due().commits == ()
     world.clock.pass_seconds(commits.HEAL_SECONDS + 60)
     world.settle()
+    world.clock.pass_seconds(3 * commits.HEAL_SPREAD)
+    world.settle()
     assert world.agreed
-    assert world.view(alice)[0] >= 2
+    assert world.view(alice)[0] == 4  # each has committed once
+
+
+def heal_times(world: World) -> list[int]:
+    """When each member is going to commit, Unix seconds."""
+    times = []
+    for member in world.members:
+        member.engine.upkeep()
+        room = member.engine._conversations.get(bytes.fromhex(world.room))
+        assert room is not None
+        times.append(room.state.heal_at)
+    return times
+
+
+def test_members_spread_over_a_time_that_grows_with_the_group(tmp_path: Path) -> None:
+    world = World(tmp_path, *"abcdefgh")
+    world.clock.pass_seconds(commits.HEAL_SECONDS)
+    due = world.clock.now // 1000
+    times = [at - due for at in heal_times(world)]
+    assert len(set(times)) > 4
+    assert all(0 < each <= 8 * commits.HEAL_SPREAD + 1 for each in times)
+    assert max(times) > 2 * commits.HEAL_SPREAD
+    assert heal_times(world) == [each + due for each in times]  # chosen once
+    assert all(member.engine.due().commits == () for member in world.members)
+    world.close()
+
+
+def test_who_has_committed_meanwhile_heals_no_more(world: World) -> None:
+    alice, bob, _ = world.members
+    world.clock.pass_seconds(commits.HEAL_SECONDS)
+    assert all(heal_times(world))
+    bob.engine.update_keys(world.room)
+    assert bob.commit(world.room)
+    alice.read()
+    assert [bool(at) for at in heal_times(world)] == [True, False, True]
+
+
+def test_joiners_commit_once_where_their_paths_are_cold(tmp_path: Path) -> None:
+    world = World(tmp_path, *"abcdefgh")
+    cold = [bool(at) for at in heal_times(world)]
+    assert cold == [False, False, True, True, True, True, True, True]  # a's Commit has warmed what is above b
+    for _ in range(12):
+        world.clock.pass_seconds(10)
+        for member in world.members:
+            member.engine.upkeep()
+            for conversation in member.engine.due().commits:
+                member.commit(conversation.hex())
+            for other in world.members:
+                other.read()
+    assert world.agreed
+    assert 3 <= world.view(world.members[0])[0] - 1 <= 6  # a Commit may warm the path of its neighbour
+    assert heal_times(world) == [0] * 8
+    world.close()
+
+
+def test_who_has_not_accepted_says_nothing_by_committing(tmp_path: Path) -> None:
+    world = World(tmp_path, *"abcd")
+    last = world.members[3]
+    room = last.engine._conversations.get(bytes.fromhex(world.room))
+    assert room is not None
+    with last.engine._state.transaction():
+        last.engine._conversations.update(room, accepted=False)
+    assert [bool(at) for at in heal_times(world)] == [False, False, True, False]
+    world.close()
 
 
 def test_members_heal_after_many_messages(world: World) -> None:
@@ -125,6 +190,9 @@ def test_members_heal_after_many_messages(world: World) -> None:
     assert room is not None
     with alice.engine._state.transaction():
         alice.engine._conversations.update(room, sent_since_heal=commits.HEAL_MESSAGES)
+    alice.engine.upkeep()
+    assert alice.engine.due().commits == ()
+    world.clock.pass_seconds(3 * commits.HEAL_SPREAD + 1)
     alice.engine.upkeep()
     assert alice.engine.due().commits == (bytes.fromhex(world.room),)
 

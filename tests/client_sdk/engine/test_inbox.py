@@ -366,6 +366,25 @@ def test_after_leaving_nothing_is_read(world: World) -> None:
     assert bob.events() == []
 
 
+def test_a_device_that_is_removed_or_comes_back_is_an_event(world: World, tmp_path: Path) -> None:
+    alice, bob, _ = world.members
+    clone = Member(world.post, tmp_path, "clone", world.clock, device_of=bob)
+    world.members.append(clone)
+    alice.engine.add(world.room, [alice.claim(clone.invite(), clone)])
+    world.settle()
+    clone.engine.accept(world.room)
+    bob.engine.resync(world.room)
+    world.settle()
+    clone.engine.leave(world.room)
+    clone.send_all()
+    world.settle()
+    events = [event for event in alice.events() if isinstance(event, records.DeviceChangedEvent)]
+    assert [(event.account, event.change) for event in events] == [
+        (account_key(bob.engine.account_id), "rejoined"),
+        (account_key(bob.engine.account_id), "removed"),
+    ]
+
+
 def test_another_device_of_a_known_account_is_an_event(world: World, tmp_path: Path) -> None:
     alice, bob, _ = world.members
     clone = Member(world.post, tmp_path, "clone", world.clock, device_of=bob)
