@@ -5,7 +5,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from restante_crypto import hpke, primitives
-from restante_crypto.mls import codec, key_schedule, labels, proposal_list, public_message, tree_math, treekem, welcome
+from restante_crypto.mls import (
+    codec,
+    grease,
+    key_schedule,
+    labels,
+    proposal_list,
+    public_message,
+    tree_math,
+    treekem,
+    welcome,
+)
 from restante_crypto.mls.epoch import Member
 from restante_crypto.mls.errors import PathError, StateError, ValidationError
 from restante_crypto.mls.extensions import MAX_LIFETIME, RATCHET_TREE, Capabilities, Extension, Extensions
@@ -162,10 +172,10 @@ def stage(group: "Group", request: Request, random: Random) -> StagedCommit:
     items += [ProposalOrRef(None, reference) for reference in request.references]
     terms = replace(group.terms(request.authenticate, request.longest), now=request.now, usages=request.usages)
     leaf = group.tree.occupied_leaf(own)
-    if request.leaf_extensions is not None:
-        leaf = replace(leaf, extensions=request.leaf_extensions, raw=b"")
-    if request.leaf_capabilities is not None:
-        leaf = replace(leaf, capabilities=request.leaf_capabilities, raw=b"")
+    if request.leaf_extensions is not None or request.leaf_capabilities is not None:
+        extensions = leaf.extensions if request.leaf_extensions is None else request.leaf_extensions
+        said, extensions = grease.leaf(request.leaf_capabilities or leaf.capabilities, extensions, random)
+        leaf = replace(leaf, capabilities=said, extensions=extensions, raw=b"")
     sent = _sent(group, items, own)
     applied = proposal_list.apply(group.tree, sent, committer=own, terms=terms, path_leaf=leaf)
     made = treekem.make_path(applied.tree, own, leaf, signer=group.signer, group_id=group.group_id, random=random)
@@ -272,8 +282,10 @@ def stage_external(
 def _welcome(following: _Next, made: treekem.OwnPath, applied: Applied, random: Random, *, with_tree: bool) -> bytes:
     group = following.group
     suite = group.keys.suite
-    extensions = (Extension(RATCHET_TREE, group.tree.encode()),) if with_tree else ()
-    info = welcome.GroupInfo(group.context, extensions, following.tag, group.own_index).sign(group.signer.private)
+    tree = (Extension(RATCHET_TREE, group.tree.encode()),) if with_tree else ()
+    info = welcome.GroupInfo(group.context, (*tree, grease.extension(random)), following.tag, group.own_index).sign(
+        group.signer.private
+    )
     key, nonce = key_schedule.welcome_key_nonce(suite, following.member)
     encrypted_info = primitives.aead_seal(suite.aead, key, nonce, info.encode(), b"")
     hpke_context = labels.encryption_context(suite, _WELCOME, encrypted_info)

@@ -31,12 +31,15 @@ _EXPORTER: Final = b"MLS 1.0 external init secret"
 
 
 def shown(suite: CipherSuite, info: GroupInfo, external_secret: bytes, tree: bytes | None, seed: bytes) -> bytes:
-    """Return the MLSMessage of a GroupInfo with which somebody may let themselves in; ``tree`` goes into it."""
+    """Return the MLSMessage of a GroupInfo with which somebody may let themselves in; ``tree`` goes into it.
+
+    Its extensions are those of ``info`` and what the external Commit needs.
+    """
     public = suite.kem.derive_key_pair(external_secret)[1]
     extensions = [Extension(EXTERNAL_PUB, codec.opaque(public))]
     if tree is not None:
         extensions.insert(0, Extension(RATCHET_TREE, tree))
-    signed = GroupInfo(info.context, tuple(extensions), info.confirmation_tag, info.signer).sign(seed)
+    signed = GroupInfo(info.context, (*extensions, *info.extensions), info.confirmation_tag, info.signer).sign(seed)
     return MLSMessage(signed).encode()
 
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from restante_crypto import primitives
-from restante_crypto.mls import codec, commits, external, joining, key_schedule
+from restante_crypto.mls import codec, commits, external, grease, joining, key_schedule
 from restante_crypto.mls.codec import Reader
 from restante_crypto.mls.commits import CommitProcessed, Policy, Request, StagedCommit
 from restante_crypto.mls.credential import Credential
@@ -221,6 +221,7 @@ class Group:
             raise StateError("cipher suite")
         chosen = SUITES[suite]
         leaf_private, encryption_key = chosen.kem.derive_key_pair(random(32))
+        capabilities, leaf_extensions = grease.leaf(capabilities, leaf_extensions, random)
         leaf = LeafNode(
             encryption_key,
             signer.public,
@@ -389,6 +390,7 @@ class Group:
             private_keys={},
             signer=signer,
         )
+        capabilities, leaf_extensions = grease.leaf(capabilities, leaf_extensions, random)
         leaf = LeafNode(b"", signer.public, credential, capabilities, SOURCE_COMMIT, extensions=leaf_extensions)
         items: list[Proposal] = [] if replaces is None else [Remove(replaces)]
         items += [PreSharedKey(psk) for psk in psk_ids]
@@ -493,11 +495,15 @@ class Group:
 
     # For those outside.
 
-    def group_info(self, *, with_tree: bool = True) -> bytes:
-        """Return the MLSMessage of a signed GroupInfo, with which somebody may let themselves in (section 12.4.3.3)."""
+    def group_info(self, *, with_tree: bool = True, random: Random | None = None) -> bytes:
+        """Return the MLSMessage of a signed GroupInfo, with which somebody may let themselves in (section 12.4.3.3).
+
+        With ``random`` it has an extension that nobody knows (section 13.5).
+        """
         suite, context = self.keys.suite, self.context
         tag = primitives.hmac(suite.hash_name, self.secrets.confirmation_key, context.confirmed_transcript_hash)
-        info = GroupInfo(context, (), tag, self.own_index)
+        unknown = () if random is None else (grease.extension(random),)
+        info = GroupInfo(context, unknown, tag, self.own_index)
         tree = self.tree.encode() if with_tree else None
         return external.shown(suite, info, self.secrets.external_secret, tree, self.signer.private)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, Self
 
-from restante_crypto.mls import codec, labels
+from restante_crypto.mls import codec, grease, labels
 from restante_crypto.mls.codec import Reader
 from restante_crypto.mls.credential import Credential
 from restante_crypto.mls.errors import StateError, ValidationError
@@ -114,6 +114,7 @@ def create_key_package(
     kem = SUITES[suite].kem
     init_private, init_key = kem.derive_key_pair(random(32))
     leaf_private, encryption_key = kem.derive_key_pair(random(32))
+    capabilities, leaf_extensions = grease.leaf(capabilities, leaf_extensions, random)
     leaf = LeafNode(
         encryption_key,
         signer.public,
@@ -123,7 +124,7 @@ def create_key_package(
         lifetime,
         extensions=leaf_extensions,
     ).sign(signer)
-    unsigned = KeyPackage(suite, init_key, leaf, extensions)
+    unsigned = KeyPackage(suite, init_key, leaf, (*extensions, grease.extension(random)))
     signature = labels.sign_with_label(signer.private, _LABEL, unsigned._body())  # noqa: SLF001 -- of this module
     return KeyPackageBundle(replace(unsigned, signature=signature), init_private, leaf_private)
 

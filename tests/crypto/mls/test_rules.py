@@ -244,7 +244,8 @@ def updates(setting: Setting, change: LeafChange, *, signature: bytes | None = N
     sender = groups[2]
     changes, signer = change(party(setting), 2)
     fresh = bundle_of(sender.signer).key_package.leaf_node.encryption_key
-    old = replace(sender.tree.occupied_leaf(2), source=SOURCE_UPDATE, lifetime=None, encryption_key=fresh, raw=b"")
+    old = replace(sender.tree.occupied_leaf(2), source=SOURCE_UPDATE, lifetime=None, encryption_key=fresh)
+    old = replace(old, extensions=(), raw=b"")
     leaf = replace(old, **changes).sign(signer or sender.signer, b"group", 2)  # type: ignore[arg-type]  # by name
     if signature is not None:
         leaf = replace(leaf, signature=signature, raw=b"")
@@ -262,7 +263,7 @@ def paths(setting: Setting, change: LeafChange) -> None:
     """A Commit whose path has such a leaf."""
     groups = party(setting)
     changes, signer = change(groups, 0)
-    follow(groups[1], forger.commit(groups[0], path=Path(leaf=changes, signer=signer)))
+    follow(groups[1], forger.commit(groups[0], path=Path(leaf={"extensions": (), **changes}, signer=signer)))
 
 
 def whole_paths(setting: Setting, change: Callable[[tuple[Group, ...]], Path | None]) -> None:
@@ -378,7 +379,7 @@ def joins(setting: Setting, letter: Letter) -> None:
     changed: dict[NodeIndex, Node] = {}
     for index, change in letter.leaves.items():
         values, key = change(groups, index)
-        leaf = replace(groups[0].tree.occupied_leaf(index), raw=b"", **values)  # type: ignore[arg-type]  # by name
+        leaf = replace(groups[0].tree.occupied_leaf(index), raw=b"", **{"extensions": (), **values})  # type: ignore[arg-type]  # by name
         changed[NodeIndex(2 * index)] = leaf.sign(key or groups[index].signer, b"group", index)
     if changed:
         changed |= dict.fromkeys(index for index, _ in maker.tree.parents())
@@ -465,7 +466,7 @@ def lets_in(setting: Setting, outside: Outside) -> None:
     )
     changes, _ = outside.leaf(groups, index)
     path = None if outside.path is None else replace(outside.path, leaf=changes)
-    leaf = bundle_of(signer).key_package.leaf_node
+    leaf = replace(bundle_of(signer).key_package.leaf_node, extensions=())
     forged = forger.external_commit(groups[0], signer, outside.alter, leaf=leaf, path=path, removes=outside.removes)
     result = groups[1].process(forged.message, authenticate=authenticate, psks=PSK, policy=outside.policy)
     assert isinstance(result, CommitProcessed)
