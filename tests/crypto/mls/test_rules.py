@@ -595,7 +595,9 @@ RESUMED: Final = {b"shared" + bytes(8): b"secret"}
 
 def alone_says(items: forger.Items, policy: Policy) -> None:
     groups = party(PLAIN)
-    groups[1].process(forger.commit(groups[0], items).message, authenticate=authenticate, policy=policy)
+    groups[1].process(
+        forger.commit(groups[0], items, psks=PSK).message, authenticate=authenticate, policy=policy, psks=PSK
+    )
 
 
 def resumes(items: forger.Items) -> None:
@@ -784,6 +786,12 @@ TABLE: Final[list[Row]] = [
         lambda policy: alone_says([CustomProposal(0xF001, b"")], policy),
         TAKES,
         Policy(),
+    ),
+    Row(
+        "a PSK that not all members hold",
+        lambda policy: alone_says([psk()], policy),
+        TAKES,
+        Policy(psk_epochs=frozenset()),
     ),
     Row(
         "12.2 a proposal that not all members support",
