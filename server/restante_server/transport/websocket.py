@@ -112,7 +112,9 @@ class Acceptor:
     def _begin(self, request: web.Request, take: Callable[[bytes], object]) -> web.StreamResponse:
         """Check the handshake, and have the transport taken over with its answer."""
         if self._closing or self._stranded:
-            return web.Response(status=503)
+            refusal = web.Response(status=503)
+            refusal.force_close()  # or the next try would come here again, past whoever balances connections
+            return refusal
         try:
             answer = rfc6455.accept(request.headers)
         except rfc6455.HandshakeError as error:
