@@ -38,6 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--refuse-all", action="store_true", help="relays offer every optional purpose, and people refuse them all"
     )
+    parser.addoption(
+        "--store",
+        choices=("sqlite", "redis", "cluster"),
+        default="sqlite",
+        help="of relays whose test names none; two relays for clients, where it is not a file",
+    )
     parser.addoption("--seed", type=int, default=1, help="of every random schedule")
 
 
@@ -47,6 +53,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["RESTANTE_PURPOSES"] = ",".join(Purpose)  # of relays in processes of their own
         os.environ["RESTANTE_SMS"] = "console"
         people.refuse_all = True
+
+
+@pytest.fixture(autouse=True)
+def shared_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have relays over the store of ``--store``; tests of the relay itself look into one of them."""
+    store = request.config.getoption("--store")
+    if store != "sqlite":
+        if request.node.get_closest_marker("database_file"):
+            pytest.skip("about the database file")
+        monkeypatch.setattr(relay, "shared_store", request.getfixturevalue(f"{store}_url"))
+        monkeypatch.setattr(relay, "nodes", 1 if "server" in request.path.parts else 2)
 
 
 @pytest.fixture

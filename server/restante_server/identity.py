@@ -55,7 +55,7 @@ class Identity:
         if not exists:
             await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
             await asyncio.to_thread(write_durably, path, shared)
-        return cls._read(path)
+        return await asyncio.to_thread(cls._read, path)
 
     @classmethod
     def _read(cls, path: Path) -> Self:

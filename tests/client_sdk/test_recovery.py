@@ -65,6 +65,7 @@ async def test_an_old_file_sends_nothing_in_old_epochs_and_talks_again(tmp_path:
         assert bob.alarms == []
 
 
+@pytest.mark.database_file
 async def test_a_restored_relay_is_noticed_and_filled_again(tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     async with (
@@ -96,6 +97,7 @@ async def test_a_restored_relay_is_noticed_and_filled_again(tmp_path: Path) -> N
         assert all(reader.alarms == [] for reader in readers)
 
 
+@pytest.mark.database_file
 async def test_unread_mail_survives_a_restore(tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     async with mortal_relay(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
@@ -112,6 +114,7 @@ async def test_unread_mail_survives_a_restore(tmp_path: Path) -> None:
             assert set(bob.texts) == {"unread in the backup", "unread, and not in the backup", "after"}
 
 
+@pytest.mark.database_file
 async def test_no_prekey_is_issued_twice_over_a_restore(tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     async with mortal_relay(tmp_path / "relay") as relay, person(tmp_path, "bob", relay.url) as bob:

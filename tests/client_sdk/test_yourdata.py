@@ -11,6 +11,7 @@ from support.people import people, person, together
 from support.relay import relay_in_process
 
 
+@pytest.mark.database_file
 async def test_the_export_holds_all_that_the_relay_holds(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     async with (
@@ -43,6 +44,7 @@ async def test_the_export_holds_all_that_the_relay_holds(tmp_path: Path) -> None
         assert {path.name for path in (tmp_path / "mine").iterdir()} == {"export.json", *export.files}
 
 
+@pytest.mark.database_file
 async def test_erased_is_nowhere_and_never_again(tmp_path: Path) -> None:
     """Acceptance line 3: the database, its log, the logs and later backups, searched."""
     folder = tmp_path / "relay"

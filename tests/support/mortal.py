@@ -7,6 +7,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from support.relay import store_options
+
 START_SECONDS = 30
 
 
@@ -37,8 +39,7 @@ class MortalRelay:
                 "serve",
                 "--listen",
                 f"127.0.0.1:{self.port}",
-                "--store",
-                f"sqlite:{self.store}",
+                *store_options(self.store),
                 *self.options,
                 *options,
                 stdout=asyncio.subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -101,14 +102,26 @@ class Proxy:
         pair.abort()
 
 
-class Balancer(Proxy):
+class Spread(Proxy):
+    """Spreads clients over ports, in turn."""
+
+    def __init__(self, ports: Sequence[int] = ()) -> None:
+        super().__init__()
+        self._ports = ports
+        self._turn = 0
+
+    def choose(self) -> int:
+        self._turn += 1
+        return self._ports[self._turn % len(self._ports)]
+
+
+class Balancer(Spread):
     """Spreads clients over relays, new ones only to those that say they are ready: what Caddy does in docker/."""
 
     def __init__(self) -> None:
         super().__init__()
         self._targets: dict[int, int] = {}
         self._ready: dict[int, bool] = {}
-        self._turn = 0
         self._looking: asyncio.Task[None] | None = None
 
     async def balance(self, targets: dict[int, int]) -> None:
@@ -120,9 +133,8 @@ class Balancer(Proxy):
 
     def choose(self) -> int:
         """Return each that is ready in turn; if none is, each."""
-        ready = [port for port, is_ready in self._ready.items() if is_ready] or list(self._targets)
-        self._turn += 1
-        return ready[self._turn % len(ready)]
+        self._ports = [port for port, is_ready in self._ready.items() if is_ready] or list(self._targets)
+        return super().choose()
 
     def busiest(self) -> int:
         """Return the port that most connections go to."""

@@ -7,6 +7,8 @@ import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,11 +20,14 @@ from restante_protocol.connection import ClientConnection, NumberedEntry
 from restante_server.app import Relay, running
 from restante_server.clock import Clock, system_clock
 from restante_server.config import Settings
+from support.proxies import Spread
 
 TIMEOUT = 20  # seconds until a test gives up waiting
 PATH = "/v1/socket"
 HOUR = 3600
 offered: tuple[str, ...] = ()  # purposes that every relay in this process offers: see --refuse-all
+shared_store = ""  # URL of a Redis, of relays whose test names no store: see --store
+nodes = 1  # such relays run as so many over it, behind one address
 Frame = Any  # a frame, an entry or a close code: which one is what a test is about
 
 
@@ -31,8 +36,30 @@ async def relay_in_process(folder: Path, *, clock: Clock = system_clock, **setti
     """Run a relay in this event loop, on free ports of the loopback interface."""
     default = {"listen": ("127.0.0.1", 0), "store": folder / "relay.db", "purposes": offered, "sms": "console"}
     chosen: dict[str, Any] = {**default, **settings}
-    async with running(Settings(**chosen), clock=clock) as relay:
-        yield relay
+    count = 1
+    if shared_store and "redis" not in settings and "store" not in settings:
+        count = 1 if "listen" in settings else nodes
+        chosen["redis"] = store_of(chosen["store"])
+    async with contextlib.AsyncExitStack() as stack:
+        relays = [await stack.enter_async_context(running(Settings(**chosen), clock=clock)) for _ in range(count)]
+        first = relays[0]
+        if count > 1:
+            front = await Spread([int(relay.url.rpartition(":")[2]) for relay in relays]).start()
+            stack.push_async_callback(front.stop)
+            first = replace(first, url=f"http://127.0.0.1:{front.port}")
+        yield first
+
+
+def store_of(database: Path) -> str:
+    """Return a store's place on the servers of ``--store``: the same for the same file."""
+    return f"{shared_store}?prefix=test-{blake2b(str(database).encode(), digest_size=8).hexdigest()}"
+
+
+def store_options(database: Path) -> list[str]:
+    """Return what a relay in a process of its own is told."""
+    if shared_store:
+        return [f"--store={store_of(database)}", f"--state={database.parent}"]
+    return [f"--store=sqlite:{database}"]
 
 
 class RelayProcess:
@@ -57,7 +84,7 @@ class RelayProcess:
             *(command or (sys.executable, "-m", "restante_server")),
             "serve",
             "--listen=127.0.0.1:0",
-            f"--store=sqlite:{folder / 'relay.db'}",
+            *store_options(folder / "relay.db"),
             *arguments,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -98,6 +98,7 @@ async def test_what_says_something_else_now_is_off(tmp_path: Path, monkeypatch: 
             await over(relay, tmp_path, ()).require(owner.mailbox, Purpose.HANDLE)
 
 
+@pytest.mark.database_file
 async def test_a_withdrawal_erases_what_is_held_and_an_older_backup_does_not_bring_it_back(tmp_path: Path) -> None:
     folder, owner = tmp_path / "relay", Owner()
     slot = Identity.open(folder).consent(owner.mailbox, "handle")

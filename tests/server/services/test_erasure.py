@@ -75,6 +75,7 @@ def found(folder: Path, person: Person) -> set[str]:
     return {name for name, data in files.items() if any(trace in data for trace in person.traces)}
 
 
+@pytest.mark.database_file
 async def test_no_byte_is_left_in_any_file_and_the_others_stay(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     people = [Person() for _ in range(6)]
@@ -97,6 +98,7 @@ async def test_no_byte_is_left_in_any_file_and_the_others_stay(tmp_path: Path) -
                 assert (await peer.ask(frames.Status)).entries == len(person.bodies)
 
 
+@pytest.mark.database_file
 async def test_an_older_backup_does_not_bring_it_back(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     gone, kept, shared = Person(), Person(), os.urandom(3000)
@@ -122,6 +124,7 @@ async def test_an_older_backup_does_not_bring_it_back(tmp_path: Path) -> None:
     assert found(folder, gone) == set(), "a restored store knows it still"
 
 
+@pytest.mark.database_file
 async def test_a_mailbox_that_came_again_stays_in_a_newer_backup(tmp_path: Path) -> None:
     folder, person, clock = tmp_path / "relay", Person(), MovedClock()
     async with relay_in_process(folder, clock=clock) as relay:
@@ -137,6 +140,7 @@ async def test_a_mailbox_that_came_again_stays_in_a_newer_backup(tmp_path: Path)
     assert "relay.db" in found(folder, person)
 
 
+@pytest.mark.database_file
 async def test_a_backup_that_is_too_old_is_refused(tmp_path: Path) -> None:
     clock = MovedClock()
     async with relay_in_process(tmp_path / "relay", clock=clock):
@@ -148,6 +152,7 @@ async def test_a_backup_that_is_too_old_is_refused(tmp_path: Path) -> None:
         backups.restore(tmp_path / "backup", tmp_path / "two" / "relay.db", clock=clock)
 
 
+@pytest.mark.database_file
 async def test_a_store_that_cannot_be_read_stops_a_restore(tmp_path: Path) -> None:
     async with relay_in_process(tmp_path / "relay"):
         backups.backup(tmp_path / "relay" / "relay.db", tmp_path / "backup")
