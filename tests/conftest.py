@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from restante_crypto import directory
-from restante_server.purposes import Purpose
+from restante_server.purposes import BUILT, Purpose
 from support import people, relay
 from support.directories import CHEAP, Phones
 from support.redis_servers import running_cluster, running_server
@@ -50,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--refuse-all"):
         relay.offered = tuple(Purpose)
-        os.environ["RESTANTE_PURPOSES"] = ",".join(Purpose)  # of relays in processes of their own
+        os.environ["RESTANTE_PURPOSES"] = ",".join(BUILT)  # of relays in processes of their own
         os.environ["RESTANTE_SMS"] = "console"
         people.refuse_all = True
 

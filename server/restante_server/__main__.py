@@ -28,6 +28,7 @@ try:
         parse_store,
     )
     from restante_server.grounds import Ground
+    from restante_server.purposes import BUILT
     from restante_server.services.disclosure import NotDisclosed, Request, new_id
     from restante_server.stores import backup as backups
     from restante_server.stores.contract import StoreRefused
@@ -124,7 +125,7 @@ def serve_command(
     purposes: str = typer.Option(
         "",
         envvar="RESTANTE_PURPOSES",
-        help="Optional purposes to offer, by commas: handle, number, push, diagnostics, news. None by default.",
+        help=f"Optional purposes to offer, by commas: {', '.join(BUILT)}. None by default.",
     ),
     oprf_key: str = typer.Option(
         "", envvar="RESTANTE_OPRF_KEY", help="File of the directory's secret, made if there is none; never in backups."
@@ -140,6 +141,9 @@ def serve_command(
     ),
 ) -> None:
     """Run a relay until SIGTERM."""
+    offered = tuple(name.strip() for name in purposes.split(",") if name.strip())
+    if set(offered) - set(BUILT):
+        raise typer.BadParameter(f"purposes are {', '.join(BUILT)}")
     if admission not in ADMISSION_MODES:
         raise typer.BadParameter("admission is open, invite or closed")
     try:
@@ -163,7 +167,7 @@ def serve_command(
             sms=sms,
             sms_secret=Path(sms_secret) if sms_secret else None,
             official=tuple(official_invite or ()),
-            purposes=tuple(name.strip() for name in purposes.split(",") if name.strip()),
+            purposes=offered,
         )
     except SettingError as error:
         raise typer.BadParameter(str(error)) from None

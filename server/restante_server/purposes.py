@@ -122,6 +122,10 @@ PURPOSES: Final = {
 }
 
 
+BUILT: Final = tuple(purpose for purpose in Purpose if purpose is not Purpose.PUSH)
+"""What ``restante serve`` can offer: nothing sends a wake-up yet, and what does nothing is not to be asked for."""
+
+
 def version(purpose: Purpose) -> bytes:
     """Return what names a purpose's text: 8 bytes."""
     said = [purpose.value, *(said_in(purpose, language) for language in LANGUAGES)]

@@ -188,3 +188,9 @@ async def test_disclose(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, text = await run(*valid, f"--store=sqlite:{tmp_path / 'file' / 'relay.db'}")
     assert (code, "cannot write" in text) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["push", "advertising"])
+def test_what_is_not_built_is_not_offered(tmp_path: Path, name: str) -> None:
+    code, text = _run("serve", f"--store=sqlite:{tmp_path / 'relay.db'}", f"--purposes=news, {name}")
+    assert (code, "handle, number, diagnostics, news" in " ".join(text.split())) == (2, True)
