@@ -59,6 +59,7 @@ from restante_server.stores.contract import Store, StoreError, StoreRefused
 from restante_server.stores.redis import RedisStore
 from restante_server.stores.redis_address import parse_redis
 from restante_server.stores.sqlite import SqliteStore
+from restante_server.stores.tombstones import Journal
 from restante_server.transport import diagnostics as reports
 from restante_server.transport import pages, transparency
 from restante_server.transport.blobs import BlobEndpoint
@@ -163,7 +164,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         hub = Hub(binary_message, metrics)
         store.listen(hub.announce)
         store.watch(hub)
-        eraser = Eraser(store, identity, clock)
+        eraser = Eraser(store, identity, clock, Journal(settings.store.parent))
         gateway = processors.Gateway(declared)
         consents = Consents(store, identity, eraser, offered, clock)
         published = Bulletin(store, identity, clock)
@@ -201,7 +202,8 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             ops_url = await _listen(stack, ops_app(store, metrics), settings.ops_listen)
         acceptor = Acceptor(shared, settings, _max_connections())
         kept = await _open_blobs(settings, gateway)
-        blobs = Blobs(kept, identity.public, metrics, clock, settings.max_blobs_bytes)
+        blobs = Blobs(kept, identity.public, metrics, clock, settings.max_blobs_bytes, eraser.bury_blob)
+        await _catch_up(eraser, kept)
         await blobs.count()
         app = web.Application()
         claims = ClaimEndpoint(shared, acceptor.hold)
@@ -222,6 +224,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             asyncio.create_task(claims.watch()),
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(shared, diagnostics, settings.store.parent))),
             asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
+            asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: eraser.look(kept))),
             asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published, directory))),
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: announcements.collect(settings.store, published))),
             asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _keep(ledger))),
@@ -288,6 +291,14 @@ async def _publish(settings: Settings, published: Bulletin, directory: Directory
     await published.publish_official([parse_official(text) for text in settings.official])
     if directory is not None and DIRECTORY & set(offered):
         await directory.publish(published)
+
+
+async def _catch_up(eraser: Eraser, blobs: BlobStore) -> None:
+    try:
+        if await eraser.catch_up(blobs):
+            _log.warning("the store is an older one: what was erased since is erased from it")
+    except StoreError:
+        raise StoreRefused("the store is an older one, and what was erased since cannot be erased from it") from None
 
 
 async def _keep(ledger: Ledger) -> None:

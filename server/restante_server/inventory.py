@@ -450,6 +450,14 @@ ITEMS: Final[tuple[Item, ...]] = (
     ),
     Item(
         Kind.FILE,
+        "relay.tombstones",
+        Category.TOMBSTONE,
+        "the same tombstones, for when the store is lost or put back",
+        TOMBSTONE_LIFETIME,
+        "the relay's start",
+    ),
+    Item(
+        Kind.FILE,
         "oprf.key",
         Category.DIRECTORY,
         "the directory's secret: in no store and no backup",

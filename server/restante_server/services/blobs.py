@@ -5,6 +5,7 @@ time, and how much all of them are together.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -92,8 +93,20 @@ class Blobs:
         reserved: bytes of uploads under way and of what is stored, as far as this process knows.
     """
 
-    def __init__(self, store: BlobStore, relay_key: bytes, metrics: Metrics, clock: Clock, cap: int) -> None:
-        """Take what ``count`` finds to be there; together blobs may be ``cap`` bytes."""
+    def __init__(
+        self,
+        store: BlobStore,
+        relay_key: bytes,
+        metrics: Metrics,
+        clock: Clock,
+        cap: int,
+        bury: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """Take what ``count`` finds to be there; together blobs may be ``cap`` bytes.
+
+        ``bury``: called before a blob is deleted by who wrote it.
+        """
+        self._bury = bury
         self._store = store
         self._relay_key = relay_key
         self._metrics = metrics
@@ -183,6 +196,8 @@ class Blobs:
     async def delete(self, blob: bytes, proof: Proof) -> None:
         """Delete a blob, if it exists. Raises Refused(UNAUTHORIZED)."""
         self._prove(blob, proof, proofs.blob_delete_message(self._relay_key, blob))
+        if await self._store.head(blob) is not None:
+            await self._bury(blob)
         await self._drop(blob)
 
     async def _drop(self, blob: bytes) -> None:

@@ -4,7 +4,7 @@ One-time prekeys are left out: after a restore some of them might be issued a se
 ones when they see the restored relay's new incarnations; last-resort packages stay. What suppresses repeated deposits
 for a day is left out as well. The manifest is JSON: ``format``, ``schema`` and ``files``, names with sizes in bytes.
 A backup holds the blobs that were there, as links where it is on their file system; to restore adds those to the ones
-that are there now.
+that are there now, but for those that were deleted since.
 """
 
 import json
@@ -22,6 +22,7 @@ from restante_server.stores import sqlite_schema, sqlite_tombstones
 from restante_server.stores.blob_folder import copy_blobs
 from restante_server.stores.blobs import default_blobs
 from restante_server.stores.contract import StoreRefused
+from restante_server.stores.tombstones import Journal
 
 FORMAT: Final = 1
 KEY_NAME: Final = "relay.key"
@@ -91,7 +92,8 @@ def restore(
 ) -> None:
     """Put a backup in the place of a store that is not in use. It takes a new epoch at its next start.
 
-    What was erased after the backup was made, as far as the store that it replaces knows, is erased from it.
+    What was erased after the backup was made, as far as the store that it replaces and the list beside that know, is
+    erased from it, and deleted blobs are not brought back.
 
     ``blobs`` as in ``backup``.
 
@@ -106,28 +108,44 @@ def restore(
     with sqlite_schema.lock(store):
         if store.exists() and not force:
             raise StoreRefused("a store exists at this place; --force replaces it")
-        temporary = _prepare(source, files, store, made)
+        erased = _erased(store, made)
+        seed = (source / KEY_NAME).read_bytes() if KEY_NAME in files else b""
+
+        def tombstone(identifier: bytes) -> bytes:
+            return tombstone_id(seed, identifier)
+
+        temporary = _prepare(source, store)
+        sqlite_tombstones.apply(temporary, erased if seed else {}, tombstone)
         for suffix in ("-wal", "-shm", ".epoch"):
             store.with_name(store.name + suffix).unlink(missing_ok=True)
         if KEY_NAME in files:
             sqlite_schema.write_durably(store.with_name(KEY_NAME), (source / KEY_NAME).read_bytes())
-        copy_blobs(source / BLOBS_NAME, blobs or default_blobs(store))
+        copy_blobs(
+            source / BLOBS_NAME,
+            blobs or default_blobs(store),
+            lambda blob: not seed or tombstone(blob) not in erased,
+        )
         temporary.replace(store)
         sqlite_schema.sync_folder(store.parent)
 
 
-def _prepare(source: Path, files: dict[str, int], store: Path, made: int) -> Path:
-    """Copy the backup's database beside the store, without what was erased since; return the copy."""
+def _erased(store: Path, made: int) -> sqlite_tombstones.Rows:
+    """Return the tombstones since then: of the store that is replaced, if it is there, and of the list beside it."""
+    erased = dict(sqlite_tombstones.listed(Journal(store.parent), made))
+    if store.exists():
+        try:
+            erased.update(sqlite_tombstones.stored(store, made))
+        except apsw.Error as error:
+            raise StoreRefused(f"the store that is replaced cannot be read: {type(error).__name__}") from None
+    return erased
+
+
+def _prepare(source: Path, store: Path) -> Path:
+    """Copy the backup's database beside the store; return the copy."""
     temporary = store.with_name(store.name + ".restored")
     temporary.unlink(missing_ok=True)
     temporary.touch(0o600)
     shutil.copyfile(source / DATABASE_NAME, temporary)
-    if store.exists() and KEY_NAME in files:
-        seed = (source / KEY_NAME).read_bytes()
-        try:
-            sqlite_tombstones.apply(temporary, store, lambda identifier: tombstone_id(seed, identifier), made)
-        except apsw.Error as error:
-            raise StoreRefused(f"the store that is replaced cannot be read: {type(error).__name__}") from None
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     return temporary

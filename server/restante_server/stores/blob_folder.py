@@ -176,16 +176,17 @@ class BlobFolder:
             raise
 
 
-def copy_blobs(source: Path, destination: Path) -> list[Path]:
+def copy_blobs(source: Path, destination: Path, wanted: Callable[[bytes], bool] = lambda _blob: True) -> list[Path]:
     """Put what is in one folder of blobs into another, durably; return the files there. Either may be in use.
 
-    Blobs that the destination has stay as they are. On one file system nothing is copied: a blob never changes.
+    Only blobs whose ids are wanted. Those that the destination has stay as they are. On one file system nothing is
+    copied: a blob never changes.
     """
     copied = []
     new = destination / "new"
     destination.mkdir(mode=0o700, parents=True, exist_ok=True)
     new.mkdir(mode=0o700, exist_ok=True)
-    for path in sorted(source.glob("??/*")):
+    for path in sorted(each for each in source.glob("??/*") if wanted(bytes.fromhex(each.name))):
         target = destination / path.parent.name / path.name
         target.parent.mkdir(mode=0o700, exist_ok=True)
         temporary = new / os.urandom(16).hex()

@@ -411,6 +411,10 @@ class Store(Protocol):
         """
         ...
 
+    async def find(self, wanted: Callable[[bytes], bool]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Return the ids of the mailboxes, and of the slots, that are wanted. Looks at all: rarely to be called."""
+        ...
+
     async def scrub(self) -> None:
         """Leave no byte of what was deleted before this call in the store's files, nor in copies made after it."""
         ...

@@ -661,10 +661,24 @@ class RedisStore:
         )
         return found
 
+    async def find(self, wanted: Callable[[bytes], bool]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """See contract."""
+        found: dict[str, list[bytes]] = {"mailbox": [], "slot": []}
+        for bucket in range(self._masters.buckets):
+            keys = bucket_keys(self._masters.prefix, bucket)
+            for name, identifiers in found.items():
+                fields = await self._masters.command("HKEYS", keys[KEYS.index(name)], bucket=bucket)
+                identifiers += [each for each in fields if wanted(each)]
+        return found["mailbox"], found["slot"]
+
     async def scrub(self) -> None:
-        """See contract. Addresses of deleted mailboxes go with the sweep; each master writes its log and dump anew."""
+        """See contract. Addresses of deleted mailboxes go with the sweep; each server writes its log and dump anew.
+
+        Replicas, too, once they have what was deleted: a file of one would bring it back.
+        """
         await self.sweep()
-        await asyncio.gather(*(redis_scrub.rewrite(link) for link in self._masters.links()))
+        masters = self._masters
+        await asyncio.gather(*(redis_scrub.rewrite_all(link, masters.connect) for link in masters.links()))
 
     # Upkeep.
 

@@ -212,6 +212,10 @@ class Masters:
         """Return a connection to each master."""
         return [shard.link for shard in self._shards.values() if shard.link is not None]
 
+    async def connect(self, host: Host) -> Link:
+        """Connect to a server, such as a replica. Raises LinkLost or OSError."""
+        return await Link.open(self._address, host)
+
     # Upkeep.
 
     def trouble(self) -> None:

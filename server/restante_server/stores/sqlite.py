@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import IO, Final, Self, TypeVar
+from typing import IO, Any, Final, Self, TypeVar
 
 import apsw
 
@@ -351,6 +351,16 @@ class SqliteStore:
         if section == b"\x04":
             waiting = self._index.read(mailbox, int.from_bytes(place, "big"), PART_ENTRIES, PART_BYTES)
         return await self._read(partial(sqlite_holdings.part, mailbox=mailbox, after=after, waiting=waiting))
+
+    async def find(self, wanted: Callable[[bytes], bool]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """See contract."""
+
+        def run(db: apsw.Connection) -> tuple[Sequence[bytes], Sequence[bytes]]:
+            mailboxes: list[Any] = db.execute("SELECT id FROM mailbox").fetchall()
+            slots: list[Any] = db.execute("SELECT id FROM slot").fetchall()
+            return [each for (each,) in mailboxes if wanted(each)], [each for (each,) in slots if wanted(each)]
+
+        return await self._read(run)
 
     async def scrub(self) -> None:
         """See contract. The whole database is written anew: the callers see to it that this is not too often."""

@@ -1,22 +1,26 @@
 """What was erased is erased from an older copy of the database, too, before that takes the store's place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from restante_server.config import TOMBSTONE_LIFETIME
 from restante_server.stores.sqlite_holdings import rewrite_file
 from restante_server.stores.sqlite_log import pack_recipients, unpack_recipients
 from restante_server.stores.sqlite_schema import BUSY_MILLISECONDS, transaction
+from restante_server.stores.tombstones import TIME_BYTES, Journal
+
+Rows = Mapping[bytes, tuple[bytes, int, int, bytes]]
+"""Tombstones as rows of the table of slots, by id."""
 
 
-def apply(copy: Path, store: Path, tombstone: Callable[[bytes], bytes], made: int) -> None:
-    """Erase from a copy, made at this time (Unix seconds), what the store's tombstones say was erased since.
+def apply(copy: Path, newer: Rows, tombstone: Callable[[bytes], bytes]) -> None:
+    """Erase from a copy what these tombstones say was erased since it was made.
 
     ``tombstone`` returns the id of the slot that is an id's tombstone. The tombstones themselves go into the copy.
     """
-    newer = _tombstones(store, made)
     if not newer:
         return
     db = apsw.Connection(str(copy))
@@ -43,7 +47,16 @@ def apply(copy: Path, store: Path, tombstone: Callable[[bytes], bytes], made: in
     rewrite_file(copy)
 
 
-def _tombstones(store: Path, made: int) -> dict[bytes, tuple[bytes, int, int, bytes]]:
+def listed(journal: Journal, made: int) -> Rows:
+    """Return the tombstones in the list beside a store, made from ``made`` on (Unix seconds). Raises OSError."""
+    return {
+        each: (each, 1, at + TOMBSTONE_LIFETIME, at.to_bytes(TIME_BYTES, "big"))
+        for each, at in journal.read().items()
+        if at >= made
+    }
+
+
+def stored(store: Path, made: int) -> Rows:
     """Return the slots whose bodies are times from ``made`` on, by id: tombstones, and nothing else matches a hash."""
     db = apsw.Connection(str(store), flags=apsw.SQLITE_OPEN_READWRITE)  # its log may have to be read
     try:

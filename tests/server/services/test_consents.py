@@ -17,6 +17,7 @@ from restante_server.purposes import Purpose
 from restante_server.services.consents import Consents
 from restante_server.services.erasure import Eraser
 from restante_server.stores import backup as backups
+from restante_server.stores.tombstones import Journal
 from support.relay import Owner, Peer, relay_in_process
 from support.stores import MovedClock
 
@@ -27,7 +28,7 @@ OFFERED = ("handle", "push", "news")
 def over(relay: Relay, folder: Path, offered: tuple[Purpose, ...] = (Purpose.HANDLE,)) -> Consents:
     """The service over a running relay's store."""
     identity, clock = Identity.open(folder), MovedClock()
-    return Consents(relay.store, identity, Eraser(relay.store, identity, clock), offered, clock)
+    return Consents(relay.store, identity, Eraser(relay.store, identity, clock, Journal(folder)), offered, clock)
 
 
 async def put(peer: Peer, purpose: str, version: bytes) -> Any:  # noqa: ANN401 -- an answer

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -11,13 +14,17 @@ from restante_crypto import primitives, proofs
 from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_server.app import Relay
-from restante_server.config import BACKUP_LIFETIME
+from restante_server.config import BACKUP_LIFETIME, TOMBSTONE_LIFETIME
 from restante_server.identity import Identity
 from restante_server.services.erasure import Eraser
 from restante_server.stores import backup as backups
-from restante_server.stores.contract import StoreRefused, StoreUnavailable
+from restante_server.stores.blob_folder import BlobFolder
+from restante_server.stores.contract import StoreFull, StoreRefused, StoreUnavailable
 from restante_server.stores.sqlite import SqliteStore
-from support.relay import HOUR, Owner, Peer, relay_in_process
+from restante_server.stores.tombstones import NAME, Journal
+from support.plain_client import Answer, BlobOwner, PlainBlobs
+from support.redis_servers import RedisServer, free_ports
+from support.relay import HOUR, Owner, Peer, relay_in_process, relay_process
 from support.stores import DAY, MovedClock, address, deposit, identifier, mailbox, make_mailbox
 
 SUITE = 3
@@ -167,7 +174,7 @@ async def test_those_who_wait_share_a_scrub_and_late_ones_get_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await SqliteStore.open(tmp_path / "relay.db", clock=MovedClock())
-    eraser = Eraser(store, Identity.open(tmp_path), MovedClock())
+    eraser = Eraser(store, Identity.open(tmp_path), MovedClock(), Journal(tmp_path))
     for number in range(6):
         await make_mailbox(store, number, [number])
     scrubs = 0
@@ -176,7 +183,6 @@ async def test_those_who_wait_share_a_scrub_and_late_ones_get_another(
     async def counted() -> None:
         nonlocal scrubs
         scrubs += 1
-        assert not await store.has_mailbox(mailbox(0))
         await scrub()
 
     monkeypatch.setattr(store, "scrub", counted)
@@ -193,7 +199,7 @@ async def test_those_who_wait_share_a_scrub_and_late_ones_get_another(
 async def test_slots_that_are_not_there_leave_no_tombstone(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "relay.db", clock=MovedClock())
     identity = Identity.open(tmp_path)
-    eraser = Eraser(store, identity, MovedClock())
+    eraser = Eraser(store, identity, MovedClock(), Journal(tmp_path))
     slot = identifier("slot", 1)
     await eraser.erase_slot(slot)
     assert await store.get_slot(identity.tombstone(slot)) is None
@@ -207,7 +213,7 @@ async def test_slots_that_are_not_there_leave_no_tombstone(tmp_path: Path) -> No
 async def test_a_slot_that_is_taken_back_is_in_no_file(tmp_path: Path) -> None:
     clock = MovedClock()
     store = await SqliteStore.open(tmp_path / "relay.db", clock=clock)
-    eraser = Eraser(store, Identity.open(tmp_path), clock)
+    eraser = Eraser(store, Identity.open(tmp_path), clock, Journal(tmp_path))
     slot, body = identifier("slot", 1), os.urandom(40)
 
     def places() -> set[str]:
@@ -246,17 +252,177 @@ async def test_a_full_disk_refuses_and_keeps_everything(tmp_path: Path, monkeypa
     await store.close()
 
 
-async def test_redis_keeps_nothing_in_log_and_dump(redis_url: str, tmp_path: Path) -> None:
-    port = int(redis_url.rpartition(":")[2].partition("/")[0])
-    client = redis.Redis(port=port)
-    data = Path(str(client.config_get("dir")["dir"]))
+@pytest.fixture(params=["sqlite", "redis", "cluster"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[list[str], list[Path]]:
+    """Return a relay's arguments for a store, and the folders of all that this store writes."""
+    folder = tmp_path / "relay"
+    if request.param == "sqlite":
+        return [], [folder]
+    url: str = request.getfixturevalue("redis_url" if request.param == "redis" else "cluster_url")
+    ports = [int(each.rpartition(":")[2]) for each in url.partition("://")[2].split(",")]
+    if request.param == "cluster":
+        nodes: Any = redis.Redis(port=ports[0]).execute_command("CLUSTER NODES")  # type: ignore[no-untyped-call]
+        ports = [int(address.partition("@")[0].rpartition(":")[2]) for address in nodes]
+    folders = [Path(str(redis.Redis(port=port).config_get("dir")["dir"])) for port in ports]
+    return [f"--store={url}?prefix=test-{os.urandom(8).hex()}", f"--state={folder}"], [folder, *folders]
+
+
+def in_any(folders: list[Path], person: Person) -> set[str]:
+    return set().union(*(found(folder, person) for folder in folders))
+
+
+async def test_nothing_of_who_erased_is_anywhere(place: tuple[list[str], list[Path]], tmp_path: Path) -> None:
+    """Database files and their log, Redis dumps and logs on masters and replicas, the relay's log, a later backup."""
+    arguments, folders = place
     gone, kept = Person(), Person()
-    url = f"{redis_url}?prefix=test-{os.urandom(8).hex()}"
-    async with relay_in_process(tmp_path / "relay", redis=url) as relay:
+    async with relay_process(tmp_path / "relay", *arguments) as relay:
         await asyncio.gather(gone.settle(relay.url), kept.settle(relay.url))
-        assert await asyncio.to_thread(found, data, gone), "the search finds"
+        assert await asyncio.to_thread(in_any, folders, gone), "the search finds"
         await gone.erase(relay.url)
-        assert await asyncio.to_thread(found, data, gone) == set()
-        assert await asyncio.to_thread(found, tmp_path, gone) == set()
+        assert await asyncio.to_thread(in_any, folders, gone) == set()
+        if arguments:  # a copy of the servers' files is their backup
+            for number, folder in enumerate(folders):
+                await asyncio.to_thread(shutil.copytree, folder, tmp_path / "later" / str(number))
+        else:
+            await asyncio.to_thread(backups.backup, tmp_path / "relay" / "relay.db", tmp_path / "later")
+        assert await asyncio.to_thread(found, tmp_path / "later", gone) == set()
+        assert await asyncio.to_thread(found, tmp_path / "later", kept), "the search finds"
         async with await Peer.own(relay.url, kept.owner, create=False) as peer:
             assert (await peer.ask(frames.Status)).entries == len(kept.bodies)
+        await relay.stop()
+    assert not any(trace in relay.stderr for trace in gone.traces)
+
+
+# A store that is put back, by whatever means.
+
+
+@pytest.fixture(params=["sqlite", "redis", "cluster"])
+def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    if request.param == "sqlite":
+        return {}
+    url = request.getfixturevalue("redis_url" if request.param == "redis" else "cluster_url")
+    return {"redis": f"{url}?prefix=test-{os.urandom(8).hex()}"}
+
+
+async def test_an_older_store_is_noticed_and_what_was_erased_since_is_erased(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """The store is set back to what it was before: everything is there again, and no tombstone."""
+    folder = tmp_path / "relay"
+    gone, kept, blob = Person(), Person(), BlobOwner()
+    async with relay_in_process(folder, **settings) as relay:
+        await asyncio.gather(gone.settle(relay.url), kept.settle(relay.url))
+        await gone.erase(relay.url)
+        key = primitives.ed25519_public((folder / "relay.key").read_bytes())
+        blobs = PlainBlobs(relay.url, key)
+        assert await blobs.put(blob, b"sealed") == Answer(201)
+        assert await blobs.delete(blob) == Answer(204)
+        identity = Identity.open(folder)
+        buried = [identity.tombstone(each) for each in (gone.owner.mailbox, gone.slot, blob.blob)]
+        for tombstone in buried:
+            assert await relay.store.get_slot(tombstone) is not None
+            await relay.store.delete_slot(tombstone)
+        await gone.settle(relay.url)
+        assert await blobs.put(blob, b"sealed") == Answer(201)
+    async with relay_in_process(folder, **settings) as relay:
+        assert not await relay.store.has_mailbox(gone.owner.mailbox)
+        assert await relay.store.has_mailbox(kept.owner.mailbox)
+        assert await relay.store.get_slot(gone.slot) is None
+        assert await relay.store.get_slot(kept.slot) is not None
+        assert (await PlainBlobs(relay.url, key).get(blob.blob)).status == 404
+        for tombstone in buried:
+            assert await relay.store.get_slot(tombstone) is not None, "from now on in this store, too"
+
+
+async def test_a_store_that_is_set_back_while_the_relay_runs(tmp_path: Path) -> None:
+    clock, blobs = MovedClock(), await BlobFolder.open(tmp_path / "blobs")
+    store = await SqliteStore.open(tmp_path / "relay.db", clock=clock)
+    identity = Identity.open(tmp_path)
+    eraser = Eraser(store, identity, clock, Journal(tmp_path))
+    await eraser.look(blobs)
+    await make_mailbox(store, 1)
+    await eraser.erase_mailbox(mailbox(1))
+    await eraser.look(blobs)
+    await make_mailbox(store, 1)  # made again: it is another
+    await eraser.look(blobs)
+    assert await store.has_mailbox(mailbox(1))
+    await store.delete_slot(identity.tombstone(mailbox(1)))
+    await eraser.look(blobs)
+    assert not await store.has_mailbox(mailbox(1))
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await eraser.look(blobs)
+
+
+async def test_a_lost_store_does_not_lose_what_was_erased(tmp_path: Path) -> None:
+    folder, person, blob = tmp_path / "relay", Person(), BlobOwner()
+    async with relay_in_process(folder) as relay:
+        await person.settle(relay.url)
+        key = primitives.ed25519_public((folder / "relay.key").read_bytes())
+        assert await PlainBlobs(relay.url, key).put(blob, b"sealed") == Answer(201)
+        await asyncio.to_thread(backups.backup, folder / "relay.db", tmp_path / "older")
+        await person.erase(relay.url)
+        assert await PlainBlobs(relay.url, key).delete(blob) == Answer(204)
+    for path in folder.glob("relay.db*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    backups.restore(tmp_path / "older", folder / "relay.db")
+    assert found(folder, person) == set()
+    assert not (folder / "relay.db.blobs" / blob.blob[:1].hex() / blob.blob.hex()).exists()
+
+
+def test_the_list_survives_a_crash_and_forgets_in_time(tmp_path: Path) -> None:
+    journal, now = Journal(tmp_path), MovedClock()() // 1000
+    assert journal.tidy(now) == {}
+    one, two = identifier("slot", 1), identifier("slot", 2)
+    journal.add(one, now)
+    journal.add(two, now + 9)
+    path = tmp_path / NAME
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(path.read_bytes() + b"torn")
+    assert journal.read() == {one: now, two: now + 9}
+    assert journal.tidy(now) == journal.read()
+    assert path.stat().st_size == 64
+    journal.add(one, now + 20)
+    assert journal.tidy(now + 1) == {one: now + 20, two: now + 9}
+    assert journal.tidy(now + TOMBSTONE_LIFETIME + 10) == {one: now + 20}
+    assert journal.read() == {one: now + 20}
+
+
+async def test_a_list_that_cannot_be_written_stops_an_erasure_but_no_blob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await SqliteStore.open(tmp_path / "relay.db", clock=MovedClock())
+    eraser = Eraser(store, Identity.open(tmp_path), MovedClock(), Journal(tmp_path / "nowhere"))
+    await make_mailbox(store, 1)
+    with pytest.raises(StoreFull):
+        await eraser.erase_mailbox(mailbox(1))
+    assert await store.has_mailbox(mailbox(1)), "nothing is erased without a mark"
+    await eraser.bury_blob(identifier("blob", 1))
+    await store.close()
+
+
+async def test_a_replica_that_is_behind_is_no_receipt(tmp_path: Path) -> None:
+    master, replica = (RedisServer(tmp_path / name, free_ports(1)[0]) for name in ("master", "replica"))
+    owner = Owner()
+    try:
+        master.start()
+        replica.start("--replicaof", f"127.0.0.1 {master.port}")
+        while master.command("INFO", "replication").get("slave0", {}).get("state") != "online":
+            await asyncio.sleep(0.05)
+        async with relay_in_process(tmp_path / "relay", redis=f"redis://127.0.0.1:{master.port}") as relay:
+            async with await Peer.own(relay.url, owner) as peer:
+                assert isinstance(await peer.ask(frames.MailboxDelete), frames.Erased)
+            erased: bytes = owner.mailbox
+            files = await asyncio.to_thread(lambda: [path for path in tmp_path.rglob("*") if path.is_file()])
+            assert not any(erased in path.read_bytes() for path in files), "nor at the replica"
+        async with (
+            relay_in_process(tmp_path / "relay", redis=f"redis://127.0.0.1:{master.port}") as relay,
+            await Peer.own(relay.url, owner) as peer,
+        ):
+            replica.signal(signal.SIGSTOP)
+            answer = await peer.ask(frames.MailboxDelete)
+            assert (type(answer), answer.code) == (frames.Error, Code.UNAVAILABLE)
+            replica.signal(signal.SIGCONT)
+    finally:
+        replica.stop()
+        master.stop()

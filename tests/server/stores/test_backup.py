@@ -103,7 +103,7 @@ async def test_blobs_go_with_a_backup_and_are_added_by_a_restore(
     assert stored.stat().st_nlink == (2 if links else 1)
     assert stored.stat().st_mode & 0o777 == 0o600
     blobs = await BlobFolder.open(here)
-    await blobs.delete(identifier("blob", 1))
+    await blobs.delete(identifier("blob", 1))  # lost, and not deleted by who wrote it: see test_erasure
     await put_blob(here, 3, b"since then")
 
     for path in (opener.path, tmp_path / "elsewhere" / "relay.db"):
