@@ -100,7 +100,7 @@ bench-peers: $(STAMP) ## the relay beside others, which are installed without ro
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.bench peers
 
-bench-mls: $(STAMP) peers ## MLS beside ts-mls and rine-mls, into benchmarks/results/mls.*
+bench-mls: $(STAMP) peers ## MLS beside ts-mls and rine-mls, into benchmarks/results/mls.*; goes on where it was stopped
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.mls
 

@@ -2,8 +2,8 @@
 
 One round is: a founder adds everybody else by one Commit, the last of them joins, commits an update, removes
 a member (nobody in small groups), the founder follows, and 1 KiB goes from the one to the other. All contestants do the
-same rounds, interleaved in random order. What was measured is kept in a state file, and a run that was stopped goes on
-where it was. Writes mls.json, mls.md and mls.svg into benchmarks/results/.
+same rounds, interleaved in random order. What was measured is kept in a state file until all of it is: a run that was
+stopped goes on where it was. Writes mls.json, mls.md and mls.svg into benchmarks/results/.
 """
 
 import argparse
@@ -133,6 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
         mls_report.plot(run, chosen.results / "mls.svg")
     except ImportError:
         print("no plot: matplotlib is not installed (group bench)", file=sys.stderr)
+    chosen.state.unlink()
     print(text)
 
 

@@ -18,29 +18,31 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mls, "contestants", ours)
 
 
-def test_a_run_is_written_and_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_run_is_written_and_forgets_its_state(tmp_path: Path) -> None:
     state = tmp_path / "work" / "state.json"
-    arguments = ["--members", "2", "4", "--rounds", "1", "--state", str(state), "--results", str(tmp_path)]
-    mls.main(arguments)
-    first = json.loads(state.read_text())
-    assert len(first["turns"]) == 4
+    mls.main(["--members", "2", "4", "--rounds", "1", "--state", str(state), "--results", str(tmp_path)])
+    assert not state.exists()
     assert "| Commit that removes one | " in (tmp_path / "mls.md").read_text()
     result = json.loads((tmp_path / "mls.json").read_text())
     assert {row["by"] for row in result["rows"]} == {OURS}
     assert {row["operation"] for row in result["rows"]} == set(mls_report.SHOWN)
-    del first["turns"][mls.label(HYBRID, 4, 0)]
-    state.write_text(json.dumps(first))
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    place = tmp_path / "state.json"
+    state: dict[str, Any] = {"turns": {}}
+    mls.measure([4], 1, 1, state, place)
+    assert json.loads(place.read_text()) == state
+    del state["turns"][mls.label(HYBRID, 4, 0)]
+    place.write_text(json.dumps(state))
+    known = state["turns"][mls.label(CLASSICAL, 4, 0)]["by"][OURS]["times"]
+    arguments = ["--members", "4", "--rounds", "1", "--state", str(place), "--results", str(tmp_path)]
     mls.main(arguments)
-    again = json.loads(state.read_text())
-    assert again["turns"].keys() == first["turns"].keys() | {mls.label(HYBRID, 4, 0)}
-    assert again["turns"][mls.label(CLASSICAL, 2, 0)] == first["turns"][mls.label(CLASSICAL, 2, 0)]
-
-
-def test_a_new_run_forgets_the_state(tmp_path: Path) -> None:
-    state = tmp_path / "state.json"
-    state.write_text(json.dumps({"turns": {"old": {}}}))
-    mls.main(["--members", "2", "--rounds", "1", "--state", str(state), "--results", str(tmp_path), "--again"])
-    assert "old" not in json.loads(state.read_text())["turns"]
+    rows = json.loads((tmp_path / "mls.json").read_text())["rows"]
+    assert {row["operation"]: row["ms"][0] for row in rows if row["suite"] == CLASSICAL} == known
+    assert {row["suite"] for row in rows} == {CLASSICAL, HYBRID}
+    place.write_text(json.dumps({"turns": {mls.label(kind, 4, 0): {} for kind in (CLASSICAL, HYBRID)}}))
+    mls.main([*arguments, "--again"])  # else it would take these
 
 
 def test_memory_is_that_of_a_member_with_and_without_parents() -> None:
