@@ -672,7 +672,8 @@ class Driver:
         except Disconnected:
             await asyncio.sleep(0)
         except Refused as error:
-            if error.code == Code.CONFLICT:
+            if error.code == Code.CONFLICT and job.fence is not None:
+                await self._follow(job.fence)  # another Commit has the fence of this one: is the group forked?
                 return Answer(job.key, ())
             if error.code in _LATER:
                 await asyncio.sleep(RETRY_SECONDS)

@@ -1,13 +1,19 @@
 """Old files and relays that lost their memory: what is noticed, what is said, and that all can talk again."""
 
 import asyncio
+import os
 import shutil
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from restante import Client, ContactRequest, Message, NotAdmitted, StateRolledBack
+from restante import Client, ContactRequest, DeviceAdded, Message, NotAdmitted, StateRolledBack
+from restante.engine import records
+from restante.engine.engine import Engine
+from restante.file import ClientFile
 from support.mortal import MortalRelay, mortal_relay
 from support.people import people, person, settled, together
 from support.relay import relay_in_process
@@ -179,3 +185,98 @@ async def test_a_relay_that_lost_its_store_admits_its_clients_again(tmp_path: Pa
         async with Client.open(tmp_path / "new.db", relay=relay.url, passphrase="n") as stranger:
             with pytest.raises(NotAdmitted):
                 await stranger.invite()
+
+
+async def test_one_call_lets_a_client_in_again(tmp_path: Path) -> None:
+    async with (
+        relay_in_process(tmp_path / "relay") as relay,
+        people(tmp_path, relay.url, "alice", "bob", "carol") as readers,
+    ):
+        rooms = await together(*readers)
+        epoch = rooms[2].epoch
+        await asyncio.wait_for(rooms[2].resync(), 60)
+        assert rooms[2].epoch == epoch + 1
+        await settled(rooms, readers)
+        await rooms[2].send("here I am again")
+        for reader in readers[:2]:
+            await reader.reads("here I am again")
+        await rooms[0].send("welcome back")
+        await readers[2].reads("welcome back")
+        assert all(reader.alarms == [] for reader in readers)
+
+
+async def test_several_members_let_themselves_in_at_once(tmp_path: Path) -> None:
+    async with (
+        relay_in_process(tmp_path / "relay") as relay,
+        people(tmp_path, relay.url, "alice", "bob", "carol") as readers,
+    ):
+        rooms = await together(*readers)
+        await asyncio.wait_for(asyncio.gather(rooms[1].resync(), rooms[2].resync()), 120)
+        await settled(rooms, readers)
+        await rooms[1].send("one")
+        await readers[0].reads("one")
+        await readers[2].reads("one")
+
+
+async def test_a_damaged_group_is_healed_over_a_relay(tmp_path: Path) -> None:
+    async with relay_in_process(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
+        async with person(tmp_path, "bob", relay.url) as bob:
+            a, _ = await together(alice, bob)
+        with (
+            closing(
+                ClientFile.open(tmp_path / "bob.db", "passphrase of bob", random=os.urandom, tables=records.TABLES)
+            ) as file,
+            file.transaction(),
+        ):
+            file.table("groups").put(bytes.fromhex(a.id), b"broken")
+        async with person(tmp_path, "bob", relay.url) as bob:
+            (b,) = bob.client.conversations()
+            await b.send("back again")
+            await alice.reads("back again")
+            await a.send("indeed")
+            await bob.reads("indeed")
+            await settled([a, b], [alice, bob])
+            assert [alarm.cause for alarm in bob.alarms] == ["the stored state of this conversation is damaged"]
+
+
+async def test_a_fork_heals_over_a_relay(tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    async with mortal_relay(tmp_path / "relay") as relay:
+        async with people(tmp_path, relay.url, "alice", "bob") as readers:
+            await together(*readers)
+            assert await restante("backup", backup, "--store", f"sqlite:{relay.store}") == 0
+        async with person(tmp_path, "alice", relay.url) as alice:
+            (a,) = alice.client.conversations()
+            await a.update_keys()  # bob never hears of it
+        await restored(relay, backup)
+        async with person(tmp_path, "bob", relay.url) as bob:
+            (b,) = bob.client.conversations()
+            await b.update_keys()
+            async with person(tmp_path, "alice", relay.url) as alice:
+                (a,) = alice.client.conversations()
+                await alice.until(lambda: bool(alice.alarms))
+                await settled([a, b], [alice, bob])
+                await a.send("on one branch")
+                await bob.reads("on one branch")
+                assert [alarm.cause for alarm in alice.alarms] == [
+                    "the group was forked by a relay that lost its memory"
+                ]
+
+
+async def test_another_device_of_a_member_is_an_event(tmp_path: Path) -> None:
+    async with (
+        relay_in_process(tmp_path / "relay") as relay,
+        people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
+    ):
+        a, _ = await together(alice, bob)
+        seen: asyncio.Queue[DeviceAdded] = asyncio.Queue()
+        alice.client.on(DeviceAdded)(seen.put_nowait)
+        seed = bob.client._engine._state.account.identity_seed
+        engine = Engine.open(tmp_path / "laptop.db", b"l", relay.url, random=os.urandom, clock=lambda: 0)
+        with engine._state.transaction():
+            engine._state.set_account(msgspec.structs.replace(engine._state.account, identity_seed=seed))
+        engine.close()
+        async with Client.open(tmp_path / "laptop.db", relay=relay.url, passphrase="l") as laptop:
+            await a.add(await laptop.invite())
+        event = await asyncio.wait_for(seen.get(), 30)
+        assert (event.account, event.conversation.id) == (bob.client.account_id, a.id)

@@ -216,7 +216,9 @@ class Member:
         """Deposit everything that can leave."""
         jobs = self.engine.jobs(frozenset(), 100)
         for job in jobs:
-            self.deposit(job)
+            if not self.deposit(job):
+                assert job.fence is not None
+                self.engine.fence_winner(job.fence, *self.post.fences[job.fence])
         self.engine.answered([Answer(job.key, spoil(job)) for job in jobs])
         return jobs
 

@@ -325,7 +325,7 @@ class Engine:
             commits=(*self._commits.wanted(), *self._recovery.staged()),
             chores=self._mailroom.touched or self._consents.touched or self._directory.touched,
             events=self._tables.events.exists(b""),
-            held=self._tables.held.exists() or bool(self._recovery.following()),
+            held=self._tables.held.exists() or bool(self._recovery.following() or self._recovery.disputed),
             parcels=self._parcels.has_work(),
             wait=(min(later) - now) / 1000 if later else None,
         )
@@ -814,6 +814,8 @@ class Engine:
                 conversation = self._conversations.get(waiting)
                 if conversation is not None and conversation.group is not None and conversation.fence == fence:
                     self._recovery.stuck(conversation)
+            else:
+                self._recovery.judged(fence, body)
         self._checkpoint()
 
     def place(self, conversation_id: bytes) -> int:
@@ -826,10 +828,10 @@ class Engine:
 
         An old file asks as well; once nobody has won any of them it has caught up (``caught_up``).
         """
-        fences = self._conversations.fences
-        if not self._tables.held.exists():
-            return self._recovery.following()
-        return [fence for fence, key in fences.items() if not self._is_awaited(key)]
+        asked = self._recovery.following()
+        if self._tables.held.exists():
+            asked = [fence for fence, key in self._conversations.fences.items() if not self._is_awaited(key)]
+        return [*asked, *self._recovery.disputed]
 
     def _is_awaited(self, key: bytes) -> bool:
         conversation = self._conversations.get(key)
@@ -837,6 +839,7 @@ class Engine:
 
     def caught_up(self) -> bool:
         """Nobody has won the fences that were asked for; say whether an old file has waited for that."""
+        self._recovery.disputed.clear()
         if not self._recovery.following():
             return False
         with self._state.transaction():

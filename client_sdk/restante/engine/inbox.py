@@ -237,7 +237,7 @@ class Inbox:
             return
         if is_reference(message) and entry.fence is not None:
             if not is_winner:
-                self._late_winner(entry, conversation, epoch.epoch)
+                self._late_winner(entry)
                 return
             fetched = self._commit_of(entry, message, conversation)
             if fetched is None:
@@ -349,7 +349,7 @@ class Inbox:
 
     def _late(self, entry: Entry, message: bytes, conversation: Conversation, epoch: int) -> None:
         if entry.fence is not None:
-            self._late_winner(entry, conversation, epoch)
+            self._late_winner(entry)
             return
         past = self._conversations.past(conversation.id, epoch)
         if past is None:
@@ -365,10 +365,10 @@ class Inbox:
         else:
             self._leave_wish(result.proposal, result.sender, sender.leaf.signature_key, conversation)
 
-    def _late_winner(self, entry: Entry, conversation: Conversation, epoch: int) -> None:
+    def _late_winner(self, entry: Entry) -> None:
         known = self._tables.winners.get(entry.fence or b"")
         if known is not None and records.WinningCommit.unpack(known).body != entry.body:
-            self._recovery.forked(conversation, epoch, records.WinningCommit.unpack(known).body, entry.body)
+            self._recovery.disputed.add(entry.fence or b"")
 
     def _proposal(self, result: ProposalReceived, conversation: Conversation, group: Group) -> None:
         sender = group.member(result.sender)

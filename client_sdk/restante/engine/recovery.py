@@ -23,8 +23,9 @@ it: then it knows who is a member. Every conversation is resynced and the prekey
 **Rolled back relay**: a new incarnation. Everything is registered again, winning Commits take their fences again, and
 what was accepted lately is deposited again; ids make that harmless.
 
-**Fork**: two Commits won one fence, which only a relay that lost its memory allows. The branch whose winner has the
-smaller digest is right; members on the other one resync, and hear nobody who is on it.
+**Fork**: two Commits won one fence, which only a relay that lost its memory allows. It shows when both arrive, or when
+a winner is deposited again and another one has the fence. The winner that the relay has now is right, because everybody
+can ask for it; members on the other branch resync, and hear nobody who is on it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ from restante.engine.parcels import Parcels
 from restante.engine.state import State
 from restante.packed import check
 from restante.resync import ResyncAnswer, ResyncRequest
-from restante_crypto import proofs, sealing
+from restante_crypto import sealing
 from restante_crypto.mls import Group, MLSError, resumption_psk_id
 from restante_crypto.suites import SUITES
 from restante_protocol import frames, ids
@@ -76,6 +77,7 @@ class Recovery:
         self._outbox = outbox
         self._commits = commits
         self._parcels = parcels
+        self.disputed: set[bytes] = set()  # fences that two Commits have won
         self.answering = Answering(state, conversations, outbox, parcels)
 
     # What is noticed.
@@ -112,10 +114,13 @@ class Recovery:
         elif self._others(conversation):
             self._freeze(conversation)
 
-    def forked(self, conversation: Conversation, epoch: int, ours: bytes, theirs: bytes) -> None:
-        """Two Commits won the same fence of an epoch; if ours is not the one that stays, resync."""
-        if proofs.body_digest(theirs) < proofs.body_digest(ours):
-            self.request(conversation, "the group was forked by a relay that lost its memory", epoch)
+    def judged(self, fence: bytes, body: bytes) -> None:
+        """The relay says who won a fence of an epoch that is over; if that is not the winner that we know, resync."""
+        self.disputed.discard(fence)
+        for row in self._tables.winners.rows():
+            conversation = self._conversations.get(row.group)
+            if row.key == fence and conversation is not None and records.WinningCommit.unpack(row.value).body != body:
+                self.request(conversation, "the group was forked by a relay that lost its memory", row.sort)
 
     def _freeze(self, conversation: Conversation, epoch: int = -1, *, catching_up: bool = False) -> None:
         self._commits.drop(conversation, lost=False)
@@ -150,7 +155,7 @@ class Recovery:
             self.stop_following(conversation)
 
     def stop_following(self, conversation: Conversation) -> None:
-        """There is no more to follow, or this file cannot."""
+        """There is no more to follow, or this file cannot follow it."""
         if conversation.state.catching_up:
             self._conversations.fences.pop(conversation.fence, None)
             self._conversations.update(conversation, catching_up=False)

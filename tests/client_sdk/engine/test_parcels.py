@@ -14,7 +14,7 @@ from restante.engine.conversations import Conversation
 from restante.engine.inbox import COMMIT_PATIENCE, HELD_SECONDS
 from restante.engine.parcels import LIFETIME
 from restante.handshakes import COMMIT, TREE, Admission, CommitReference, epoch_keys
-from restante_crypto import proofs, sealing
+from restante_crypto import sealing
 from restante_crypto.blobs import Encoder
 from restante_crypto.mls import KeyPackageBundle
 from restante_crypto.suites import XWING
@@ -384,9 +384,13 @@ def test_a_fork_is_noticed_by_the_bodies_alone(world: World) -> None:
     bob.read()
     bob.arrive(other.message_id, other.body, fence)
     bob.read()
-    ours = world.post.fences[fence][1]
-    forked = proofs.body_digest(other.body) < proofs.body_digest(ours)
-    assert room_of(world, bob).state.resync == forked
+    assert bob.engine.due().held
+    assert bob.engine.suspect_fences() == [fence]
+    bob.follow()  # the relay has alice's: bob is on the branch that stays
+    assert not room_of(world, bob).state.resync
+    world.post.fences[fence] = (other.message_id, other.body)
+    bob.engine.fence_winner(fence, other.message_id, other.body)
+    assert room_of(world, bob).state.resync
 
 
 def test_a_committer_who_puts_it_elsewhere_is_followed(world: World) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from restante import handshakes
 from restante.account import capabilities, certify, credential, leaf_extensions
+from restante.blobs import BlobKeys
 from restante.engine import records, recovery
 from restante.engine.conversations import Conversation
 from restante.errors import ConversationError
 from restante.resync import ResyncAnswer, ResyncRequest, read_request
 from restante_crypto import primitives, sealing
+from restante_crypto.blobs import Encoder
 from restante_crypto.mls import (
     Group,
     SignatureKeyPair,
@@ -153,6 +156,30 @@ def test_the_commit_has_the_resumption_psk_that_all_hold(world: World) -> None:
     assert kinds == [ExternalInit, Remove, PreSharedKey]
     world.settle()
     assert world.agreed
+
+
+def test_large_trees_and_commits_are_blobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshakes, "TREE_INLINE_BYTES", 0)
+    monkeypatch.setattr(handshakes, "COMMIT_INLINE_BYTES", 0)
+    alice, bob, carol = world.members
+    carol.engine.resync(world.room)
+    world.settle()
+    assert world.agreed
+    assert world.view(carol)[0] == 2
+    assert len(world.post.blobs) == 2  # the tree that alice and bob have shared, and carol's Commit
+    assert alice.causes() == bob.causes() == carol.causes() == []
+
+
+def test_a_tree_that_is_not_what_was_named_is_refused(world: World) -> None:
+    alice, _, carol = world.members
+    keys = BlobKeys.make(os.urandom)
+    encoder = Encoder(keys.key)
+    world.post.blobs[keys.blob] = encoder.update(b"no tree") + encoder.finish()[0]
+    request = requested(world, carol)
+    give(world, carol, request, answer_of(world, alice, request, changes={"tree": keys.reference(b"no tree")}))
+    world.clock.pass_seconds(3)
+    carol.engine.ripen()
+    assert carol.causes() == [NOWHERE]
 
 
 def test_without_its_psk_a_member_is_let_in_as_well(world: World) -> None:
@@ -517,9 +544,10 @@ def test_a_fork_heals_and_its_wrong_epochs_are_forgotten(world: World) -> None:
     fence = conversation(world, alice).fence
     won = {}
     for member in (alice, carol):
+        world.post.fences.pop(fence, None)  # the relay forgets
         member.engine.update_keys(world.room)
         assert member.commit(world.room)
-        won[member] = world.post.fences.pop(fence)  # the relay forgets
+        won[member] = world.post.fences[fence]
         for other in world.members:
             other.waiting.clear()
     for member in world.members:
@@ -533,6 +561,26 @@ def test_a_fork_heals_and_its_wrong_epochs_are_forgotten(world: World) -> None:
         for number, (_, epoch) in member.engine._conversations.epochs(conversation(world, member)).items():
             known.setdefault(number, set()).add(epoch.authenticator)
     assert all(len(authenticators) == 1 for authenticators in known.values())
+
+
+def test_who_finds_another_winner_at_the_relay_leaves_their_branch(world: World) -> None:
+    """Alice's winner was lost with the relay's disk, and bob has won meanwhile: nobody receives both."""
+    alice, bob, carol = world.members
+    fence = conversation(world, alice).fence
+    alice.engine.update_keys(world.room)
+    assert alice.commit(world.room)
+    del world.post.fences[fence]
+    bob.waiting.clear()
+    carol.waiting.clear()
+    bob.engine.update_keys(world.room)
+    assert bob.commit(world.room)
+    carol.read()
+    alice.waiting.clear()
+    alice.engine.subscribed(frames.Subscribed(1, b"j" * 16, b"t" * 8, 0, []))
+    world.settle()
+    assert world.agreed
+    assert "the group was forked by a relay that lost its memory" in alice.causes()
+    assert bob.causes() == carol.causes() == []
 
 
 def test_the_winner_that_is_kept_is_deposited_again_like_any_other(world: World) -> None:
