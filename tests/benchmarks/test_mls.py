@@ -15,7 +15,11 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def ours() -> list[Contestant]:
         return [Ours()]
 
+    def no_plot(_run: object, _place: Path) -> None:
+        """Drawing takes seconds."""
+
     monkeypatch.setattr(mls, "contestants", ours)
+    monkeypatch.setattr(mls_report, "plot", no_plot)
 
 
 def test_a_run_is_written_and_forgets_its_state(tmp_path: Path) -> None:
