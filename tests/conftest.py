@@ -33,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="kill -9 in each test of tests/client_sdk/test_crash.py")
     parser.addoption("--frames", type=int, default=10_000, help="random and mutated frames sent to a relay")
     parser.addoption("--inputs", type=int, default=2000, help="mutated inputs of each fuzz target; fewer of slow ones")
+    parser.addoption("--dictionary", type=int, default=1000, help="names tried in tests/test_dictionary.py")
     parser.addoption("--schedules", type=int, default=5, help="random schedules with each other MLS implementation")
     parser.addoption("--resume", action="store_true", help="go on with the schedules where the last run stopped")
     parser.addoption(

@@ -406,10 +406,13 @@ def doctor(
     store: str = typer.Option(DEFAULT_STORE, envvar="RESTANTE_STORE", help="sqlite:PATH or redis://..."),
     state: str = _STATE,
     url: str = typer.Option("", help="A running relay to try a round trip with."),
+    oprf_key: str = typer.Option("", envvar="RESTANTE_OPRF_KEY", help="File of the directory's secret."),
 ) -> None:
     """Check this machine, and with --url a running relay."""
     healthy = True
-    for finding in checks.examine(_store(store, state), url, store if is_redis(store) else ""):
+    for finding in checks.examine(
+        _store(store, state), url, store if is_redis(store) else "", Path(oprf_key) if oprf_key else None
+    ):
         print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.text}")  # noqa: T201 -- the command's result
         healthy &= finding.ok
     sys.exit(0 if healthy else 1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 import time
@@ -11,13 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
+import apsw
 import msgspec
 
+from restante_crypto import primitives, proofs
 from restante_protocol import frames, ids, limits
 from restante_protocol.connection import NumberedEntry
 from restante_protocol.errors import ProtocolError
 from restante_server.link import Failed, Link
-from restante_server.stores.contract import StoreError
+from restante_server.oprf_key import NAME, OprfKey
+from restante_server.services.directory import PUBLICATION
+from restante_server.stores.backup import KEY_NAME
+from restante_server.stores.contract import StoreError, StoreRefused
 from restante_server.stores.redis import RedisStore
 from restante_server.stores.redis_address import parse_redis
 from restante_server.transport.websocket import PATH
@@ -47,10 +53,11 @@ class Finding:
     text: str
 
 
-def examine(store: Path, url: str, redis: str = "") -> Iterator[Finding]:
+def examine(store: Path, url: str, redis: str = "", oprf_key: Path | None = None) -> Iterator[Finding]:
     """Yield the findings, slow ones last; with the URL of a Redis store, those about it instead of the disk's."""
     yield _files()
     yield _clock(store)
+    yield _directory(store, oprf_key or store.with_name(NAME))
     if redis:
         yield asyncio.run(_redis(redis))
     else:
@@ -80,6 +87,37 @@ def _clock(store: Path) -> Finding:
     if written > now + _AHEAD:
         return Finding("clock", ok=False, text=f"{text}, but the store was written later: it went back")
     return Finding("clock", now > EARLIEST, text)
+
+
+def _directory(store: Path, path: Path) -> Finding:
+    """Look at the directory's secret: who may read it, and whether it is the one of a store in one file."""
+    name = "directory"
+    if not path.exists():
+        return Finding(name, ok=True, text=f"no {path.name}: none, unless --oprf-key names another place")
+    try:
+        public = OprfKey.open(path, make=False).public()
+        published = _published(store)
+    except (StoreRefused, primitives.GroupUnavailable, apsw.Error, OSError) as error:
+        return Finding(name, ok=False, text=str(error) or type(error).__name__)
+    if sys.platform != "win32" and path.stat().st_mode & 0o077:
+        return Finding(name, ok=False, text=f"{path} may be read by others: chmod 600")
+    if published is not None and published != public:
+        return Finding(name, ok=False, text=f"{path} is not the key of this store's directory")
+    return Finding(name, ok=True, text=f"{path.name} is its key: keep a copy, but not beside copies of the store")
+
+
+def _published(store: Path) -> object:
+    """Return the public keys in a store in one file; None if there are none."""
+    key = store.with_name(KEY_NAME)
+    if not store.exists() or not key.exists():
+        return None
+    slot = proofs.public_slot_id(primitives.ed25519_public(key.read_bytes()), PUBLICATION)
+    db = apsw.Connection(str(store), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        row = db.execute("SELECT body FROM slot WHERE id=?", (slot,)).fetchone()
+    finally:
+        db.close()
+    return None if row is None else json.loads(row[0][ids.SIGNATURE_BYTES :])
 
 
 def _file_system(folder: Path) -> Finding:

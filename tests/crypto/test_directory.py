@@ -1,8 +1,10 @@
+from pathlib import Path
 from random import Random
 
 import pytest
 
-from restante_crypto import directory, oprf
+import restante_protocol
+from restante_crypto import directory, oprf, proofs
 from restante_crypto.directory import Cost, Kind
 from restante_protocol import ids
 
@@ -34,6 +36,19 @@ def test_entries_differ_by_kind_key_name_and_cost() -> None:
 def test_places_are_spread_over_all_buckets() -> None:
     found = {ids.bucket_of(directory.entry(Kind.HANDLE, b"%64d" % n, CHEAP).place) for n in range(3000)}
     assert found == set(range(ids.BUCKETS))
+
+
+def test_the_entry_is_that_of_the_document() -> None:
+    document = (Path(restante_protocol.__file__).parents[1] / "PROTOCOL.md").read_text(encoding="utf-8")
+    keys = directory.key_pair(SEED, Kind.HANDLE)
+    entry = directory.entry(Kind.HANDLE, oprf.evaluate(keys, b"alice"))
+    for what, value in (
+        ("the directory's public key for handles, of the seed O", keys.public),
+        ("place of the handle `alice`", entry.place),
+        ("key of its record", entry.key),
+        ("slot id of its record", proofs.handle_slot_id(entry.place)),
+    ):
+        assert f"| {what} | `{value.hex()}` |" in document
 
 
 def test_what_everybody_uses_is_dear() -> None:

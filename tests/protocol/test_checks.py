@@ -19,6 +19,8 @@ HELLO = frames.Hello([1], 0, bytes(32))
 SUBSCRIBE = frames.Subscribe(1, b"", 0, [])
 ACK = frames.Ack(bytes(8), bytes(16), 5, [])
 PREKEYS = frames.PrekeysPut(1, 3, 1, [b"package"], b"", replace=False)
+EVALUATE = frames.Evaluate(1, frames.DIRECTORY_HANDLE, [bytes(32)])
+RECORD = bytes(limits.DIRECTORY_RECORD_BYTES)
 CLAIM = frames.Claim(1, 3, [ID])
 SPEC = frames.AddressSpec(ID, bytes(16), 1, 0)
 TOP = limits.MAX_SEQUENCE
@@ -96,6 +98,10 @@ MALFORMED = {
         frames.ConsentPut(1, "push", bytes(7)),
     ],
     "purpose": [frames.ConsentPut(1, "", b""), frames.ConsentPut(1, "é" * 17, b"")],
+    "element": [changed(EVALUATE, elements=[bytes(32), bytes(31)]), changed(EVALUATE, elements=[b""])],
+    "place": [frames.HandlePut(1, OTHER_BUCKET, RECORD), frames.NumbersGet(1, 0, b"x")],
+    "record": [frames.HandlePut(1, ID, bytes(511)), frames.NumberPut(1, bytes(513))],
+    "bucket": [frames.NumbersGet(1, 240, b""), frames.NumbersGet(1, -1, b"")],
     "mailbox": [changed(OPEN, mailbox=OTHER_BUCKET)],
     "receive key": [changed(OPEN, receive_key=bytes(31))],
     "admission": [frames.Create(1, bytes(257))],
@@ -115,7 +121,12 @@ MALFORMED = {
     "owner token": [changed(ACK, owner_token=bytes(7))],
     "exceptions": [changed(ACK, exceptions=[1] * 257)],
     "exception": [changed(ACK, exceptions=[6]), changed(ACK, exceptions=[5, 0])],
-    "kind": [addresses(SPEC, kind=2), addresses(SPEC, kind=-1)],
+    "kind": [
+        addresses(SPEC, kind=2),
+        addresses(SPEC, kind=-1),
+        changed(EVALUATE, kind=2),
+        changed(EVALUATE, kind=-1),
+    ],
 }
 
 LIMIT = {
@@ -137,6 +148,9 @@ LIMIT = {
         changed(DEPOSIT, body=bytes(1_048_577), flags=frames.FLAG_LARGE),
         changed(SLOT_PUT, body=bytes(65_537)),
     ],
+    "elements": [changed(EVALUATE, elements=[]), changed(EVALUATE, elements=[bytes(32)] * 17)],
+    "number": [frames.NumberClaim(1, ""), frames.NumberClaim(1, "1" * 17), frames.NumberConfirm(1, "", "1")],
+    "code": [frames.NumberConfirm(1, "+1", ""), frames.NumberConfirm(1, "+1", "1234567")],
     "lifetime": [
         changed(DEPOSIT, lifetime=59),
         changed(DEPOSIT, lifetime=2_592_001),
@@ -228,6 +242,10 @@ SUBSCRIBED = frames.Subscribed(1, bytes(16), bytes(8), 0, [])
         ("purpose", frames.Consents(1, [frames.Consent("", bytes(8), 1)])),
         ("version", frames.Consents(1, [frames.Consent("push", b"", 1)])),
         ("time", frames.Consents(1, [frames.Consent("push", bytes(8), -1)])),
+        ("element", frames.Evaluated(1, [bytes(33)], bytes(64))),
+        ("proof", frames.Evaluated(1, [bytes(32)], bytes(63))),
+        ("place", frames.Numbers(1, [frames.DirectoryRecord(OTHER_BUCKET, RECORD)], more=False)),
+        ("record", frames.Numbers(1, [frames.DirectoryRecord(ID, b"")], more=False)),
     ],
 )
 def test_what_no_relay_says_is_malformed(detail: str, frame: frames.RelayFrame) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import os
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,10 +19,39 @@ def _finding(findings: list[doctor.Finding], name: str) -> doctor.Finding:
 
 def test_findings_without_a_relay(tmp_path: Path) -> None:
     findings = list(doctor.examine(tmp_path / "not" / "yet" / "relay.db", ""))
-    assert [finding.name for finding in findings] == ["open files", "clock", "file system", "disk sync"]
+    assert [finding.name for finding in findings] == ["open files", "clock", "directory", "file system", "disk sync"]
     assert _finding(findings, "clock").ok
     assert "ms" in _finding(findings, "disk sync").text
     assert list(tmp_path.iterdir()) == [], "it leaves nothing behind"
+
+
+async def test_the_directorys_key_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(key: Path | None = None) -> doctor.Finding:
+        return _finding(list(doctor.examine(tmp_path / "relay.db", "", oprf_key=key)), "directory")
+
+    path = tmp_path / "oprf.key"
+    async with relay_in_process(tmp_path):
+        pass
+    assert "no oprf.key" in found().text
+    path.write_bytes(b"short")
+    assert (found().ok, "not a key" in found().text) == (False, True)
+    path.write_bytes(os.urandom(32))
+    path.chmod(0o600)
+    assert found().ok, "there is no directory yet"
+    async with relay_in_process(tmp_path, purposes=("handle",)):
+        pass
+    assert found().ok
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(os.urandom(32))
+    elsewhere.chmod(0o600)
+    assert (found(elsewhere).ok, "not the key" in found(elsewhere).text) == (False, True)
+    path.chmod(0o640)
+    assert (found().ok, "others" in found().text) == (False, True)
+    (tmp_path / "relay.key").unlink()
+    path.chmod(0o600)
+    assert found().ok, "there is nothing to compare it with"
+    monkeypatch.setitem(sys.modules, "rbcl", None)
+    assert (found().ok, "restante[directory]" in found().text) == (False, True)
 
 
 def test_a_clock_in_the_past_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

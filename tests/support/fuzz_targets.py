@@ -7,7 +7,7 @@ from functools import cache, partial
 
 from msgspec.structs import replace
 
-from restante import account, invites, publications
+from restante import account, invites, names, publications
 from restante.account import ConversationData, Identity, LeafData
 from restante.blobs import BlobKeys, BlobReference
 from restante.content import Content
@@ -150,11 +150,19 @@ TARGETS: dict[str, Target] = {
     ),
     "client frame": Target(
         refused(RemoteError, frames.decode_client_frame),
-        lambda: [frames.encode(frames.Subscribe(1, b"i" * 16, 0, [frames.PoolState(3, 1, 0)]))],
+        lambda: [
+            frames.encode(frames.Subscribe(1, b"i" * 16, 0, [frames.PoolState(3, 1, 0)])),
+            frames.encode(frames.Evaluate(1, frames.DIRECTORY_NUMBER, [bytes(32)] * 2)),
+            frames.encode(frames.NumberConfirm(1, "+447911123456", "123456")),
+        ],
     ),
     "relay frame": Target(
         refused(RemoteError, frames.decode_relay_frame),
-        lambda: [frames.encode(frames.Subscribed(1, b"i" * 16, b"t" * 8, 0, [frames.PoolCount(3, 1, 0, 1, True)]))],
+        lambda: [
+            frames.encode(frames.Subscribed(1, b"i" * 16, b"t" * 8, 0, [frames.PoolCount(3, 1, 0, 1, True)])),
+            frames.encode(frames.Numbers(1, [frames.DirectoryRecord(bytes(24), bytes(512))], more=True)),
+            frames.encode(frames.Evaluated(1, [bytes(32)], bytes(64))),
+        ],
     ),
     "sdk BlobReference": Target(
         refused(ValueError, BlobReference.decode),
@@ -175,6 +183,12 @@ TARGETS: dict[str, Target] = {
         ],
     ),
     "sdk Content": Target(refused(ValueError, Content.decode), lambda: [b"\x93\x01\xc0\xc0"]),
+    "sdk directory's keys": Target(
+        refused(ValueError, publications.read_directory), lambda: [b'{"handle":"00ff","number":"0102","later":1}']
+    ),
+    "sdk handle": Target(
+        refused(ValueError, lambda data: names.handle(data.decode("utf-8", "replace"))), lambda: [b"alice.b_c-9"]
+    ),
     "sdk LeafData": Target(refused(ValueError, LeafData.decode), lambda: [b"\x93\x01\xc0\xc0"]),
     "sdk resync request": Target(
         refused(ValueError, read_request),
