@@ -681,3 +681,17 @@ def test_who_leaves_by_the_same_commit_needs_no_new_capability() -> None:
     group.commit([CustomProposal(0xF001, b""), Remove(2)], random=os.urandom)
     with pytest.raises(ValidationError, match="not all members support"):
         group.commit([CustomProposal(0xF001, b"")], random=os.urandom)
+
+
+def test_a_path_is_warm_once_somebody_below_has_committed() -> None:
+    party = Party.of(4)
+    assert [party.groups[index].has_warm_path for index in range(4)] == [True, True, False, False]
+    party.commit(3)
+    assert all(group.has_warm_path for group in party.groups.values())
+    (joined,) = party.add(0)
+    assert party.groups[joined].has_warm_path  # alone on its side: its only parent is the root, which has just changed
+    party.commit(1)
+    (joined,) = party.add(0)
+    assert not party.groups[joined].has_warm_path
+    party.commit(joined)
+    assert party.groups[joined].has_warm_path
