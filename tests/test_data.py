@@ -25,6 +25,7 @@ from restante_server.oprf_key import OprfKey
 from restante_server.purposes import Purpose
 from restante_server.services.bulletin import Bulletin
 from restante_server.services.disclosure import Request, new_id
+from restante_server.stores import backup as backups
 from restante_server.stores import blobs, sqlite_schema
 from restante_server.stores.redis import RedisStore
 from support import observed
@@ -163,7 +164,9 @@ def test_every_log_field_is_declared_and_every_declared_one_is_there() -> None:
     assert missing(observed.log_fields(), Kind.LOG) == set()
 
 
-async def test_every_file_is_declared_and_every_declared_one_is_there(used: Used, tmp_path: Path) -> None:
+async def test_every_file_is_declared_and_every_declared_one_is_there(
+    used: Used, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = observed.files(used.folder)
     db = sqlite_schema.connect(tmp_path / "relay.db", None)
     sqlite_schema.prepare(db, tmp_path / "relay.db", bytes)
@@ -174,6 +177,12 @@ async def test_every_file_is_declared_and_every_declared_one_is_there(used: Used
     disclosures.leave(tmp_path / "relay.db", request)
     left = ("relay.db.v", "relay.db.announcement", "relay.db.disclose-")
     found |= {name for name in observed.files(tmp_path) if name.startswith(left)}
+    with monkeypatch.context() as crash:
+        crash.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("power loss")))
+        with pytest.raises(OSError, match="power loss"):
+            sqlite_schema.write_durably(tmp_path / "relay.key", b"key")
+    backups._prepare(used.folder, tmp_path / "relay.db")
+    found |= {name for name in observed.files(tmp_path) if name.endswith((".new", ".restored"))}
     assert observed.unmatched(found, set(inventory.names(Kind.FILE))) == (set(), set())
 
 

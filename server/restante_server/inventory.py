@@ -445,6 +445,8 @@ ITEMS: Final[tuple[Item, ...]] = (
             "relay.db.epoch": "mark of the store's history",
             "relay.db.v*": "the database before an upgrade, for the operator to delete",
             "relay.key": "the relay's own key",
+            "*.new": "one of these files while it is written: the next time it is written over",
+            "relay.db.restored": "a backup's database while it is put back",
         },
         "with the store",
     ),
