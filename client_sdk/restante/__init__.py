@@ -43,6 +43,7 @@ from restante.events import (
     PurposeChanged,
     Replaced,
     StateRolledBack,
+    SuiteChanged,
 )
 from restante.publications import Official, Policy, Purpose
 from restante.safety import SafetyNumber
@@ -96,5 +97,6 @@ __all__ = [
     "RestanteError",
     "SafetyNumber",
     "StateRolledBack",
+    "SuiteChanged",
     "WrongPassphrase",
 ]

@@ -13,7 +13,7 @@ from typing import Final
 from restante.packed import Packed, check
 from restante_crypto import primitives
 from restante_crypto.mls import LAST_RESORT, Capabilities, Credential, CredentialError, Extension, LeafNode
-from restante_protocol import ids
+from restante_protocol import ids, limits
 
 LEAF_EXTENSION: Final = 0xF1A0  # private use (RFC 9420 section 17.3)
 CONVERSATION_EXTENSION: Final = 0xF1A1
@@ -21,6 +21,8 @@ CONVERSATION_EXTENSION: Final = 0xF1A1
 VERSION: Final = 1
 MAX_URL_BYTES: Final = 1024
 MAX_TITLE_BYTES: Final = 256
+MAX_OFFER_BYTES: Final = limits.MAX_PREKEY_BYTES  # as of any KeyPackage
+CONVERSATION_ID_BYTES: Final = 16
 _MAX_TIME: Final = 2**53 - 1
 
 _CERTIFICATE_LABEL: Final = b"restante 1 device\x00"
@@ -86,6 +88,7 @@ class LeafData(Packed, frozen=True, kw_only=True):
         address: 24 bytes, the deposit address for this conversation.
         relay_url: of the relay that has it, at most 1024 bytes.
         relay_key: 32 bytes, that relay's public key.
+        offer: a KeyPackage of this device for a better cipher suite than the group's, or empty.
     """
 
     version: int = VERSION
@@ -93,6 +96,7 @@ class LeafData(Packed, frozen=True, kw_only=True):
     address: bytes
     relay_url: str
     relay_key: bytes
+    offer: bytes = b""
 
     def __post_init__(self) -> None:
         """Check lengths. Raises ValueError."""
@@ -101,6 +105,7 @@ class LeafData(Packed, frozen=True, kw_only=True):
         check(ids.is_id(self.address), "address")
         check_url(self.relay_url)
         check(len(self.relay_key) == ids.KEY_BYTES, "relay key")
+        check(len(self.offer) <= MAX_OFFER_BYTES, "offer")
 
 
 class ConversationData(Packed, frozen=True, kw_only=True):
@@ -112,6 +117,8 @@ class ConversationData(Packed, frozen=True, kw_only=True):
         relay_key: 32 bytes, its public key.
         title: at most 256 bytes of UTF-8, or None.
         created: Unix seconds, by its creator's clock.
+        conversation: the conversation's id, if this is not its first group: that one's group id.
+        before: how many epochs its earlier groups had together.
     """
 
     version: int = VERSION
@@ -119,6 +126,8 @@ class ConversationData(Packed, frozen=True, kw_only=True):
     relay_key: bytes
     title: str | None = None
     created: int
+    conversation: bytes = b""
+    before: int = 0
 
     def __post_init__(self) -> None:
         """Check lengths. Raises ValueError."""
@@ -127,6 +136,8 @@ class ConversationData(Packed, frozen=True, kw_only=True):
         check(len(self.relay_key) == ids.KEY_BYTES, "relay key")
         check(self.title is None or len(self.title.encode()) <= MAX_TITLE_BYTES, "title above 256 bytes")
         check(0 <= self.created <= _MAX_TIME, "created")
+        check(len(self.conversation) in {0, CONVERSATION_ID_BYTES}, "conversation")
+        check(0 <= self.before <= _MAX_TIME, "before")
 
 
 def conversation_data(extensions: Iterable[Extension], relay_key: bytes) -> ConversationData:

@@ -674,6 +674,8 @@ class Client:
                     fields["conversation"] = None
             case records.MissingEvent():
                 fields |= {"sender": account_id(record.sender), "count": record.count}
+            case records.SuiteEvent():
+                fields["suite"] = record.suite
             case records.OverusedEvent():
                 fields["invite"] = record.invite
         return _KINDS[type(record)](**fields)
@@ -692,6 +694,7 @@ _KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
     records.AnnouncedEvent: events.Announcement,
     records.OverusedEvent: events.InviteOverused,
     records.ProfileEvent: events.ProfileChanged,
+    records.SuiteEvent: events.SuiteChanged,
     records.PurposeEvent: events.PurposeChanged,
     records.DisclosedEvent: events.Disclosed,
     records.EntryLostEvent: events.EntryLost,

@@ -32,6 +32,7 @@ __all__ = [
     "PurposeChanged",
     "Replaced",
     "StateRolledBack",
+    "SuiteChanged",
 ]
 
 
@@ -238,6 +239,21 @@ class InviteOverused(Event):
 
     invite: str = field(repr=False)
     advice: str = "make an invite for each person: somebody may be trying to use up the keys behind this one"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteChanged(Event):
+    """A conversation goes on with a better cipher suite, because all its devices have it by now.
+
+    Attributes:
+        conversation: the same as before: its id, members and messages stay.
+        suite: the new suite's name, as ``conversation.suite``.
+    """
+
+    __match_args__ = ("id", "conversation", "suite")
+
+    conversation: "Conversation"
+    suite: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from restante import (
     MessagesMissing,
     ProfileChanged,
     StateRolledBack,
+    SuiteChanged,
 )
 
 SECONDS = 60  # what a test waits at most for something that must come
@@ -36,7 +37,7 @@ class Reader:
         self.announcements: list[Announcement] = []
         self.disclosed: list[Disclosed] = []
         self.profiles: list[ProfileChanged] = []
-        self.changes: list[MemberAdded | MemberRemoved] = []
+        self.changes: list[MemberAdded | MemberRemoved | SuiteChanged] = []
         self.rooms: asyncio.Queue[Conversation] = asyncio.Queue()
         self._news = asyncio.Event()
         self._task = asyncio.ensure_future(self._read())
@@ -57,11 +58,15 @@ class Reader:
                     self.disclosed.append(event)
                 case Announcement():
                     self.announcements.append(event)
-                case MemberAdded() | MemberRemoved():
+                case MemberAdded() | MemberRemoved() | SuiteChanged():
                     self.changes.append(event)
                 case _ if isinstance(event, ALARMS):
                     self.alarms.append(event)
             self._news.set()
+
+    @property
+    def suites(self) -> list[str]:
+        return [event.suite for event in self.changes if isinstance(event, SuiteChanged)]
 
     @property
     def texts(self) -> list[str | None]:

@@ -113,7 +113,7 @@ class Answering:
             signature_key=state.signer.public,
         )
         plain = answer.sign(state.signer).encode()
-        body = sealing.seal_answer(group.suite, request.public, plain, state.random)
+        body = sealing.seal_answer(common[1].suite, request.public, plain, state.random)
         self._outbox.ready(
             records.Ready(
                 state.random(ids.MESSAGE_ID_BYTES),
@@ -150,7 +150,7 @@ def _check(request: ResyncRequest, epoch: records.Epoch, conversation: Conversat
     """Check a member's request. Raises ValueError."""
     check(request.conversation == conversation.id and request.epoch == epoch.epoch, "another conversation or epoch")
     check(primitives.equal(request.authenticator, epoch.authenticator), "epoch authenticator")
-    check(SUITES[conversation.current.suite].kem.is_public_key(request.public), "public key")
+    check(SUITES[epoch.suite].kem.is_public_key(request.public), "public key")
     check(request.verify(), "signature")
 
 

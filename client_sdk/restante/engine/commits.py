@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from restante import handshakes
-from restante.account import leaf_extensions
+from restante.account import capabilities
 from restante.engine import records
 from restante.engine.conversations import Conversation, Conversations, is_joined_again, leaf_account, leaf_data
 from restante.engine.mailroom import Mailroom
+from restante.engine.moves import Moves
 from restante.engine.outbox import Job, Outbox
 from restante.engine.parcels import Parcels
 from restante.engine.state import State
@@ -53,6 +54,7 @@ class Commits:
         self._mailroom = mailroom
         self._outbox = outbox
         self._parcels = parcels
+        self.moves = Moves(state, conversations, mailroom)
         self._order = (state.tables.intents.max_sort() or 0) + 1
         self.welcomes: dict[bytes, list[bytes]] = {}
 
@@ -67,10 +69,17 @@ class Commits:
         """Return the conversations with something to commit now."""
         now = self._state.clock()
         found = {row.group for row in self._tables.commits.rows()}
+        begun = set(found)
         for row in self._tables.intents.rows():
-            if records.Intent.unpack(row.value).not_before <= now:
-                found.add(row.group)
-        return [key for key in found if (known := self._conversations.get(key)) is not None and known.usable]
+            intent = records.Intent.unpack(row.value)
+            if intent.not_before <= now:
+                (begun if intent.kind == records.INTENT_BEGIN else found).add(row.group)
+        return [
+            key
+            for key in found | begun
+            if (known := self._conversations.get(key)) is not None
+            and (known.usable if key in found and not known.ended else known.ended and key in begun)
+        ]
 
     def next_intent_at(self) -> int | None:
         """Return the Unix millisecond at which the next delayed intent is due, or None."""
@@ -84,14 +93,16 @@ class Commits:
 
     def prepare(self, conversation: Conversation) -> Job | None:
         """Return the Commit to deposit, staged and stored, or None if nothing is wanted."""
-        if not conversation.usable:
+        if not (conversation.usable or conversation.ended):
             return None
         stored = self._tables.commits.get(conversation.id)
         if stored is not None:
             pending = records.PendingCommit.unpack(stored)
-            if pending.epoch == conversation.current.epoch and pending.fence == conversation.fence:
+            if pending.epoch == conversation.epoch and pending.fence == conversation.fence:
                 return _job(conversation, pending)
             self.drop(conversation)
+        if conversation.ended:
+            return self._begin(conversation)
         plan = self._plan(conversation, self._tables.intents.rows(conversation.id))
         for intent in plan.done:
             self._tables.intents.delete(intent)
@@ -104,6 +115,63 @@ class Commits:
             return self.prepare(conversation)
         self._tables.commits.put(conversation.id, pending.pack(), group=conversation.id)
         return _job(conversation, pending)
+
+    def _begin(self, conversation: Conversation) -> Job | None:
+        """Return the Welcome of the group that continues an ended one, to deposit like a Commit; None if not now."""
+        rows = self._tables.intents.rows(conversation.id)
+        due = [key for key, _ in self._due(rows, {records.INTENT_BEGIN})]
+        if not due:
+            return None
+        try:
+            staged, address = self.moves.begin(conversation)
+        except (MLSError, ValueError):
+            for intent_id in due:
+                self._tables.intents.delete(intent_id)
+            self._state.fail("a move that this device cannot begin", "nothing to do: others can", conversation.id)
+            return None
+        body, blobs = self.commit_body(conversation, staged.welcome or b"", staged.group)
+        pending = records.PendingCommit(
+            epoch=conversation.epoch,
+            fence=conversation.fence,
+            message_id=self._state.random(ids.MESSAGE_ID_BYTES),
+            body=body,
+            addresses=conversation.addresses(),
+            group=staged.group.epoch_state(),
+            messages=staged.group.message_state(),
+            welcomes=[],
+            intents=due,
+            address=address,
+            blobs=blobs,
+            reference=blobs[0] if blobs else b"",
+        )
+        self._tables.commits.put(conversation.id, pending.pack(), group=conversation.id)
+        return _job(conversation, pending)
+
+    def move(self, conversation: Conversation, *, at_once: bool = False) -> None:
+        """Want what brings the conversation nearer to a better suite, if there is one; ``at_once``: it is our turn."""
+        found = self.moves.next(conversation, self.place(conversation)) if conversation.group is not None else None
+        if found is None:
+            return
+        kind, delay = found
+        wanted = [records.Intent.unpack(row.value).kind for row in self._tables.intents.rows(conversation.id)]
+        if kind not in wanted:
+            due = self._state.clock() + (0 if at_once else delay)
+            self.want(conversation, records.Intent(kind, not_before=due))
+
+    def moved(self, conversation: Conversation, address: bytes) -> None:
+        """The conversation goes on in another group, where we have this address."""
+        self._mailroom.retire_address(conversation.state.address)
+        self._mailroom.use_address(address, conversation.id)
+        now = self._state.now()
+        self._conversations.update(
+            conversation, address=address, rotate=False, offer=b"", sent_since_heal=0, healed_at=now
+        )
+        for row in self._tables.intents.rows(conversation.id):
+            if records.Intent.unpack(row.value).kind in {records.INTENT_BEGIN, records.INTENT_REINIT}:
+                self._tables.intents.delete(row.key)
+        hold = b"" if conversation.state.accepted else conversation.id
+        suite = conversation.current.keys.suite.name
+        self._state.emit(records.SuiteEvent(conversation.id, suite), hold=hold)
 
     def _drop_impossible(self, conversation: Conversation, plan: Plan) -> None:
         """Some intent breaks a rule of the group (a KeyPackage may lack a capability): drop it, keep the others."""
@@ -138,22 +206,18 @@ class Commits:
         plan = Plan([], [], [], [])
         removed: set[int] = set()
         added: set[bytes] = set()
-        now = self._state.clock()
-        for row in rows:
-            intent = records.Intent.unpack(row.value)
-            if intent.not_before > now:
-                continue
+        for key, intent in self._due(rows, records.INTENTS_OF_MEMBERS):
             leaves = [m for m in members.values() if _concerns(m, intent) and m.index != group.own_index]
             package = KeyPackage.parse(intent.key_package) if intent.key_package else None
             stays = [m for m in leaves if m.index not in removed]
             if intent.kind == records.INTENT_UPDATE:
-                plan.intents.append(row.key)
+                plan.intents.append(key)
                 continue
             if intent.kind == records.INTENT_ADD and (stays or intent.signature_key in added):
-                plan.done.append(row.key)
+                plan.done.append(key)
                 continue
             if intent.kind in {records.INTENT_REMOVE, records.INTENT_LEAVE} and not leaves:
-                plan.done.append(row.key)
+                plan.done.append(key)
                 continue
             if intent.kind != records.INTENT_ADD:
                 plan.proposals.extend(Remove(member.index) for member in stays)
@@ -162,26 +226,43 @@ class Commits:
                 plan.proposals.append(Add(package))
                 plan.joiners.append(package)
                 added.add(intent.signature_key)
-            plan.intents.append(row.key)
+            plan.intents.append(key)
+        if not plan.intents:  # a ReInit stands alone
+            self._plan_move(conversation, plan, [key for key, _ in self._due(rows, {records.INTENT_REINIT})])
         return plan
+
+    def _due(self, rows: Sequence[Row], kinds: Collection[int]) -> list[tuple[bytes, records.Intent]]:
+        now = self._state.clock()
+        intents = [(row.key, records.Intent.unpack(row.value)) for row in rows]
+        return [(key, intent) for key, intent in intents if intent.kind in kinds and intent.not_before <= now]
+
+    def _plan_move(self, conversation: Conversation, plan: Plan, moves: Sequence[bytes]) -> None:
+        reinit = self.moves.proposal(conversation) if moves else None
+        if reinit is None:
+            plan.done.extend(moves)
+        else:
+            plan.proposals.append(reinit)
+            plan.intents.extend(moves)
 
     def _stage(self, conversation: Conversation, plan: Plan) -> records.PendingCommit:
         group = conversation.current
         state = self._state
         rotate = conversation.state.rotate or any(isinstance(proposal, Remove) for proposal in plan.proposals)
         address = self._mailroom.spare_address() if rotate else None
+        extensions, speaks_up = self.moves.leaf(conversation, address)
         staged = group.commit(
             plan.proposals,
             random=state.random,
             tree_in_welcome=False,
-            leaf_extensions=leaf_extensions(self._mailroom.leaf(address)) if address else None,
+            leaf_extensions=extensions,
+            leaf_capabilities=capabilities(state.suites) if speaks_up else None,
             now=state.now(),
         )
         self._conversations.save_group(conversation, staged.current)
         body, commit_blobs = self.commit_body(conversation, staged.message, staged.group)
         welcomes, tree_blobs = self._welcomes(staged, plan.joiners)
         return records.PendingCommit(
-            epoch=group.epoch,
+            epoch=conversation.epoch,
             fence=conversation.fence,
             message_id=state.random(ids.MESSAGE_ID_BYTES),
             body=body,
@@ -237,9 +318,9 @@ class Commits:
         if stored is None:
             return False
         pending = records.PendingCommit.unpack(stored)
-        if pending.message_id != message_id or pending.epoch != conversation.current.epoch:
+        if pending.message_id != message_id or pending.epoch != conversation.epoch:
             return False
-        before = conversation.current
+        before, ended = conversation.current, conversation.ended
         group = Group.restore(pending.group, pending.messages)
         self._tables.commits.delete(conversation.id)
         self._conversations.install(
@@ -248,6 +329,9 @@ class Commits:
             records.WinningCommit(pending.fence, pending.message_id, pending.body, pending.reference),
         )
         fresh = self._conversations.get(conversation.id) or conversation
+        if ended:
+            self.moved(fresh, pending.address)
+            return True
         if pending.address:
             self._mailroom.retire_address(fresh.state.address)
             self._mailroom.use_address(pending.address, conversation.id)
@@ -264,6 +348,7 @@ class Commits:
         self.announce(fresh, before, group, self._state.me, self._asked(pending.intents))
         for intent in pending.intents:
             self._tables.intents.delete(intent)
+        self.move(fresh, at_once=fresh.ended)
         return True
 
     def _asked(self, intents: Sequence[bytes]) -> set[bytes]:
@@ -341,6 +426,7 @@ class Commits:
                 heal_at = 0
             if heal_at != conversation.state.heal_at:
                 self._conversations.update(conversation, heal_at=heal_at)
+            self.move(conversation)
 
     def _spread(self, conversation: Conversation) -> int:
         """Return over how many seconds the members who have this reason to commit are to spread; 0: there is none."""

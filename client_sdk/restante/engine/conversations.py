@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from restante.account import LEAF_EXTENSION, LeafData, account_id
+from restante.account import CONVERSATION_EXTENSION, LEAF_EXTENSION, ConversationData, LeafData, account_id
 from restante.engine import records
 from restante.engine.state import State
 from restante.errors import FileDamaged
@@ -66,16 +66,28 @@ def leaf_data(leaf: LeafNode) -> LeafData:
     return LeafData.decode(extension)
 
 
+def identity(group: Group) -> tuple[bytes, int]:
+    """Return the id of the conversation that a group is, and how many epochs its earlier groups had."""
+    data = _data(group)
+    return (data.conversation or group.group_id, data.before) if data is not None else (group.group_id, 0)
+
+
+def _data(group: Group) -> ConversationData | None:
+    found = (each.data for each in group.extensions if each.type == CONVERSATION_EXTENSION)
+    return next((ConversationData.decode(data) for data in found), None)
+
+
 class Conversation:
     """One conversation in memory. ``group`` is None once this account is not in it, or while its state is lost."""
 
-    __slots__ = ("_addresses", "fence", "group", "id", "key", "state", "tag")
+    __slots__ = ("_addresses", "before", "fence", "group", "id", "key", "state", "tag")
 
     def __init__(self, conversation_id: bytes, state: records.ConversationState, group: Group | None) -> None:
         """Derive what the epoch gives: tag, outer key, current fence."""
         self.id = conversation_id
         self.state = state
         self.group = group
+        self.before = identity(group)[1] if group else 0
         self._addresses: list[bytes] | None = None
         self.tag = group.export(_TAG_LABEL, b"", TAG_BYTES) if group else b""
         self.key = group.export(_KEY_LABEL, b"", _KEY_BYTES) if group else b""
@@ -93,9 +105,31 @@ class Conversation:
         return self.group
 
     @property
+    def epoch(self) -> int:
+        """The number of the current epoch, counted through all groups that the conversation had."""
+        return self.before + self.current.epoch
+
+    @property
+    def data(self) -> ConversationData:
+        """What the GroupContext says of it. Raises ValueError for a group that is none of ours."""
+        data = _data(self.current)
+        if data is None:
+            raise ValueError("not one of our conversations")
+        return data
+
+    @property
+    def ended(self) -> bool:
+        """Whether its group has ended and waits for the one that continues it."""
+        return self.group is not None and self.group.reinit is not None and self._in_step
+
+    @property
     def usable(self) -> bool:
         """Whether something may be sent in the current epoch."""
-        return self.group is not None and self.state.active and not (self.state.resync or self.state.awaited)
+        return self.group is not None and self.group.reinit is None and self._in_step
+
+    @property
+    def _in_step(self) -> bool:
+        return self.state.active and not (self.state.resync or self.state.awaited)
 
     def addresses(self) -> list[bytes]:
         """Return the deposit address of every leaf, ours included."""
@@ -111,7 +145,7 @@ class Conversation:
             id=self.id.hex(),
             title=self.state.title,
             members=tuple(dict.fromkeys(account_id(member) for member in members)),
-            epoch=self.group.epoch if self.group else 0,
+            epoch=self.epoch if self.group else 0,
             epoch_authenticator=self.group.epoch_authenticator if self.group else b"",
             suite=self.group.keys.suite.name if self.group else "",
             active=self.state.active,
@@ -130,8 +164,7 @@ class ResumptionPSKs(Mapping[bytes, bytes]):
     def _read(self) -> dict[bytes, bytes]:
         epochs = self._conversations.epochs(self._conversation)
         return {
-            self._conversation.id + number.to_bytes(8, "big"): epoch.resumption_psk
-            for number, (_, epoch) in epochs.items()
+            epoch.group_id + epoch.group_epoch.to_bytes(8, "big"): epoch.resumption_psk for _, epoch in epochs.values()
         }
 
     def __getitem__(self, key: bytes) -> bytes:
@@ -175,7 +208,7 @@ class Conversations:
             self._cache[row.key] = conversation
             if conversation.group is None:
                 self.lost.update({row.key} if stored.active else ())
-            elif conversation.usable or stored.catching_up:
+            elif stored.catching_up or not stored.resync:
                 self.fences[conversation.fence] = row.key
             views[conversation.id.hex()] = self._view(conversation)
         self.views = views
@@ -217,14 +250,15 @@ class Conversations:
 
     def add(self, group: Group, state: records.ConversationState) -> Conversation:
         """Store a new conversation, or one that was joined again, in its current epoch."""
-        old = self._cache.get(group.group_id)
+        conversation_id, _ = identity(group)
+        old = self._cache.get(conversation_id)
         if old is not None:
             self._end_epochs(old)
         if old is not None and old.group is not None:
             self.fences.pop(old.fence, None)
             self._archive(old)
-        conversation = Conversation(group.group_id, state, group)
-        self._cache[group.group_id] = conversation
+        conversation = Conversation(conversation_id, state, group)
+        self._cache[conversation_id] = conversation
         self._put_epoch(conversation)
         self._put_state(conversation, state)
         return conversation
@@ -240,8 +274,8 @@ class Conversations:
         )
         self._end_epochs(conversation)
         self._archive(conversation)
-        self._tables.winners.put(winner.fence, winner.pack(), group=conversation.id, sort=conversation.current.epoch)
-        self._tables.winners.delete_below(conversation.current.epoch - WINNERS_KEPT + 1, conversation.id)
+        self._tables.winners.put(winner.fence, winner.pack(), group=conversation.id, sort=conversation.epoch)
+        self._tables.winners.delete_below(conversation.epoch - WINNERS_KEPT + 1, conversation.id)
         self.fences.pop(conversation.fence, None)
         state = msgspec.structs.replace(
             conversation.state,
@@ -251,7 +285,7 @@ class Conversations:
             awaited=False,
             late_keys_at=0,
             late_keys=(),
-            youngest=group.epoch if came else conversation.state.youngest,
+            youngest=sum((identity(group)[1], group.epoch)) if came else conversation.state.youngest,
         )
         fresh = Conversation(conversation.id, state, group)
         self._cache[conversation.id] = fresh
@@ -319,9 +353,9 @@ class Conversations:
             return None
         return PastEpoch.restore(group_state, message_state)
 
-    def save_past(self, conversation_id: bytes, past: PastEpoch) -> None:
+    def save_past(self, conversation_id: bytes, epoch: int, past: PastEpoch) -> None:
         """Replace a past epoch after a late message."""
-        key = conversation_id + past.epoch.to_bytes(8, "big")
+        key = conversation_id + epoch.to_bytes(8, "big")
         self._tables.past_messages.put(key, past.message_state(), group=conversation_id)
 
     def prune(self) -> None:
@@ -362,7 +396,7 @@ class Conversations:
 
     def _archive(self, conversation: Conversation) -> None:
         past = conversation.current.archive()
-        key = conversation.id + past.epoch.to_bytes(8, "big")
+        key = conversation.id + conversation.epoch.to_bytes(8, "big")
         self._tables.past_groups.put(key, past.epoch_state(), group=conversation.id, sort=self._state.now())
         self._tables.past_messages.put(key, past.message_state(), group=conversation.id)
         rows = sorted(self._tables.past_groups.rows(conversation.id), key=lambda row: row.key)
@@ -377,7 +411,14 @@ class Conversations:
         self._tables.epochs.put(
             conversation.tag,
             records.Epoch(
-                conversation.id, group.epoch, conversation.key, group.epoch_authenticator, group.resumption_psk
+                conversation.id,
+                conversation.epoch,
+                conversation.key,
+                group.epoch_authenticator,
+                group.resumption_psk,
+                group.group_id,
+                group.epoch,
+                group.suite,
             ).pack(),
             group=conversation.id,
             sort=_NOT_OVER,

@@ -680,6 +680,8 @@ class Engine:
         state = self._state
         with state.transaction():
             group = conversation.group
+            if conversation.ended:
+                raise ConversationError("the conversation is going on to a better cipher suite: try again")
             key = None
             if group is not None and len(group.members) > 1 and not conversation.state.resync:
                 proposed = group.propose(Remove(group.own_index), random=state.random)

@@ -19,7 +19,7 @@ from restante.account import authenticate, conversation_data
 from restante.blobs import BlobReference
 from restante.engine import records
 from restante.engine.commits import Commits
-from restante.engine.conversations import TAG_BYTES, Conversation, Conversations, leaf_account
+from restante.engine.conversations import TAG_BYTES, Conversation, Conversations, identity, leaf_account
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import BASE_EXTENSION, Outbox
 from restante.engine.parcels import Parcels
@@ -88,6 +88,7 @@ class Inbox:
         self._answering = recovery.answering
         self._profiles = profiles
         self._parcels = parcels
+        self._moves = commits.moves
         self._fetched: dict[bytes, bytes | None] = {}  # contents by blob id while their entries are processed
 
     def process(self, entry: Entry) -> None:
@@ -156,12 +157,13 @@ class Inbox:
     def _open(self, entry: Entry) -> bool:
         """Return False if nothing known opens the entry (yet)."""
         digest = proofs.body_digest(entry.body)
+        key = digest + (entry.fence or b"")
         if self._outbox.is_ours(digest):
             self._own(entry)
-        elif self._tables.opened.get(digest) is None:  # else a replay, or a relay that lost an acknowledgement
+        elif self._tables.opened.get(key) is None:  # else a replay, or a relay that lost an acknowledgement
             if not self._take(entry):
                 return False
-            self._tables.opened.put(digest, b"", sort=self._state.now())
+            self._tables.opened.put(key, b"", sort=self._state.now())
         return True
 
     def _take(self, entry: Entry) -> bool:
@@ -225,7 +227,7 @@ class Inbox:
     def _in_epoch(  # noqa: C901, PLR0912 -- one arm per verdict
         self, entry: Entry, epoch: records.Epoch, conversation: Conversation
     ) -> None:
-        is_current = epoch.epoch == conversation.current.epoch
+        is_current = epoch.epoch == conversation.epoch
         is_winner = entry.fence is not None and is_current and entry.fence == conversation.fence
         try:
             message = sealing.open_body(epoch.key, entry.body)
@@ -289,11 +291,18 @@ class Inbox:
 
     def _current(self, entry: Entry, message: bytes, conversation: Conversation, *, is_winner: bool) -> None:
         group = conversation.current
+        if group.reinit is not None:
+            self._begun_again(entry, message, conversation, is_winner=is_winner)
+            return
         result = group.process(
             message,
             authenticate=authenticate,
             psks=self._conversations.resumption_psks(conversation),
-            policy=Policy(resyncs=True, psk_epochs=range(conversation.state.youngest, group.epoch + 1)),
+            policy=Policy(
+                resyncs=True,
+                reinit=True,
+                psk_epochs=range(max(0, conversation.state.youngest - conversation.before), group.epoch + 1),
+            ),
         )
         match result:
             case Application():
@@ -310,9 +319,22 @@ class Inbox:
             case CommitProcessed():
                 self._state.fail("a Commit without its fence", "nothing to do: it was not applied", conversation.id)
 
+    def _begun_again(self, entry: Entry, message: bytes, conversation: Conversation, *, is_winner: bool) -> None:
+        """The group has ended: what wins its fence is the Welcome of the one that continues it."""
+        if not is_winner:
+            self._state.fail("a message in a group that has ended", "nothing to do", conversation.id)
+            return
+        group, address = self._moves.join(conversation, message)
+        self._commits.drop(conversation)
+        winner = records.WinningCommit(conversation.fence, entry.message_id, entry.body, self._keep_commit(group))
+        self._conversations.install(conversation, group, winner)
+        self._commits.moved(self._conversations.get(conversation.id) or conversation, address)
+
     def _committed(self, entry: Entry, result: CommitProcessed, conversation: Conversation, before: Group) -> None:
         committer = result.added[0] if result.external and result.added else before.member(result.committer)
         by = leaf_account(committer.leaf) if committer else b""
+        if result.group is not None and result.group.reinit is not None:
+            self._moves.check(conversation, result.group.reinit)
         self._commits.drop(conversation)
         if (
             result.group is None and result.external
@@ -336,6 +358,7 @@ class Inbox:
             self._state.emit(records.DeviceChangedEvent(conversation.id, by, "rejoined"), hold=hold)
         fresh = self._conversations.get(conversation.id) or conversation
         self._commits.announce(fresh, before, result.group, by)
+        self._commits.move(fresh)
 
     def _keep_commit(self, group: Group) -> bytes:
         """Keep the Commit that led to this epoch if it came in a blob, for a relay that loses it; return its id."""
@@ -356,7 +379,7 @@ class Inbox:
             self._state.fail("it came later than its keys are kept", "ask its sender again", conversation.id)
             return
         result = past.unprotect(message)
-        self._conversations.save_past(conversation.id, result.epoch_keys)
+        self._conversations.save_past(conversation.id, epoch, result.epoch_keys)
         sender = past.member(result.sender)
         if sender is None:
             return
@@ -440,15 +463,16 @@ class Inbox:
             state.fail("a Welcome that fails its checks", "whoever wrote should invite again")
             return
         group = joined.group
-        old = self._conversations.get(group.group_id)
+        conversation_id, earlier = identity(group)
+        old = self._conversations.get(conversation_id)
         if old is not None and old.state.active:
-            state.fail("a Welcome to a conversation that exists", "nothing to do: it was not followed", group.group_id)
+            state.fail("a Welcome to a conversation that exists", "nothing to do: it was not followed", conversation_id)
             return
         if prekey.number == 0 and state.tables.seen.get(tag + primitives.sha256(entry.body)) is not None:
             return
         state.tables.seen.put(tag + primitives.sha256(entry.body), b"\x01", sort=state.now())
         self._mailroom.use_bundle(tag, primitives.sha256(entry.body))
-        self._mailroom.use_address(prekey.address, group.group_id)
+        self._mailroom.use_address(prekey.address, conversation_id)
         signer = group.member(joined.sender)
         inviter = leaf_account(signer.leaf) if signer else b""
         accepted = state.is_contact(inviter)
@@ -461,16 +485,16 @@ class Inbox:
                 accepted=accepted,
                 rotate=prekey.number == 0,
                 healed_at=state.now(),
-                youngest=group.epoch,
+                youngest=earlier + group.epoch,
             ),
         )
         if accepted:
-            state.emit(records.AddedEvent(group.group_id, state.me, inviter))
+            state.emit(records.AddedEvent(conversation_id, state.me, inviter))
         else:
-            state.emit(records.RequestEvent(group.group_id, inviter))
+            state.emit(records.RequestEvent(conversation_id, inviter))
         for member in group.members:
-            hold = b"" if accepted else group.group_id
-            state.meet(leaf_account(member.leaf), member.leaf.signature_key, group.group_id, hold=hold)
+            hold = b"" if accepted else conversation_id
+            state.meet(leaf_account(member.leaf), member.leaf.signature_key, conversation_id, hold=hold)
         if prekey.number == 0:
             self._commits.want(conversation, records.Intent(records.INTENT_UPDATE))
 

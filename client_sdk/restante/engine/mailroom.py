@@ -30,6 +30,8 @@ MANIFEST_RENEWAL: Final = 30 * 86_400  # renewed when less than this is left
 REVOKE_AFTER: Final = 7 * 86_400  # late messages still reach a replaced address
 USED_SECONDS: Final = 120 * 86_400  # how long a used KeyPackage is remembered
 _FIRST_SUITE: Final = 0x0003  # the only one once: its pool has no number in its name
+OFFERED: Final = -1  # the number of a KeyPackage that is in no pool
+_OFFERS: Final = b"offers"
 _KEY_PACKAGE_SKEW: Final = 86_400  # clocks differ
 
 
@@ -87,11 +89,11 @@ class Mailroom:
         self._put_address(address, records.Address(nonce, purpose, conversation))
         return address
 
-    def spare_address(self) -> bytes | None:
-        """Return a registered address that nobody knows yet, or None while there is none."""
+    def spare_address(self, besides: bytes = b"") -> bytes | None:
+        """Return a registered address that nobody knows yet, another one than ``besides``; None while there is none."""
         for row in self._tables.addresses.rows(_purpose(records.PURPOSE_SPARE)):
             record = records.Address.unpack(row.value)
-            if record.registered:
+            if record.registered and row.key != besides:
                 return row.key
         return None
 
@@ -185,6 +187,13 @@ class Mailroom:
         record = records.Prekey(bundle.key_package.suite, number, bundle.to_bytes(), address)
         group = _uploaded(uploaded=False)
         self._tables.prekeys.put(tag, record.pack(), group=group, sort=number or self._state.clock())
+
+    def keep_offer(self, bundle: KeyPackageBundle, address: bytes) -> bytes:
+        """Store the private halves of a KeyPackage that goes into a leaf, not to the relay; return its tag."""
+        tag = sealing.welcome_tag(bundle.key_package.init_key)
+        record = records.Prekey(bundle.key_package.suite, OFFERED, bundle.to_bytes(), address, uploaded=True)
+        self._tables.prekeys.put(tag, record.pack(), group=_OFFERS, sort=self._state.now())
+        return tag
 
     def bundle(self, tag: bytes) -> records.Prekey | None:
         """Return the KeyPackage that a Welcome with this tag is for."""
@@ -443,7 +452,8 @@ class Mailroom:
         self._tables.prekeys.put(tag, changed.pack(), group=_uploaded(uploaded=uploaded), sort=sort)
 
     def prune(self) -> None:
-        """Forget used KeyPackages after USED_SECONDS."""
+        """Forget used KeyPackages after USED_SECONDS, and offers that were not taken up before their end."""
+        self._tables.prekeys.delete_below(self._state.now() - KEY_PACKAGE_SECONDS, _OFFERS)
         self._tables.used_prekeys.delete_below(self._state.now() - USED_SECONDS)
 
 

@@ -118,7 +118,7 @@ class Outbox:
 
     def _sealed(self, conversation: Conversation, record: records.Outgoing, order: int) -> records.Outgoing:
         group = conversation.current
-        if record.epoch == group.epoch:
+        if record.epoch == conversation.epoch:
             return record
         state = conversation.state
         if record.number == 0:
@@ -138,7 +138,7 @@ class Outbox:
         body = self.seal(conversation, protected.message)
         record = msgspec.structs.replace(
             record,
-            epoch=group.epoch,
+            epoch=conversation.epoch,
             message_id=self._state.random(ids.MESSAGE_ID_BYTES),
             sealed=body,
             addresses=conversation.addresses(),

@@ -51,6 +51,9 @@ INTENT_UPDATE: Final = 0
 INTENT_ADD: Final = 1
 INTENT_REMOVE: Final = 2
 INTENT_LEAVE: Final = 3  # somebody else's wish to leave
+INTENT_REINIT: Final = 4  # to end the group for one with a better suite
+INTENT_BEGIN: Final = 5  # to begin that one
+INTENTS_OF_MEMBERS: Final = frozenset({INTENT_UPDATE, INTENT_ADD, INTENT_REMOVE, INTENT_LEAVE})
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, repr_omit_defaults=True):
@@ -208,6 +211,7 @@ class ConversationState(Record, frozen=True):
     resync_epoch: int = -1  # the last epoch that the others have too; -1: the current one
     late_keys_at: int = 0  # when late_keys was noted, Unix seconds
     late_keys: tuple[tuple[int, int, int], ...] = ()  # see Group.late_keys
+    offer: bytes = b""  # welcome tag of the KeyPackage that we offer, or will with our next Commit
     youngest: int = 0  # the epoch in which the last member came: all hold the resumption PSKs since
 
 
@@ -275,6 +279,9 @@ class Epoch(Record, frozen=True):
     key: bytes
     authenticator: bytes
     resumption_psk: bytes
+    group_id: bytes
+    group_epoch: int
+    suite: int
     ended: int = 0  # Unix seconds; 0: it is the current one
 
 
@@ -302,6 +309,7 @@ class ResyncKey(Record, frozen=True):
     epoch: int
     authenticator: bytes
     branch: bytes
+    suite: int
 
 
 class Rejoin(Record, frozen=True):
@@ -451,6 +459,13 @@ class ProfileEvent(Record, frozen=True, tag=11):
     account: bytes
 
 
+class SuiteEvent(Record, frozen=True, tag=20):
+    """A conversation goes on with a better cipher suite, of this name."""
+
+    conversation: bytes
+    suite: str
+
+
 class AnnouncedEvent(Record, frozen=True, tag=9):
     """The relay's operator announced something to everybody. ``at``: Unix milliseconds of the relay's clock."""
 
@@ -502,6 +517,7 @@ StoredEvent = (
     | AnnouncedEvent
     | OverusedEvent
     | ProfileEvent
+    | SuiteEvent
     | PurposeEvent
     | DisclosedEvent
     | EntryLostEvent

@@ -38,15 +38,17 @@ from restante.blobs import BlobReference
 from restante.engine import records
 from restante.engine.answering import Answering
 from restante.engine.commits import Commits
-from restante.engine.conversations import Conversation, Conversations, leaf_account, leaf_data
+from restante.engine.conversations import Conversation, Conversations, identity, leaf_account, leaf_data
 from restante.engine.mailroom import Mailroom
+from restante.engine.moves import is_better
 from restante.engine.outbox import Job, Outbox
 from restante.engine.parcels import Parcels
 from restante.engine.state import State
 from restante.packed import check
 from restante.resync import ResyncAnswer, ResyncRequest
 from restante_crypto import sealing
-from restante_crypto.mls import Group, MLSError, resumption_psk_id
+from restante_crypto.mls import Group, MLSError, PreSharedKeyID, resumption_psk_id
+from restante_crypto.primitives import Random
 from restante_crypto.suites import SUITES
 from restante_protocol import frames, ids
 
@@ -184,7 +186,7 @@ class Recovery:
 
     def _ask(self, conversation: Conversation) -> None:
         state = self._state
-        others, roster = self._others(conversation), self._conversations.roster(conversation)
+        others = self._others(conversation)
         epochs = self._conversations.epochs(conversation)
         number = conversation.state.resync_epoch if conversation.state.resync_epoch >= 0 else max(epochs, default=-1)
         if not others or number not in epochs:
@@ -196,7 +198,7 @@ class Recovery:
             return
         self._mailroom.use_address(address, conversation.id)
         tag, common = epochs[number]
-        private, public = SUITES[roster.suite].kem.derive_key_pair(state.random(32))
+        private, public = SUITES[common.suite].kem.derive_key_pair(state.random(32))
         branch = epochs[number + 1][1].authenticator if number + 1 in epochs else b""
         request = ResyncRequest(
             conversation=conversation.id,
@@ -207,7 +209,9 @@ class Recovery:
             address=address,
             signature_key=state.signer.public,
         ).sign(state.signer)
-        key = records.ResyncKey(conversation.id, bytes(private), request.digest(), number, common.authenticator, branch)
+        key = records.ResyncKey(
+            conversation.id, bytes(private), request.digest(), number, common.authenticator, branch, common.suite
+        )
         for row in self._tables.resync_keys.rows(conversation.id)[: 1 - KEYS_KEPT]:
             self._tables.resync_keys.delete(row.key)
         sort = conversation.state.resync_count
@@ -237,7 +241,7 @@ class Recovery:
         if conversation is None or not conversation.state.resync:
             return None
         try:
-            plain = sealing.open_answer(self._conversations.roster(conversation).suite, key.private, body)
+            plain = sealing.open_answer(key.suite, key.private, body)
             answer = ResyncAnswer.decode(plain)
             _check(answer, key, [member.signature_key for member in self._others(conversation)])
         except (sealing.SealError, ValueError):
@@ -292,13 +296,15 @@ class Recovery:
             leaf_extensions=leaf_extensions(self._mailroom.leaf(address)),
             ratchet_tree=answer.tree if isinstance(answer.tree, bytes) else b"",
             replaces=answer.replaces,
-            psk_ids=[resumption_psk_id(suite, conversation.id, common, state.random)] if psks else [],
+            psk_ids=[_psk_id(epochs[common][1], state.random)] if psks else [],
             psks=psks,
         )
         group = joined.group
         members = [member.leaf for member in group.members]
-        check((group.suite, group.group_id) == (suite, conversation.id), "another group")
-        check(group.epoch == answer.epoch + 1, "another epoch")
+        conversation_id, before = identity(group)
+        check(conversation_id == conversation.id, "another group")
+        check(group.suite == suite or is_better(group.suite, suite), "a suite that is not better")
+        check(before + group.epoch == answer.epoch + 1, "another epoch")
         check(any(leaf.signature_key == answer.signature_key for leaf in members), "whoever answers is no member")
         conversation_data(group.extensions, state.account.relay_key)
         body, blobs = self._commits.commit_body(conversation, joined.message, group, answer.tag, answer.key)
@@ -360,11 +366,11 @@ class Recovery:
                 late_keys=(),
                 sent_since_heal=0,
                 healed_at=self._state.now(),
-                youngest=group.epoch,
+                youngest=identity(group)[1] + group.epoch,
             ),
         )
         winner = records.WinningCommit(rejoin.fence, rejoin.message_id, rejoin.body, *rejoin.blobs)
-        self._tables.winners.put(rejoin.fence, winner.pack(), group=conversation.id, sort=group.epoch - 1)
+        self._tables.winners.put(rejoin.fence, winner.pack(), group=conversation.id, sort=fresh.epoch - 1)
         self._outbox.renumber(fresh)
         self._tables.numbers.delete_group(conversation.id)
         for member in group.members:
@@ -438,6 +444,10 @@ def _check(answer: ResyncAnswer, key: records.ResyncKey, members: Sequence[bytes
     if key.branch:
         check(answer.epoch > key.epoch, "an answer from before the fork")
         check((key.epoch + 1, key.branch) not in answer.history, "an answer from the branch that was left")
+
+
+def _psk_id(epoch: records.Epoch, random: Random) -> PreSharedKeyID:
+    return resumption_psk_id(epoch.suite, epoch.group_id, epoch.group_epoch, random)
 
 
 def _wait(state: records.ConversationState) -> int:

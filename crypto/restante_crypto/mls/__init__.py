@@ -37,6 +37,7 @@ from restante_crypto.mls.group import (
     JoinedExternally,
     ProposalReceived,
     Protected,
+    is_welcome,
     key_package_message,
     parse_key_package_message,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "ask_to_join",
     "create_key_package",
     "encode_external_senders",
+    "is_welcome",
     "key_package_message",
     "parse_key_package_message",
     "propose_from_outside",

@@ -45,7 +45,7 @@ from restante_crypto.mls.ratchet_tree import ParentNode, RatchetTree
 from restante_crypto.mls.secret_tree import SecretTree
 from restante_crypto.mls.tree_math import LeafIndex, NodeIndex
 from restante_crypto.mls.tree_validation import Authenticate, check_leaf
-from restante_crypto.mls.welcome import GroupInfo
+from restante_crypto.mls.welcome import GroupInfo, Welcome
 from restante_crypto.primitives import Random
 from restante_crypto.suites import SUITES
 
@@ -758,6 +758,11 @@ class Group:
 def _read_sent(reader: Reader) -> tuple[bytes, SentProposal]:
     reference, sender = reader.opaque(), Sender.decode(reader)
     return reference, SentProposal(decode_proposal(reader), sender)
+
+
+def is_welcome(message: bytes) -> bool:
+    """Say whether an MLSMessage is a Welcome. Raises DecodeError."""
+    return isinstance(MLSMessage.parse(message).body, Welcome)
 
 
 def key_package_message(key_package: KeyPackage) -> bytes:
