@@ -129,8 +129,9 @@ class Directory:
         return found
 
     def renew(self) -> None:
-        """Notice what is to be put again soon."""
-        self.touched = True
+        """Notice what is to be put again."""
+        entries = (self.own(kind) for kind in Kind)
+        self.touched |= any(own is not None and own.renew_at <= self._state.now() for own in entries)
 
     def later(self, kind: Kind) -> None:
         """The relay cannot now: try again in PATIENCE."""
