@@ -271,8 +271,9 @@ class World:
             member.engine.close()
 
     def settle(self) -> None:
-        """Let everything that is wanted happen."""
-        for _ in range(20):
+        """Let everything that is wanted happen, and be seen by all."""
+        rounds = 20
+        for number in range(rounds + 2):
             for member in self.members:
                 member.engine.upkeep()
                 member.do_chores()
@@ -280,7 +281,7 @@ class World:
                 member.follow()
                 member.engine.ripen()
                 member.send_all()
-                for conversation in member.engine.due().commits:
+                for conversation in member.engine.due().commits if number < rounds else ():
                     member.commit(conversation.hex())
                 member.do_chores()
             self.clock.pass_seconds(1)
