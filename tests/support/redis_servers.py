@@ -82,6 +82,7 @@ class RedisServer:
             "--bind": "127.0.0.1",
             "--dir": str(self.folder),
             "--save": "",
+            "--rdbcompression": "no",  # so that a search of its files finds what is there
             "--appendonly": "yes",
             "--appendfsync": "always",
             "--repl-diskless-sync-delay": "0",

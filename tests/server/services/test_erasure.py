@@ -77,8 +77,8 @@ class Person:
 
 
 def found(folder: Path, person: Person) -> set[str]:
-    """Return the names of the files in which anything of somebody is."""
-    files = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return the files, within the folder, in which anything of somebody is."""
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return {name for name, data in files.items() if any(trace in data for trace in person.traces)}
 
 
