@@ -8,7 +8,7 @@ MAIN_JOB := tests/test_canaries.py tests/client_sdk/engine/test_profiles.py $(pa
 	client invites account recovery yourdata blobs crash)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docker-check docker-smoke chaos fuzz timing clean
+.PHONY: help demo test check docker-check docker-smoke chaos cluster fuzz timing clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,8 @@ demo: $(STAMP) ## three people in two conversations, and what the relay's disk s
 
 test: $(STAMP) peers ## the whole suite
 	$(BIN)/python -m pytest -n auto
+	# and a part of it over a cluster, with two relays; make cluster has all
+	$(BIN)/python -m pytest -q -n auto --store cluster tests/protocol/test_plain_client.py tests/client_sdk/test_client.py
 	# whoever refuses everything optional loses nothing of the main job
 	$(BIN)/python -m pytest -q -n auto --refuse-all $(MAIN_JOB)
 
@@ -81,6 +83,11 @@ interop: $(STAMP) peers ## 1,000 random schedules with each other implementation
 chaos: $(STAMP) ## kill -9 of relay and client 50 times each; faults of relays over a cluster, 20 of each kind; goes on where it was stopped
 	$(BIN)/python -m pytest tests/client_sdk/test_crash.py -q --kills 50 --seed $(SEED) --timeout 900
 	$(BIN)/python -m pytest tests/server/test_chaos.py -q -s --kills 20 --seed $(SEED) --resume
+
+cluster: $(STAMP) ## the suites of the main job with two relays over a cluster of three masters with replicas
+	$(BIN)/python -m pytest -n 2 --store cluster tests/client_sdk tests/protocol tests/test_canaries.py \
+		tests/server/services tests/server/transport tests/server/stores tests/server/test_nodes.py \
+		tests/server/test_migrate.py tests/server/test_acl.py
 
 fuzz: $(STAMP) ## mutated inputs to every decoder and to groups, and 100,000 mutated frames to a relay
 	$(BIN)/python -m pytest tests/fuzz -q --inputs 500000 --seed $(SEED) --timeout 1800
