@@ -131,6 +131,7 @@ FULL: Final[tuple[Point, ...]] = tuple(
                 for ack in (ONE_BY_ONE, EVERY_16, PER_READ)
             ),
             *(Point(kind="fan-out", load=load) for load in (0.25, 0.5, 0.75)),
+            *(Point(kind="spread", recipients=n, inflight=w) for n in (10, 1000) for w in (8, 64)),
             *(
                 Point(kind="spread", inflight=w, size=size, ack=ack)
                 for w in (1, 8, 64)
@@ -169,5 +170,7 @@ COMPARED: Final[tuple[Point, ...]] = (
     *of(STORES, [*_CLAIMS, *_POSTS]),
     POPS,
     *of((SYNAPSE,), [replace(claim, keys=keys) for claim in _CLAIMS[:1] for keys in (1, 20)]),
-    *of((SQLITE, JETSTREAM, MOSQUITTO, PUBSUB), [Point(kind="idle", count=10_000)]),
+    *of(STORES, [Point(kind="fan-out", recipients=1000)]),
+    *of((*STORES, JETSTREAM, MOSQUITTO, PUBSUB), [Point(kind="idle", count=10_000)]),
+    *of((SQLITE, REDIS_EVERYSEC), [Point(kind="waiting", count=1_000_000)]),
 )
