@@ -189,14 +189,12 @@ def _psks(proposals: Sequence[SentProposal]) -> tuple[PreSharedKeyID, ...]:
 def _check_kinds(proposals: Sequence[Proposal], terms: Terms) -> None:
     if any(isinstance(proposal, ExternalInit) for proposal in proposals):
         raise ValidationError("12.2 ExternalInit")
-    if any(isinstance(proposal, ReInit) for proposal in proposals):
+    for proposal in [proposal for proposal in proposals if isinstance(proposal, ReInit)]:
         if len(proposals) > 1:
             raise ValidationError("12.2 ReInit and something else")
-        for proposal in proposals:
-            if isinstance(proposal, ReInit):
-                check_extensions(proposal.extensions)
-                if proposal.version < MLS10:
-                    raise ValidationError("12.1.5 version of a ReInit")
+        check_extensions(proposal.extensions)
+        if proposal.version < MLS10:
+            raise ValidationError("12.1.5 version of a ReInit")
     if sum(isinstance(proposal, GroupContextExtensions) for proposal in proposals) > 1:
         raise ValidationError("12.2 GroupContextExtensions twice")
     _check_psks(proposals, terms)
