@@ -95,6 +95,10 @@ fuzz: $(STAMP) ## mutated inputs to every decoder and to groups, and 100,000 mut
 	@$(ATHERIS) --seconds 60; else $(NO_ATHERIS); fi
 	$(BIN)/python -m pytest tests/server/transport/test_connection.py -q -k mutated --frames 100000 --seed $(SEED) --timeout 900
 
+# MUTANTS="--sample 20" draws some of each module by the seed; what was tried is not tried again
+mutants: $(STAMP) ## change the MLS modules in one place at a time: do the tests of tests/crypto notice?
+	nice $(BIN)/python tests/mutation/mutants.py --seed $(SEED) $(MUTANTS)
+
 bench: $(STAMP) ## the relay alone on the first core, a short list of points, into benchmarks/results/bench.*
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.bench bench

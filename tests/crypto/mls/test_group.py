@@ -41,7 +41,7 @@ from restante_crypto.mls import (
     parse_key_package_message,
 )
 from restante_crypto.mls.codec import Reader
-from restante_crypto.mls.extensions import REQUIRED_CAPABILITIES, RequiredCapabilities
+from restante_crypto.mls.extensions import DEFAULT_EXTENSIONS, REQUIRED_CAPABILITIES, RequiredCapabilities
 from restante_crypto.mls.message import MLSMessage
 from restante_crypto.mls.proposals import CustomProposal, ExternalInit, PreSharedKey, ReInit, decode_proposal
 from restante_crypto.mls.psk import EXTERNAL, RESUMPTION, PreSharedKeyID
@@ -695,3 +695,21 @@ def test_a_path_is_warm_once_somebody_below_has_committed() -> None:
     assert not party.groups[joined].has_warm_path
     party.commit(joined)
     assert party.groups[joined].has_warm_path
+
+
+def test_a_leaf_may_have_an_extension_of_every_type_that_it_supports() -> None:
+    extensions = tuple(Extension(kind, b"") for kind in sorted(DEFAULT_EXTENSIONS))
+    package = key_package(
+        signature_key_pair(), capabilities=replace(CAPABILITIES, extensions=()), leaf_extensions=extensions
+    ).key_package
+    assert alone().commit([Add(package)], random=os.urandom).added == (1,)
+
+
+def test_keys_that_were_skipped_are_stored() -> None:
+    party = Party.of(2)
+    late, later = party.say(1, b"late"), party.say(1, b"later")
+    group = party.groups[0].process(later, authenticate=nobody).group
+    assert group is not None
+    opened = Group.restore(group.epoch_state(), group.message_state()).process(late, authenticate=nobody)
+    assert isinstance(opened, Application)
+    assert opened.data == b"late"
