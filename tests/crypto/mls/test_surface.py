@@ -52,6 +52,7 @@ PUBLIC = [
     "ask_to_join",
     "create_key_package",
     "encode_external_senders",
+    "is_welcome",
     "key_package_message",
     "parse_key_package_message",
     "propose_from_outside",
