@@ -55,7 +55,8 @@ class Client:
         self._engine = engine
         self._driver = driver
         self._directory = Directory(engine, driver)
-        self._changed = asyncio.Event()
+        self._changes = 0  # how often something has changed that ``_next`` looks at
+        self._waiting: list[asyncio.Future[None]] = []  # for the next change: the loop and the handlers
         self._in_hand: Event | None = None
         self._skipped: set[int] = set()
         self._passing: list[Event] = []
@@ -64,7 +65,7 @@ class Client:
         self._submissions: list[tuple[str, str | bytes, bytes | None, asyncio.Future[bytes]]] = []
         self._submitting: asyncio.Task[None] | None = None
         self._iterating = False
-        driver.changed = self._changed.set
+        driver.changed = self._change
         driver.connection_changed = self._connection_changed
         driver.replaced = lambda: self._pass(events.Replaced(id=os.urandom(8).hex()))
 
@@ -582,7 +583,7 @@ class Client:
             self._handlers[kind] = handler
             if self._dispatcher is None:
                 self._dispatcher = asyncio.ensure_future(self._dispatch())
-            self._changed.set()
+            self._change()
             return handler
 
         return register
@@ -600,7 +601,7 @@ class Client:
 
     async def _next(self, wanted: Callable[[type[Event]], bool]) -> Event | None:
         while True:
-            changed = self._changed
+            before = self._changes
             for event in self._passing:
                 if wanted(type(event)):
                     self._passing.remove(event)
@@ -612,23 +613,23 @@ class Client:
                 return self._event(number, record)
             if self._driver.ended:
                 return None
-            if self._changed is changed:
-                self._changed = asyncio.Event()
-                self._driver.changed = self._changed.set
-                if await self._driver.run(self._engine.next_event, frozenset(self._skipped), partial(_fits, wanted)):
-                    continue
-                if self._passing_fits(wanted) or self._driver.ended:
-                    continue
-            await self._changed.wait()
+            if self._changes == before:
+                self._waiting.append(change := asyncio.get_running_loop().create_future())
+                await change
 
-    def _passing_fits(self, wanted: Callable[[type[Event]], bool]) -> bool:
-        return any(wanted(type(event)) for event in self._passing)
+    def _change(self) -> None:
+        """There may be another event: everybody who waits looks again."""
+        self._changes += 1
+        waiting, self._waiting = self._waiting, []
+        for change in waiting:
+            if not change.done():
+                change.set_result(None)
 
     def _pass(self, event: Event) -> None:
         """An event that is not kept: only the latest of its type waits."""
         self._passing = [other for other in self._passing if type(other) is not type(event)]
         self._passing.append(event)
-        self._changed.set()
+        self._change()
 
     def _connection_changed(self, connected: bool) -> None:
         self._pass(events.ConnectionChanged(id=os.urandom(8).hex(), connected=connected))

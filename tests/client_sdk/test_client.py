@@ -228,6 +228,30 @@ async def test_handlers_get_their_events_and_the_loop_the_others(tmp_path: Path)
         assert [await asyncio.wait_for(heard.get(), 30) for _ in range(2)] == ["fails", "to the handler"]
 
 
+async def test_a_loop_that_waits_keeps_nothing_from_the_handlers(tmp_path: Path) -> None:
+    async with (
+        relay_in_process(tmp_path / "relay") as relay,
+        person(tmp_path, "alice", relay.url) as alice,
+        Client.open(tmp_path / "bob.db", relay=relay.url, passphrase="b") as bob,
+    ):
+        heard: asyncio.Queue[str | None] = asyncio.Queue()
+        bob.on(Message)(lambda message: heard.put_nowait(message.text))
+        a = await alice.client.start_conversation(await bob.invite())
+        events = bob.events()
+        request = await anext(events)
+        assert isinstance(request, ContactRequest)
+        await request.accept()
+        other = asyncio.ensure_future(anext(events))
+        async with asyncio.timeout(30):
+            while len(bob._waiting) < 2:
+                await asyncio.sleep(0.01)
+            for text in ("one", "two"):
+                await a.send(text)
+                assert await heard.get() == text
+        other.cancel()
+        await asyncio.wait([other])
+
+
 async def test_offline_a_message_is_queued_and_goes_out_by_itself(tmp_path: Path) -> None:
     async with (
         mortal_relay(tmp_path / "relay") as relay,
