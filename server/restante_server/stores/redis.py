@@ -565,7 +565,8 @@ class RedisStore:
         """See contract."""
         if deposit.fence is not None:
             return self._deposit_fenced(deposit)
-        return self._fan_out(deposit) if self._masters.buckets > 1 else self._submit(deposit).future
+        fan = self._submit(deposit)
+        return self._settle(fan) if fan.split else fan.future
 
     async def _deposit_fenced(self, deposit: Deposit) -> Accepted | FenceLost:
         outcome = await self.win_fence(deposit)
@@ -594,7 +595,7 @@ class RedisStore:
         return outcome
 
     async def _finish_fence(self, deposit: Deposit) -> Accepted:
-        accepted = await self._fan_out(deposit)
+        accepted = await self._submit(deposit).future
         if deposit.fence is not None:
             await self._call(deposit.fence, "fence_done", deposit.fence)
         return accepted
@@ -605,22 +606,16 @@ class RedisStore:
             self._masters.submit(part)
         return fan
 
-    async def _fan_out(self, deposit: Deposit) -> Accepted:
-        fan = self._submit(deposit)
+    async def _settle(self, fan: FanOut) -> Accepted:
+        """Have all buckets forget a deposit that none has stored: it is not known again."""
         outcome = await fan.future
-        if len(outcome.failed) == len(deposit.addresses) and deposit.fence is None and len(fan.parts) > 0:
-            await self._forget(fan)
+        if len(outcome.failed) == len(fan.item.addresses):
+            calls = [Call(part.bucket, "forget", (fan.digest,)) for part in fan.parts]
+            for call in calls:
+                self._masters.submit(call)
+            for call in calls:
+                await call
         return outcome
-
-    async def _forget(self, fan: FanOut) -> None:
-        """A deposit that was stored nowhere is not known again."""
-        if self._masters.buckets == 1:
-            return
-        calls = [Call(part.bucket, "forget", (fan.digest,)) for part in fan.parts]
-        for call in calls:
-            self._masters.submit(call)
-        for call in calls:
-            await call
 
     async def winner(self, fence: bytes) -> Winner | None:
         """See contract."""

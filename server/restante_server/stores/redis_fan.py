@@ -26,38 +26,41 @@ class FanOut:
         number: see ``redis_shard.Fan``.
         digest: under which it is known again.
         parts: one per bucket.
+        split: there are several: what one of them does not store another may have, so all of them remember it.
         future: gets the outcome, when all buckets have it or one has failed.
     """
 
-    __slots__ = ("_failed", "_left", "_places", "digest", "future", "item", "number", "parts")
+    __slots__ = ("_failed", "_left", "_places", "digest", "future", "item", "number", "parts", "split")
 
     def __init__(self, item: Deposit, number: int, buckets: int) -> None:
-        """Split it; with one bucket nothing is remembered of what was stored nowhere."""
+        """Split it; nothing is remembered of what one part stored nowhere, unless it has won a fence."""
         self.item = item
         self.number = number
         self.digest = item.digest[:DIGEST_BYTES]
         self._failed: list[tuple[int, Code]] = []
         self.future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
-        flags = _LARGE * item.large + _REMEMBER * (buckets > 1 or item.fence is not None)
-        header = _HEADER.pack(self.digest, item.message_id, item.lifetime, flags)
-        self._places: dict[int, list[int]] | None = None
-        if buckets == 1:
-            self.parts = [Part(self, 0, header, b"".join(item.addresses))]
-        else:
-            self._places = {}
+        self._places: dict[int, list[int]] = {}
+        if buckets > 1:
             for index, address in enumerate(item.addresses):
                 self._places.setdefault(address[0] % buckets, []).append(index)
+        self.split = len(self._places) > 1
+        flags = _LARGE * item.large + _REMEMBER * (self.split or item.fence is not None)
+        header = _HEADER.pack(self.digest, item.message_id, item.lifetime, flags)
+        if self.split:
             self.parts = [
                 Part(self, bucket, header, b"".join([item.addresses[i] for i in places]))
                 for bucket, places in self._places.items()
             ]
+        else:
+            bucket = next(iter(self._places), 0)
+            self.parts = [Part(self, bucket, header, b"".join(item.addresses))]
         self._left = len(self.parts)
 
     def take(self, bucket: int, failed: bytes) -> None:
         """See ``redis_shard.Fan``."""
-        places = self._places[bucket] if self._places is not None else None
+        places = self._places[bucket] if self.split else None
         for position, code in _FAILED.iter_unpack(failed):
-            self._failed.append((places[position] if places is not None else position, Code(code)))
+            self._failed.append((position if places is None else places[position], Code(code)))
         self._left -= 1
         if not self._left and not self.future.done():
             self.future.set_result(Accepted(tuple(sorted(self._failed))))
