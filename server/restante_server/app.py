@@ -213,7 +213,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             stack.push_async_callback(bench.close, SHUTDOWN_GRACE)
         app.add_routes([*acceptor.routes(bench), *claims.routes(), *transfers.routes()])
         app.add_routes([*pages.routes(published), *reports.routes(diagnostics), *transparency.routes(published)])
-        await _collect_codes(settings, store)
+        await codes.collect(settings.store, store)
         await _attempt(lambda: _publish(settings, published, directory))
         await _attempt(lambda: _keep(ledger))
         url = await _listen(
@@ -232,7 +232,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: disclosures.collect(settings.store, discloser))),
         ]
         if settings.admission == "invite":
-            tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: _collect_codes(settings, store))))
+            tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: codes.collect(settings.store, store))))
         stack.push_async_callback(_cancel, tasks)
         yield Relay(url, ops_url, store, blobs, metrics, diagnostics)
 
@@ -321,11 +321,6 @@ async def _sweep(relay: Shared, diagnostics: Diagnostics, folder: Path) -> None:
     await diagnostics.flush()
     metrics.entries.set(totals.entries)
     metrics.size.set(totals.size)
-
-
-async def _collect_codes(settings: Settings, store: Store) -> None:
-    found = await asyncio.to_thread(codes.find, settings.store)
-    await codes.collect(found, store)
 
 
 async def serve(settings: Settings, ready: Callable[[Relay], None]) -> int:

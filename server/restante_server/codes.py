@@ -8,7 +8,8 @@ from restante_protocol import ids
 from restante_server import letters
 from restante_server.config import CODE_LIFETIME
 from restante_server.services.admission import code_hash, new_code
-from restante_server.stores.contract import Store
+from restante_server.stores.contract import Store, StoreRefused
+from restante_server.stores.sqlite_schema import lock
 
 _KIND: Final = "codes"
 
@@ -28,8 +29,16 @@ def find(store: Path) -> list[tuple[Path, list[bytes]]]:
     ]
 
 
-async def collect(found: list[tuple[Path, list[bytes]]], store: Store) -> None:
-    """Put the hashes into the store and remove their files; a crash between the two does no harm."""
-    for path, hashes in found:
-        await store.add_codes(hashes, CODE_LIFETIME)
-        await asyncio.to_thread(path.unlink, missing_ok=True)
+async def collect(path: Path, store: Store) -> None:
+    """Put the hashes that wait beside a store into it and remove their files, one relay of a folder at a time.
+
+    A code that was put in by two relays could be used twice. After a crash between the two it is put in again.
+    """
+    try:
+        held = await asyncio.to_thread(lock, path.with_name(f"{path.name}.{_KIND}"))
+    except StoreRefused:
+        return  # another relay is at it
+    with held:
+        for letter, hashes in await asyncio.to_thread(find, path):
+            await store.add_codes(hashes, CODE_LIFETIME)
+            await asyncio.to_thread(letter.unlink, missing_ok=True)

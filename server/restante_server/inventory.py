@@ -442,6 +442,7 @@ ITEMS: Final[tuple[Item, ...]] = (
             "relay.db-wal": "its write-ahead log: the latest changes of the same columns",
             "relay.db-shm": "an index of that log",
             "relay.db.lock": "empty: who holds the store",
+            "relay.db.codes.lock": "empty: who takes new invite codes",
             "relay.db.epoch": "mark of the store's history",
             "relay.db.v*": "the database before an upgrade, for the operator to delete",
             "relay.key": "the relay's own key",

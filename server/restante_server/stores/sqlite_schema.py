@@ -123,7 +123,10 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def lock(path: Path) -> IO[bytes]:
-    """Hold the store's lock until the returned file is closed. Raises StoreRefused if somebody else holds it."""
+    """Hold the lock of a store, or of what is named so, until the returned file is closed.
+
+    Raises StoreRefused: somebody else holds it.
+    """
     file = path.with_name(path.name + ".lock").open("ab")
     try:
         if sys.platform == "win32":
