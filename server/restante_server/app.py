@@ -166,7 +166,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         store.watch(hub)
         eraser = Eraser(store, identity, clock, Journal(settings.store.parent))
         gateway = processors.Gateway(declared)
-        consents = Consents(store, identity, eraser, offered, clock)
+        consents = Consents(store, identity, eraser, offered, clock, declared)
         published = Bulletin(store, identity, clock)
         diagnostics = Diagnostics(published, clock, offered=purposes.Purpose.DIAGNOSTICS in offered)
         stack.push_async_callback(_attempt, diagnostics.flush)

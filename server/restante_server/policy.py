@@ -39,7 +39,7 @@ def document(
         "format": FORMAT,
         "operator": {"name": operator.name, "contact": operator.contact},
         "languages": {language: _in(language, operator, processors, offered) for language in LANGUAGES},
-        "purposes": [purposes.entry(purpose) for purpose in offered],
+        "purposes": [purposes.entry(purpose, processors) for purpose in offered],
     }
 
 
@@ -83,7 +83,7 @@ def _in(
         _section(
             say(texts.HEADINGS["optional"]),
             [say(texts.OPTIONAL)] if offered else [say(texts.NOTHING_OPTIONAL)],
-            [_purpose(purpose, language) for purpose in offered],
+            [_purpose(purpose, language, processors) for purpose in offered],
         ),
         _section(
             say(texts.HEADINGS["third"]), [] if processors else [say(texts.NO_THIRD)], _processors(processors, language)
@@ -115,8 +115,8 @@ def _facts(category: Category, language: str) -> dict[str, Any]:
     return {"title": about.title[language], "paragraphs": [], "facts": facts}
 
 
-def _purpose(purpose: Purpose, language: str) -> dict[str, Any]:
-    said = purposes.said_in(purpose, language)
+def _purpose(purpose: Purpose, language: str, processors: Sequence[Processor]) -> dict[str, Any]:
+    said = purposes.said_in(purpose, language, processors)
     facts = [
         [texts.HEADINGS["granting"][language], said["what"]],
         [texts.HEADINGS["refusing"][language], said["refusing"]],

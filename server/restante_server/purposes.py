@@ -1,12 +1,13 @@
 """Optional purposes: what a relay may do beyond the service itself, each only for those who granted it.
 
 Each is separate, off until it is granted, and withdrawn as easily. What its text says has a version, made of the text:
-who granted another version has granted nothing. PROTOCOL.md section 6.14. Consents are kept in ``services.consents``;
+who granted another version has granted nothing. Who receives data for it is in the text, so that another receiver, or
+another agreement with one, is another version. PROTOCOL.md section 6.14. Consents are kept in ``services.consents``;
 those for purposes of which the relay holds nothing by mailbox stay in the client's file: nothing ties them to one.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -15,6 +16,7 @@ from restante_crypto import primitives
 from restante_protocol import ids
 from restante_server.categories import LANGUAGES, Text
 from restante_server.config import SettingError
+from restante_server.processors import ROLES, Processor, Role
 
 _PERSON: Final = b"restante purpose"
 
@@ -38,12 +40,14 @@ class About:
         what: what happens once it is granted.
         refusing: what it means not to grant it.
         at_relay: the relay holds data of a mailbox for it, and so the consent too.
+        handed_to: the role of those who receive data for it, if anybody does.
     """
 
     title: Text
     what: Text
     refusing: Text
     at_relay: bool
+    handed_to: Role | None = None
 
 
 PURPOSES: Final = {
@@ -76,6 +80,7 @@ PURPOSES: Final = {
             "没有人能通过号码找到您，您也不能查找他人的号码；邀请照常可用。",
         ),
         at_relay=True,
+        handed_to=Role.SMS,
     ),
     Purpose.PUSH: About(
         Text("Being woken by a push service", "由推送服务唤醒"),
@@ -91,6 +96,7 @@ PURPOSES: Final = {
             "您的应用在连接时才会看到已到达的内容。",
         ),
         at_relay=True,
+        handed_to=Role.PUSH,
     ),
     Purpose.DIAGNOSTICS: About(
         Text("Diagnostics", "诊断统计"),
@@ -126,23 +132,39 @@ BUILT: Final = tuple(purpose for purpose in Purpose if purpose is not Purpose.PU
 """What ``restante serve`` can offer: nothing sends a wake-up yet, and what does nothing is not to be asked for."""
 
 
-def version(purpose: Purpose) -> bytes:
-    """Return what names a purpose's text: 8 bytes."""
-    said = [purpose.value, *(said_in(purpose, language) for language in LANGUAGES)]
+_HANDED_ON: Final = Text(
+    " {name} ({country}; {agreement}) receives for this: {data}.",
+    "{name}（{country}；{agreement}）为此收到：{data}。",
+)
+
+
+def version(purpose: Purpose, processors: Sequence[Processor] = ()) -> bytes:
+    """Return what names a purpose's text where these are declared: 8 bytes."""
+    said = [purpose.value, *(said_in(purpose, language, processors) for language in LANGUAGES)]
     data = json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
     return primitives.blake2b(data, size=ids.PURPOSE_VERSION_BYTES, person=_PERSON)
 
 
-def said_in(purpose: Purpose, language: str) -> dict[str, str]:
-    """Return its texts in a language: title, what, refusing."""
+def said_in(purpose: Purpose, language: str, processors: Sequence[Processor] = ()) -> dict[str, str]:
+    """Return its texts in a language: title, what (and who of the processors receives data for it), refusing."""
     about = PURPOSES[purpose]
-    return {"title": about.title[language], "what": about.what[language], "refusing": about.refusing[language]}
+    handed = "".join(sorted(_handed(each, language) for each in processors if each.role is about.handed_to))
+    return {"title": about.title[language], "what": about.what[language] + handed, "refusing": about.refusing[language]}
 
 
-def entry(purpose: Purpose) -> dict[str, Any]:
+def _handed(processor: Processor, language: str) -> str:
+    return _HANDED_ON[language].format(
+        name=processor.name,
+        country=processor.country,
+        agreement=processor.agreement,
+        data=ROLES[processor.role].data[language],
+    )
+
+
+def entry(purpose: Purpose, processors: Sequence[Processor] = ()) -> dict[str, Any]:
     """Return what the policy says of it to programs. PROTOCOL.md section 6.14."""
-    languages = {language: said_in(purpose, language) for language in LANGUAGES}
-    return {"name": purpose.value, "version": version(purpose).hex(), "languages": languages}
+    languages = {language: said_in(purpose, language, processors) for language in LANGUAGES}
+    return {"name": purpose.value, "version": version(purpose, processors).hex(), "languages": languages}
 
 
 def parse(names: Iterable[str]) -> tuple[Purpose, ...]:

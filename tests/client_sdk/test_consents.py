@@ -116,6 +116,30 @@ async def test_a_changed_purpose_announces_itself_and_is_off_until_granted_again
             assert read.changed == [], "once"
 
 
+async def test_another_receiver_of_data_is_asked_for_anew(tmp_path: Path) -> None:
+    """The purpose stays, in the same words: who receives numbers for it is another."""
+    folder = tmp_path / "relay"
+    before, after = (f"sms={name} Telephony;Iceland;agreement of 2026-01-02" for name in ("One", "Other"))
+    async with (
+        relay_in_process(folder, purposes=("handle", "number"), processors=(before,)) as relay,
+        Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p") as client,
+    ):
+        for purpose in (Purpose.HANDLE, Purpose.NUMBER):
+            await client.consent(purpose)
+        assert "One Telephony" in {each.name: each.what() for each in await client.purposes()}["number"]
+    async with (
+        relay_in_process(folder, purposes=("handle", "number"), processors=(after,)) as relay,
+        Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p") as client,
+    ):
+        read = Purposes(client)
+        assert await granted(client) == {"handle"}
+        while not read.changed:
+            await client.drained()
+        assert read.changed == ["number"]
+        await client.consent("number")
+        assert await granted(client) == {"handle", "number"}
+
+
 async def test_a_relay_that_lost_its_store_is_told_again(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     async with relay_in_process(folder, purposes=ALL) as relay, person(tmp_path, "alice", relay.url) as alice:

@@ -4,6 +4,7 @@ from restante_server import policy, purposes
 from restante_server.categories import LANGUAGES, Text
 from restante_server.config import SettingError
 from restante_server.policy import Operator
+from restante_server.processors import ROLES, Processor, Role
 from restante_server.purposes import PURPOSES, About, Purpose
 from restante_server.services.bulletin import MAX_CONTENT_BYTES
 
@@ -22,6 +23,43 @@ def test_another_text_is_another_version(monkeypatch: pytest.MonkeyPatch) -> Non
     changed = About(about.title, about.what, Text(about.refusing.en, about.refusing.zh + "。"), about.at_relay)
     monkeypatch.setitem(PURPOSES, Purpose.PUSH, changed)
     assert {purpose for purpose in Purpose if purposes.version(purpose) != before[purpose]} == {Purpose.PUSH}
+
+
+SENDER = Processor(Role.SMS, "Example Telephony", "Iceland", "agreement of 2026-01-02")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (),
+        (Processor(Role.SMS, "Other Telephony", SENDER.country, SENDER.agreement),),
+        (Processor(Role.SMS, SENDER.name, "Ireland", SENDER.agreement),),
+        (Processor(Role.SMS, SENDER.name, SENDER.country, "agreement of 2027-01-02"),),
+        (SENDER, Processor(Role.SMS, "Other Telephony", "Iceland", "agreement of 2026-01-02")),
+    ],
+)
+def test_another_receiver_is_another_version(other: tuple[Processor, ...]) -> None:
+    assert purposes.version(Purpose.NUMBER, other) != purposes.version(Purpose.NUMBER, [SENDER])
+    unconcerned = set(Purpose) - {Purpose.NUMBER}
+    assert all(purposes.version(each, other) == purposes.version(each, [SENDER]) for each in unconcerned)
+
+
+def test_the_order_of_receivers_and_those_of_the_service_itself_change_nothing() -> None:
+    both = (SENDER, Processor(Role.SMS, "Other Telephony", "Iceland", "agreement of 2026-01-02"))
+    assert purposes.version(Purpose.NUMBER, both) == purposes.version(Purpose.NUMBER, both[::-1])
+    host = Processor(Role.HOSTING, "Example Hosting", "Iceland", "agreement of 2026-01-03")
+    assert purposes.version(Purpose.NUMBER, [SENDER, host]) == purposes.version(Purpose.NUMBER, [SENDER])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_purpose_says_who_receives_what_for_it(language: str) -> None:
+    what = purposes.said_in(Purpose.NUMBER, language, [SENDER])["what"]
+    for part in (SENDER.name, SENDER.country, SENDER.agreement, ROLES[Role.SMS].data[language]):
+        assert part in what
+    assert SENDER.name not in purposes.said_in(Purpose.HANDLE, language, [SENDER])["what"]
+    document = policy.document(Operator(), [SENDER], [Purpose.NUMBER])
+    assert what in document["languages"][language]["text"]
+    assert document["purposes"] == [purposes.entry(Purpose.NUMBER, [SENDER])]
 
 
 def test_names_are_of_purposes() -> None:

@@ -8,7 +8,7 @@ What holds data for a purpose calls ``require`` before it stores or does anythin
 something; and it registers with ``on_withdrawal`` what erases its data.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from restante_server import purposes
 from restante_server.clock import Clock
 from restante_server.errors import Refused
 from restante_server.identity import Identity
+from restante_server.processors import Processor
 from restante_server.purposes import PURPOSES, Purpose
 from restante_server.services.erasure import Eraser
 from restante_server.stores.contract import Holding, Store
@@ -42,13 +43,24 @@ class Consents:
     """The consents of one relay. Several relays of one key may share a store."""
 
     def __init__(
-        self, store: Store, identity: Identity, eraser: Eraser, offered: Iterable[Purpose], clock: Clock
+        self,
+        store: Store,
+        identity: Identity,
+        eraser: Eraser,
+        offered: Iterable[Purpose],
+        clock: Clock,
+        processors: Sequence[Processor] = (),
     ) -> None:
-        """Take an open store. What is not ``offered`` cannot be granted, and grants nothing."""
+        """Take an open store. What is not ``offered`` cannot be granted, and grants nothing.
+
+        ``processors``: who else receives data; with another one for a purpose it is another purpose.
+        """
         self._store = store
         self._identity = identity
         self._eraser = eraser
-        self._offered = {purpose: purposes.version(purpose) for purpose in offered if PURPOSES[purpose].at_relay}
+        self._offered = {
+            purpose: purposes.version(purpose, processors) for purpose in offered if PURPOSES[purpose].at_relay
+        }
         self._clock = clock
         self._erasers: dict[Purpose, Erase] = {}
 

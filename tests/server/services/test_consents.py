@@ -92,7 +92,7 @@ async def test_what_says_something_else_now_is_off(tmp_path: Path, monkeypatch: 
     owner = Owner()
     async with relay_in_process(tmp_path, purposes=OFFERED) as relay, await Peer.own(relay.url, owner) as peer:
         await put(peer, "handle", HANDLE)
-        monkeypatch.setattr(purposes, "version", lambda _purpose: b"changed!")
+        monkeypatch.setattr(purposes, "version", lambda *_: b"changed!")
         with pytest.raises(Refused):
             await over(relay, tmp_path).require(owner.mailbox, Purpose.HANDLE)
         with pytest.raises(Refused):
