@@ -1,6 +1,7 @@
 """The command line: ``restante``."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ try:
         Settings,
         parse_blobs,
         parse_listen,
+        parse_several,
         parse_store,
     )
     from restante_server.grounds import Ground
@@ -45,6 +47,8 @@ cli = typer.Typer(
 _STORE_HELP = (
     "sqlite:PATH, redis://HOST:PORT[/DB], redis+cluster://HOST:PORT,... or redis+sentinel://HOST:PORT,.../NAME"
 )
+_PROCESSOR = "RESTANTE_PROCESSOR"  # not the library's envvar: it would split values at spaces
+_OFFICIAL = "RESTANTE_OFFICIAL_INVITE"  # the same
 _STATE = typer.Option(DEFAULT_STATE, envvar="RESTANTE_STATE", help="With Redis: folder of the relay's key and blobs.")
 
 
@@ -98,8 +102,8 @@ def serve_command(
     processor: Annotated[
         list[str] | None,
         typer.Option(
-            envvar="RESTANTE_PROCESSOR",
-            help="Who else gets data: 'ROLE=NAME;COUNTRY;AGREEMENT'; hosting, object-storage, sms, push. Repeatable.",
+            help="Who else gets data: 'ROLE=NAME;COUNTRY;AGREEMENT'; hosting, object-storage, sms, push. Repeatable; "
+            f"or in {_PROCESSOR}, several as a JSON array.",
         ),
     ] = None,
     bench_seconds: int = typer.Option(
@@ -118,8 +122,8 @@ def serve_command(
     official_invite: Annotated[
         list[str] | None,
         typer.Option(
-            envvar="RESTANTE_OFFICIAL_INVITE",
-            help="NAME=restante:...: an invite of your staff, published for support and activities. Repeatable.",
+            help="NAME=restante:...: an invite of your staff, published for support and activities. Repeatable; or in "
+            f"{_OFFICIAL}, several as a JSON array.",
         ),
     ] = None,
     purposes: str = typer.Option(
@@ -160,13 +164,13 @@ def serve_command(
             ops_listen=parse_listen(ops_listen) if ops_listen else None,
             operator_name=operator_name,
             operator_contact=operator_contact,
-            processors=tuple(processor or ()),
+            processors=tuple(processor or parse_several(os.environ.get(_PROCESSOR, ""))),
             bench=BenchLimits(bench_seconds, bench_mailboxes, bench_deposits),
             oprf_key=Path(oprf_key) if oprf_key else None,
             new_oprf_key=new_oprf_key,
             sms=sms,
             sms_secret=Path(sms_secret) if sms_secret else None,
-            official=tuple(official_invite or ()),
+            official=tuple(official_invite or parse_several(os.environ.get(_OFFICIAL, ""))),
             purposes=offered,
         )
     except SettingError as error:

@@ -4,6 +4,7 @@ Each setting is a flag of ``restante serve`` and RESTANTE_* in the environment. 
 in ``restante_protocol.limits``.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +149,25 @@ def parse_official(value: str) -> dict[str, str]:
     if not 0 < len(name.encode()) <= MAX_OFFICIAL_NAME_BYTES or not _INVITE.fullmatch(invite):
         raise SettingError("an official invite is NAME=restante:...")
     return {"name": name, "invite": invite}
+
+
+def parse_several(value: str) -> tuple[str, ...]:
+    """Return what one variable of the environment says: a JSON array of texts, or one text as it is, or nothing.
+
+    Raises:
+        SettingError: it begins like an array and is none of texts.
+    """
+    if not value.strip():
+        return ()
+    if not value.lstrip().startswith("["):
+        return (value,)
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise SettingError('several values in one variable are a JSON array: ["ONE", "OTHER"]')
+    return tuple(found)
 
 
 def parse_listen(value: str) -> tuple[str, int]:

@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import json
 import os
 import re
 import signal
@@ -48,6 +49,21 @@ async def test_signals_let_everything_received_be_answered(tmp_path: Path, name:
         assert await ending == 0
     async with relay_process(tmp_path) as again, await Peer.own(again.url, owner) as receiver:
         assert (await receiver.ask(frames.Status)).entries == 200
+
+
+async def test_values_with_spaces_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = ["hosting=Example Hosting;Iceland;agreement of 2026-01-01", "sms=Example Telephony;Iceland;the same"]
+    monkeypatch.setenv("RESTANTE_PROCESSOR", json.dumps(declared))
+    monkeypatch.setenv("RESTANTE_OFFICIAL_INVITE", "Support and more=restante:AA")
+    async with relay_process(tmp_path) as relay, aiohttp.ClientSession() as session:
+        async with session.get(f"{relay.url}/privacy.txt") as answer:
+            text = await answer.text()
+        assert all(name in text for name in ("Example Hosting", "agreement of 2026-01-01", "Example Telephony"))
+        async with session.get(f"{relay.url}/.well-known/restante") as answer:
+            assert (await answer.json())["official"] == [{"name": "Support and more", "invite": "restante:AA"}]
+    monkeypatch.setenv("RESTANTE_PROCESSOR", "[hosting=Example Hosting;Iceland;agreement]")
+    with pytest.raises(AssertionError, match="JSON array"):
+        await RelayProcess.start(tmp_path)
 
 
 async def test_what_was_accepted_survives_a_kill(tmp_path: Path) -> None:

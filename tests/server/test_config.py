@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from restante_server.config import SettingError, parse_blobs, parse_listen, parse_official, parse_store
+from restante_server.config import SettingError, parse_blobs, parse_listen, parse_official, parse_several, parse_store
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,26 @@ def test_what_is_no_store(text: str) -> None:
 @pytest.mark.parametrize(("text", "place"), [("", None), ("a/b", Path("a/b")), ("s3://bucket/a", "s3://bucket/a")])
 def test_places_for_blobs(text: str, place: object) -> None:
     assert parse_blobs(text) == place
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", ()),
+        (" ", ()),
+        ("sms=Example Telephony;Iceland;agreement", ("sms=Example Telephony;Iceland;agreement",)),
+        ('["one of several", "another [one]"]', ("one of several", "another [one]")),
+        (" [ ]\n", ()),
+    ],
+)
+def test_several_values_in_one_variable(text: str, values: tuple[str, ...]) -> None:
+    assert parse_several(text) == values
+
+
+@pytest.mark.parametrize("text", ["[", "[1]", '["one", null]', '["one"', '["one"] two'])
+def test_what_is_no_array_of_values(text: str) -> None:
+    with pytest.raises(SettingError, match="JSON array"):
+        parse_several(text)
 
 
 @pytest.mark.parametrize("text", ["s3://", "gs://bucket/prefix", "file:///a"])
