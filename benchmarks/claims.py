@@ -20,7 +20,8 @@ from restante_crypto import proofs
 from restante_protocol import frames, ids, limits
 
 SUITE: Final = 3
-MAILBOXES: Final = 200
+MAILBOXES: Final = 200  # at least; more where they have to hold more
+MOST_SUPPLY: Final = 400_000  # keys: a window's at 670,000 a second
 SENDERS: Final = 8  # clients, each with the point's depth: requests of one WebSocket, or connections of HTTP
 PER_ADDRESS: Final = 16  # keys claimed through one
 
@@ -41,14 +42,15 @@ class Pools:
     @contextmanager
     def job(self, point: Point, pids: Sequence[int], supply: int) -> Iterator[Job]:
         """Upload about so many keys, and connect senders."""
-        while len(self._mailboxes) < MAILBOXES:
+        while len(self._mailboxes) < max(MAILBOXES, -(-supply // limits.MAILBOX_PREKEYS)):
             mailbox = Mailbox.make(len(self._mailboxes))
             mailbox.create(self.url).close()
             self._mailboxes.append(mailbox)
-        each = min(limits.MAILBOX_PREKEYS, supply // MAILBOXES)
-        old = self._addresses or [[]] * MAILBOXES
+            self._addresses.append([])
+        each = supply // len(self._mailboxes)
         self._addresses = [
-            self._renew(mailbox, each, point.size, gone) for mailbox, gone in zip(self._mailboxes, old, strict=True)
+            self._renew(mailbox, each, point.size, old)
+            for mailbox, old in zip(self._mailboxes, self._addresses, strict=True)
         ]
         self._uploaded += each
         with ExitStack() as stack:

@@ -118,9 +118,12 @@ def value(rows: Rows, goal: Goal) -> float | None:
 
 
 def scale(rows: Rows) -> float:
-    """Return how fast this core's LPOP is, as a share of LPOPS; 1 where it was not measured."""
-    pops = _figures(rows, POPS, "deliveries")
-    return statistics.median(pops) / LPOPS if pops else 1
+    """Return how fast this core's LPOP is, as a share of LPOPS; 1 where it was not measured.
+
+    By its CPU time: whoever else had a part of the core in its window would make the goals easier.
+    """
+    pops = _figures(rows, POPS, "server_us")
+    return 1e6 / statistics.median(pops) / LPOPS if pops else 1
 
 
 def check(rows: Rows) -> Sequence[Sequence[str]]:

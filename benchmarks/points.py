@@ -64,7 +64,8 @@ class Point:
         if self.count:
             words.append(f"{self.count:,}")
         elif self.kind == "claims":
-            words.append(f"{self.keys} a request, {self.size} B, 8 clients of depth {self.inflight}")
+            depth = f"8 clients of depth {self.inflight}" if self.system in STORES else f"{self.inflight} in flight"
+            words.append(f"{self.keys} a request, {self.size} B, {depth}")
         else:
             shown = f"N={self.recipients} " if self.kind != "one-to-one" else ""
             ack = {ONE_BY_ONE: "ack each", PER_READ: "ack per read"}.get(self.ack, f"ack every {self.ack}")

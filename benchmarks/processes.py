@@ -73,11 +73,14 @@ def valkey_program() -> str:
 
 @contextmanager
 def valkey(folder: Path, fsync: str) -> Iterator[tuple[int, int]]:
-    """Run Valkey with an append-only file synced "always" or "everysec", or "no" file; yield port and process id."""
+    """Run Valkey with an append-only file synced "always" or "everysec", or "no" file; yield port and process id.
+
+    The file is never written anew: whose window that met, after another's upload, would have half of the core.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--maxclients", "20000"]
     if fsync != "no":
-        options += ["--appendonly", "yes", "--appendfsync", fsync]
+        options += ["--appendonly", "yes", "--appendfsync", fsync, "--auto-aof-rewrite-percentage", "0"]
     with server([valkey_program(), *options], port, folder) as pid:
         yield port, pid

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
+from benchmarks.claims import MOST_SUPPLY
 from benchmarks.load import Job, Window, list_targets, median, relay, run
 from benchmarks.people import Mailbox, Socket
 from benchmarks.points import Point
@@ -19,7 +20,6 @@ from restante_protocol import frames
 
 CLAIM_SECONDS: Final = 0.5  # a window that the keys last for
 CLAIM_WARMUP: Final = 0.1
-MOST_SUPPLY: Final = 200_000  # keys: what the pools of claims.MAILBOXES hold
 PROBE_SECONDS: Final = 1.0  # of the closed loop whose rate the open loop takes a share of
 OPEN_INFLIGHT: Final = 4096  # above it the open loop is no longer open
 LIFETIME: Final = 86_400

@@ -2,7 +2,7 @@
 
 import itertools
 
-from benchmarks.points import COMPARED, FULL, PEERS, SHORT, STORES, Point, of
+from benchmarks.points import COMPARED, FULL, PEERS, POPS, SHORT, STORES, Point, of
 
 
 def test_the_short_list_is_short_and_has_every_kind_and_store() -> None:
@@ -27,3 +27,8 @@ def test_neighbours_share_a_server() -> None:
     for points in (SHORT, FULL, COMPARED):
         starts = [second.place for first, second in itertools.pairwise(points) if first.place != second.place]
         assert len(starts) < len(points) * 0.75
+
+
+def test_claims_of_peers_are_named_as_they_are_made() -> None:
+    assert "8 clients of depth 8" in Point(kind="claims", inflight=8, keys=5).job
+    assert "64 in flight" in POPS.job

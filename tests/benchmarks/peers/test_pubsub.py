@@ -23,3 +23,11 @@ def test_claims_from_a_list(generator: Path, tmp_path: Path) -> None:
         (figures,) = rows.measure(generator, here, point, window=0.05, windows=1)
     assert figures["deliveries"] > 0
     assert figures["dry"] == 0
+
+
+def test_every_server_begins_empty(tmp_path: Path) -> None:
+    (tmp_path / "appendonlydir").mkdir()
+    (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text("damaged")
+    with redis_alone(tmp_path, fsync="everysec") as here, here.idle(1):
+        assert here.pids
+    assert not tmp_path.exists()
