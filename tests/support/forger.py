@@ -14,6 +14,7 @@ from restante_crypto.mls import (
     LeafNode,
     PreSharedKey,
     Proposal,
+    Protected,
     Remove,
     SignatureKeyPair,
     Update,
@@ -186,6 +187,11 @@ def external_commit(
     items = [ProposalOrRef(ExternalInit(encapsulation)), *(ProposalOrRef(Remove(each)) for each in removes)]
     applied = Applied(tree, group.extensions, tuple(added), external_init=encapsulation)
     return _finish(outside, made, applied, tuple(alter(items)), path, init_secret, {})
+
+
+def propose(group: Group, proposal: Proposal) -> Protected:
+    """A proposal that is not looked at, and of an Update keeps no key."""
+    return group._propose(proposal, None, os.urandom, b"", public=False)
 
 
 def from_outside(

@@ -15,6 +15,7 @@ from restante_crypto.mls import (
     LeafNode,
     Lifetime,
     Proposal,
+    ProposalReceived,
     SignatureKeyPair,
     create_key_package,
 )
@@ -100,6 +101,19 @@ class Party:
         staged = self.groups[committer].commit(proposals, references=references, random=os.urandom)
         self._follow(committer, staged.message, staged.group)
         return staged.message
+
+    def propose_update(self, sender: int, *, public: bool = False) -> bytes:
+        """Propose fresh keys for a member, which all hear of; return the reference."""
+        proposed = self.groups[sender].propose_update(public=public, random=os.urandom)
+        known = self.groups[sender].proposals
+        self.groups[sender] = proposed.group
+        for index, group in self.groups.items():
+            if index != sender:
+                received = group.process(proposed.message, authenticate=nobody)
+                assert isinstance(received, ProposalReceived)
+                self.groups[index] = received.group
+        (reference,) = proposed.group.proposals.keys() - known.keys()
+        return reference
 
     def _follow(self, committer: int, message: bytes, group: Group) -> None:
         following = {committer: group}

@@ -315,7 +315,7 @@ def follow(
     policy: Policy,
 ) -> CommitProcessed:
     """Check a Commit whose signature fits, and follow it (sections 12.4.2 and 12.4.3.2)."""
-    suite, terms = group.keys.suite, group.terms(authenticate, policy.max_lifetime)
+    suite, terms, own = group.keys.suite, group.terms(authenticate, policy.max_lifetime), None
     external = content.content.sender.type == SENDER_NEW_MEMBER_COMMIT
     if external and commit.path is not None:  # it has one, or there was no key to verify it with
         applied = proposal_list.apply_external(group.tree, commit.proposals, commit.path.leaf_node, terms)
@@ -330,6 +330,7 @@ def follow(
         path_leaf = None if commit.path is None else commit.path.leaf_node
         applied = proposal_list.apply(group.tree, sent, committer=committer, terms=terms, path_leaf=path_leaf)
         old, init_secret = group.tree.occupied_leaf(committer), group.secrets.init_secret
+        own = next((each.own for each in sent if each.own is not None), None)
     _check_policy(applied, group.group_id, policy)
     tree = applied.tree
     if commit.path is not None:
@@ -344,6 +345,8 @@ def follow(
     if group.own_index in applied.removed:
         return CommitProcessed(None, committer, (), removed, (), external)
     private_keys = {index: key for index, key in group.private_keys.items() if _still_holds(group.tree, tree, index)}
+    if own is not None:
+        private_keys[tree_math.leaf_node_index(LeafIndex(group.own_index))] = own.leaf_private
     commit_secret = bytes(suite.hash_bytes)
     if commit.path is not None:
         fresh, commit_secret = treekem.open_path(
@@ -372,7 +375,7 @@ def follow(
         interim=interim_transcript_hash(suite, confirmed, tag),
         own_index=group.own_index,
         private_keys=private_keys,
-        signer=group.signer,
+        signer=group.signer if own is None else own.signer,
         reinit=applied.reinit,
     )
     changed = list(applied.updated) if external or commit.path is None else [*applied.updated, committer]

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from restante_crypto import primitives
-from restante_crypto.mls import codec, commits, external, grease, joining, key_schedule
+from restante_crypto.mls import codec, commits, external, grease, joining, key_schedule, own_update
 from restante_crypto.mls.codec import Reader
 from restante_crypto.mls.commits import CommitProcessed, Policy, Request, StagedCommit
 from restante_crypto.mls.credential import Credential
@@ -38,8 +38,9 @@ from restante_crypto.mls.key_package import KeyPackage, KeyPackageBundle
 from restante_crypto.mls.key_schedule import EpochSecrets
 from restante_crypto.mls.leaf_node import SOURCE_COMMIT, SOURCE_KEY_PACKAGE, LeafNode, SignatureKeyPair
 from restante_crypto.mls.message import MLSMessage
+from restante_crypto.mls.own_update import OwnUpdate
 from restante_crypto.mls.proposal_list import BY_OUTSIDERS, SentProposal, Terms
-from restante_crypto.mls.proposals import Add, PreSharedKey, Proposal, ReInit, Remove, decode_proposal
+from restante_crypto.mls.proposals import Add, PreSharedKey, Proposal, ReInit, Remove, Update, decode_proposal
 from restante_crypto.mls.psk import RESUMPTION, USAGE_BRANCH, USAGE_REINIT, PreSharedKeyID
 from restante_crypto.mls.ratchet_tree import ParentNode, RatchetTree
 from restante_crypto.mls.secret_tree import SecretTree
@@ -544,14 +545,64 @@ class Group:
     def propose(
         self, proposal: Proposal, *, random: Random, authenticated_data: bytes = b"", public: bool = False
     ) -> Protected:
-        """Propose something that another member may commit; ``public``: in the clear, as a PublicMessage."""
+        """Propose something that another member may commit; ``public``: in the clear, as a PublicMessage.
+
+        Raises:
+            StateError: an Update, whose private key only ``propose_update`` keeps; or as many proposals as are kept.
+        """
+        if isinstance(proposal, Update):
+            raise StateError("an Update without its private key")
+        return self._propose(proposal, None, random, authenticated_data, public=public)
+
+    def propose_update(
+        self,
+        *,
+        random: Random,
+        signer: SignatureKeyPair | None = None,
+        credential: Credential | None = None,
+        leaf_extensions: Extensions | None = None,
+        leaf_capabilities: Capabilities | None = None,
+        authenticated_data: bytes = b"",
+        public: bool = False,
+    ) -> Protected:
+        """Propose fresh keys for the own leaf, which another member may commit (section 12.1.2).
+
+        Its secrets are kept with the group, and dropped at the end of the epoch unless the Commit refers to it; of
+        several in one epoch each keeps its own. An own Commit cannot refer to it, but has fresh keys in its path.
+
+        Args:
+            random: for keys and encapsulations.
+            signer: the key pair that signs from the Commit on; None: as before.
+            credential: replaces that of the own leaf.
+            leaf_extensions: replace those of the own leaf.
+            leaf_capabilities: replace those of the own leaf.
+            authenticated_data: authenticated, not encrypted.
+            public: in the clear, as a PublicMessage.
+
+        Raises:
+            ValidationError: such a leaf is none of this group.
+            StateError: the group has ended, or as many proposals as are kept.
+        """
+        update, own = own_update.make(
+            self,
+            signer=signer,
+            credential=credential,
+            leaf_extensions=leaf_extensions,
+            leaf_capabilities=leaf_capabilities,
+            random=random,
+        )
+        return self._propose(update, own, random, authenticated_data, public=public)
+
+    def _propose(
+        self, proposal: Proposal, own: OwnUpdate | None, random: Random, authenticated_data: bytes, *, public: bool
+    ) -> Protected:
         wire_format = WIRE_PUBLIC_MESSAGE if public else WIRE_PRIVATE_MESSAGE
         content = self.frame(CONTENT_PROPOSAL, proposal, authenticated_data, wire_format=wire_format)
         if public:
             keys, message = self.keys, self.keys.publish(content)
         else:
             keys, message = self.keys.protect(content, random)
-        kept = self._keep(content.proposal_ref(self.keys.suite), SentProposal(proposal, content.content.sender))
+        kept = self._keep(content.proposal_ref(self.keys.suite), SentProposal(proposal, content.content.sender, own))
         return Protected(replace(self, keys=keys, proposals=kept), message)
 
     def discard_proposals(self, references: Collection[bytes] | None = None) -> Self:
@@ -714,9 +765,12 @@ class Group:
         )
 
     def message_state(self) -> bytes:
-        """Return what changes with messages: the secret tree and received proposals, for storage."""
+        """Return what changes with messages: the secret tree and proposals, for storage; own Updates have secrets."""
         proposals = codec.vector(
-            codec.opaque(reference) + sent.sender.encode() + sent.proposal.encode()
+            codec.opaque(reference)
+            + sent.sender.encode()
+            + sent.proposal.encode()
+            + codec.optional(None if sent.own is None else sent.own.encode())
             for reference, sent in self.proposals.items()
         )
         return self.keys.tree.encode() + proposals
@@ -757,7 +811,7 @@ class Group:
 
 def _read_sent(reader: Reader) -> tuple[bytes, SentProposal]:
     reference, sender = reader.opaque(), Sender.decode(reader)
-    return reference, SentProposal(decode_proposal(reader), sender)
+    return reference, SentProposal(decode_proposal(reader), sender, reader.optional(OwnUpdate.decode))
 
 
 def is_welcome(message: bytes) -> bool:

@@ -9,6 +9,7 @@ from restante_crypto.mls.extensions import MAX_LIFETIME, Capabilities, Extension
 from restante_crypto.mls.framing import Sender
 from restante_crypto.mls.key_package import MLS10, KeyPackage, check_key_package, check_lifetime
 from restante_crypto.mls.leaf_node import SOURCE_UPDATE, LeafNode
+from restante_crypto.mls.own_update import OwnUpdate
 from restante_crypto.mls.proposals import (
     Add,
     CustomProposal,
@@ -33,10 +34,11 @@ BY_OUTSIDERS: Final = (Add, Remove, PreSharedKey, ReInit, GroupContextExtensions
 
 @dataclass(frozen=True, slots=True)
 class SentProposal:
-    """A proposal and who sent it."""
+    """A proposal and who sent it; ``own``: the secrets of an Update that this member sent."""
 
     proposal: Proposal
     sender: Sender
+    own: OwnUpdate | None = None
 
 
 @dataclass(frozen=True, slots=True)

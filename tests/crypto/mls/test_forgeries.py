@@ -55,6 +55,7 @@ from restante_crypto.mls.tree_math import LeafIndex, NodeIndex
 from restante_crypto.mls.tree_validation import check_parent_hashes, check_tree
 from restante_crypto.mls.update_path import HPKECiphertext, UpdatePath
 from restante_crypto.suites import SUITES
+from support import forger
 from support.mls import SUITE, Party, alone, key_package, nobody, signature_key_pair
 
 
@@ -459,7 +460,7 @@ def test_an_update_of_a_blank_leaf() -> None:
     party = Party.of(3)
     group = party.groups[1]
     leaf = resigned(group, group.members[1].leaf, source=2, lifetime=None, encryption_key=os.urandom(32))
-    proposed = group.propose(Update(leaf), random=os.urandom)
+    proposed = forger.propose(group, Update(leaf))
     received = party.groups[0].process(proposed.message, authenticate=nobody)
     blank = received.group.tree.with_nodes({NodeIndex(2): None})  # type: ignore[union-attr]  # of a proposal
     with pytest.raises(ValidationError, match="blank leaf"):

@@ -51,6 +51,7 @@ from restante_crypto.mls.tree_math import NodeIndex
 from restante_crypto.mls.tree_validation import check_tree
 from restante_crypto.mls.welcome import Welcome
 from restante_crypto.suites import SUITES
+from support import forger
 from support.mls import CAPABILITIES, SUITE, Party, alone, key_package, nobody, signature_key_pair
 
 
@@ -378,13 +379,13 @@ def test_updates_are_checked() -> None:
         "7.3 leaf of an Update": Update(old),
         "7.3 leaf signature": Update(replace(update(encryption_key=fresh).leaf_node, signature=bytes(64), raw=b"")),
     }.items():
-        proposed = sender.propose(proposal, random=os.urandom)
+        proposed = forger.propose(sender, proposal)
         received = party.groups[0].process(proposed.message, authenticate=nobody)
         assert isinstance(received, ProposalReceived)
         with pytest.raises(ValidationError) as failure:
             received.group.commit(references=(received.reference,), random=os.urandom)
         assert failure.value.rule == rule_name
-    good = sender.propose(update(encryption_key=fresh), random=os.urandom)
+    good = forger.propose(sender, update(encryption_key=fresh))
     received = party.groups[0].process(good.message, authenticate=nobody)
     assert isinstance(received, ProposalReceived)
     staged = received.group.commit(references=(received.reference,), random=os.urandom)
@@ -495,6 +496,19 @@ class Members(RuleBasedStateMachine):
     @rule(who=st.integers(0, 7))
     def heal(self, who: int) -> None:
         self.party.commit(self._pick(who))
+
+    @rule(who=st.integers(0, 7), updates=st.lists(st.integers(0, 7), min_size=1, max_size=4), data=st.data())
+    def update(self, who: int, updates: list[int], data: st.DataObject) -> None:
+        """Members propose Updates, some of them more than one; another commits the last ones, but perhaps not all."""
+        committer = self._pick(who)
+        last = {}
+        for number in updates:
+            sender = self._pick(number)
+            if sender != committer:
+                last[sender] = self.party.propose_update(sender, public=data.draw(st.booleans()))
+                self.reopen(number)
+        wanted = [reference for reference in last.values() if data.draw(st.booleans())]
+        self.party.commit(committer, references=tuple(wanted))
 
     @rule(who=st.integers(0, 7), order=st.randoms(use_true_random=False))
     def talk(self, who: int, order: object) -> None:

@@ -249,7 +249,7 @@ def updates(setting: Setting, change: LeafChange, *, signature: bytes | None = N
     leaf = replace(old, **changes).sign(signer or sender.signer, b"group", 2)  # type: ignore[arg-type]  # by name
     if signature is not None:
         leaf = replace(leaf, signature=signature, raw=b"")
-    message = sender.propose(Update(leaf), random=os.urandom).message
+    message = forger.propose(sender, Update(leaf)).message
     references = []
     for index in (0, 1):
         received = groups[index].process(message, authenticate=authenticate)
@@ -334,7 +334,7 @@ def with_update(targets: tuple[str, ...]) -> Callable[[Setting, bool], None]:
             proposal: Proposal = Remove(2)
             if what != "remove":
                 proposal = Update(leaf.sign(groups[sender].signer, b"group", sender))
-            proposed = groups[sender].propose(proposal, random=os.urandom)
+            proposed = forger.propose(groups[sender], proposal)
             groups[sender] = proposed.group
             for index in {0, 1} - {sender}:
                 received = groups[index].process(proposed.message, authenticate=authenticate)
