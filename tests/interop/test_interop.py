@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from restante_crypto.mls import Remove, ValidationError
+from restante_crypto.mls import PathError, Remove, ValidationError
 from support import peers
 from support.peers import OURS, RINE, SHARED, TS_MLS_1, TS_MLS_2, Member, Ours, missing
 from support.rine import RineFolder
@@ -99,5 +99,26 @@ def test_a_remove_without_a_path_is_refused(hosts: Callable[[str], Host]) -> Non
     message, _ = theirs.commit([Remove(2)])
     before = ours.state()
     with pytest.raises(ValidationError, match="path required"):
+        ours.process(message)
+    assert ours.state() == before
+
+
+def test_an_update_is_sealed_to_its_new_key(hosts: Callable[[str], Host]) -> None:
+    """Section 7.5; this version of ts-mls seals the path secret to the key that the Update replaces.
+
+    So who sent the Update cannot follow. It has no path either (section 12.4) if there is only one Update.
+    """
+    ours, third, theirs = Ours(3, "ours"), Ours(3, "third"), hosts(TS_MLS_2).client(3, "theirs")
+    ours.create(b"group")
+    _, welcomes = ours.commit([add(theirs), add(third)])
+    for each in (theirs, third):
+        each.join(welcomes)
+    for sender, other in ((ours, third), (third, ours)):
+        message = sender.propose_update()
+        for each in (other, theirs):
+            each.process(message)
+    message, _ = theirs.commit([])
+    before = ours.state()
+    with pytest.raises(PathError, match="path secret"):
         ours.process(message)
     assert ours.state() == before

@@ -27,6 +27,7 @@ from restante_crypto.mls import (
     ProposalReceived,
     Remove,
     RequiredCapabilities,
+    Update,
 )
 from restante_crypto.mls.psk import EXTERNAL
 from restante_crypto.suites import SUITES
@@ -123,8 +124,8 @@ class Play:
         who.group = protected.group
         self.post(who, protected.message, data)
 
-    def proposal(self, group: Group) -> Proposal:
-        match self.number(4):
+    def proposal(self, kind: int) -> Proposal:
+        match kind:
             case 0:
                 return Remove(self.someone().group.own_index)
             case 1:
@@ -137,10 +138,24 @@ class Play:
                 return GroupContextExtensions((Extension(REQUIRED_CAPABILITIES, required.encode()),))
 
     def propose(self, who: Client) -> None:
-        proposed = who.group.propose(self.proposal(who.group), random=_fresh, public=bool(self.number(2)))
-        who.group = proposed.group
+        kind, public = self.number(5), bool(self.number(2))
+        if kind > 3:
+            signer = signature_key_pair() if self.number(2) else None
+            proposed = who.group.propose_update(signer=signer, random=_fresh, public=public)
+        else:
+            proposed = who.group.propose(self.proposal(kind), random=_fresh, public=public)
+        who.group = Group.restore(proposed.group.epoch_state(), proposed.group.message_state())
         self.epoch(who.group).proposals.append(proposed.message)
         self.post(who, proposed.message)
+
+    def fitting(self, who: Client) -> tuple[bytes, ...]:
+        """The proposals that one may commit: no Update of one's own, and the last one of each other member."""
+        last = {
+            sent.sender.index if isinstance(sent.proposal, Update) else reference: reference
+            for reference, sent in who.group.proposals.items()
+            if sent.own is None
+        }
+        return tuple(last.values())
 
     def commit(self, who: Client) -> None:
         signer = signature_key_pair()
@@ -150,8 +165,8 @@ class Play:
         if kind == 0 and len(who.group.members) < MOST:
             proposals = [Add(joiner.key_package)]
         elif kind == 1 and len(who.group.members) > 2:
-            proposals = [self.proposal(who.group)]
-        references = tuple(who.group.proposals) if self.number(2) else ()
+            proposals = [self.proposal(self.number(4))]
+        references = (tuple(who.group.proposals), self.fitting(who), ())[self.number(3)]
         try:
             staged = who.group.commit(
                 proposals, references=references, psks=PSKS, public=bool(self.number(2)), random=_fresh
@@ -298,5 +313,15 @@ def play(suite: int, data: bytes) -> None:
     Play(data[:SCRIPT], suite).run()
 
 
+# Twice a member proposes an Update, another one gets and commits it, and the first follows and says something.
+_AN_UPDATE = bytes([1, 2, 4, 0, 1, 0, 0, 7, 0, 3, 3, 1, 0, 1, 5, 7, 3, 0, 1, 7, 1, 1, 9, 9, 9, 0, 0, 7])
+
+
 def scripts() -> list[bytes]:
-    return [bytes(range(0, 250, 5)), bytes([3, 0, 1, 7]) * 10, b"\x01\x04\x03" * 15, Random(3).randbytes(SCRIPT)]
+    return [
+        bytes(range(0, 250, 5)),
+        bytes([3, 0, 1, 7]) * 10,
+        b"\x01\x04\x03" * 15,
+        Random(3).randbytes(SCRIPT),
+        _AN_UPDATE * 2,
+    ]

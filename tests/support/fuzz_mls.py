@@ -194,8 +194,8 @@ def joined(first: bytes, second: bytes) -> bytes:
 
 def stored_group() -> list[bytes]:
     group = party().groups[0]
-    past = group.archive()
-    return [joined(each.epoch_state(), each.message_state()) for each in (group, past)]
+    past, updating = group.archive(), group.propose_update(random=one_random()).group
+    return [joined(each.epoch_state(), each.message_state()) for each in (group, past, updating)]
 
 
 def encodings() -> list[bytes]:

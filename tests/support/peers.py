@@ -94,7 +94,7 @@ class Member(Protocol):
 
     Attributes:
         kind: its implementation.
-        by_reference: whether it can propose and take proposals, PSKs among them.
+        by_reference: whether it can propose, and knows PSKs; all take Updates and Removes by reference.
         key_package: an MLSMessage.
     """
 
@@ -184,7 +184,7 @@ class Ours:
     ) -> tuple[bytes, list[bytes]]:
         staged = self.group.commit(
             proposals,
-            references=tuple(self.group.proposals),
+            references=[key for key, sent in self.group.proposals.items() if sent.own is None],
             psks=self._psks(),
             public=public,
             tree_in_welcome=tree,
@@ -197,6 +197,14 @@ class Ours:
     def propose(self, proposal: Proposal, *, public: bool = False) -> bytes:
         proposed = self.group.propose(proposal, public=public, random=os.urandom)
         self.group = proposed.group
+        return proposed.message
+
+    def propose_update(self, *, signer: bool = False, public: bool = False) -> bytes:
+        """Fresh keys for this member's leaf, with ``signer`` another signature key, too: only this client can do so."""
+        seed = os.urandom(32)
+        fresh = SignatureKeyPair(primitives.ed25519_public(seed), seed) if signer else None
+        proposed = self.group.propose_update(signer=fresh, public=public, random=os.urandom)
+        self.group = Group.restore(proposed.group.epoch_state(), proposed.group.message_state())
         return proposed.message
 
     def group_info(self, *, tree: bool = True) -> bytes:
@@ -234,6 +242,7 @@ class Ours:
                 assert result.group is not None
                 # what was stored is what goes on
                 self.group = Group.restore(result.group.epoch_state(), result.group.message_state())
+                self.signer = self.group.signer
         return None
 
     def index(self) -> int:

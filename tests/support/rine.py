@@ -5,14 +5,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from restante_crypto.mls import Add, Proposal, Remove, key_package_message, parse_key_package_message
-from restante_crypto.mls.framing import CONTENT_APPLICATION
+from restante_crypto.mls.framing import CONTENT_APPLICATION, CONTENT_PROPOSAL
 from restante_crypto.mls.message import MLSMessage
 from restante_crypto.mls.private_message import PrivateMessage
+from restante_crypto.mls.public_message import PublicMessage
 from restante_crypto.mls.welcome import GroupInfo
 from support.peers import PEERS, RINE, State, welcome_for
 
@@ -45,7 +47,11 @@ def rine() -> ModuleType:
 
 
 class Rine:
-    """A client of rine-mls: no proposals by reference, no PSKs, no Commit without a change, no tree from elsewhere."""
+    """A client of rine-mls: no proposals, no PSKs, no Commit without a change, no tree from elsewhere.
+
+    Proposals of others it has no call for; but mls-rs has kept one before ``apply_commit`` says that it is no Commit.
+    Its Commits refer to them, but it has no Welcome for who is added so.
+    """
 
     kind = RINE
     by_reference = False
@@ -99,7 +105,10 @@ class Rine:
         if isinstance(body, PrivateMessage) and body.content_type == CONTENT_APPLICATION:
             data: bytes = self._group.decrypt_application_message(bytes((rine().APP_MESSAGE_TAG,)) + message).envelope
             return data
-        self._group.apply_commit(message)
+        framed = body.content if isinstance(body, PublicMessage) else body
+        is_proposal = getattr(framed, "content_type", None) == CONTENT_PROPOSAL
+        with suppress(rine().UnexpectedMessageError) if is_proposal else nullcontext():
+            self._group.apply_commit(message)
         return None
 
     def index(self) -> int:

@@ -77,7 +77,7 @@ class Schedule:
         self.messages()
 
     def step(self) -> None:
-        able = [self.add, self.remove, self.update, self.external, self.messages, self.messages]
+        able = [self.add, self.remove, self.update, self.updates, self.external, self.messages, self.messages]
         if self.all_take_proposals():
             able += [self.by_reference, self.by_reference]
         self.random.choice(able)()
@@ -124,6 +124,32 @@ class Schedule:
         able = [index for index, member in self.members.items() if member.kind != RINE]
         if able:
             self.commit(self.random.choice(able), [], [])
+
+    def updates(self) -> None:
+        """Updates of some of ours, in the Commit of another member: only ours can propose them."""
+        # see test_an_update_is_sealed_to_its_new_key
+        able = [index for index, member in self.members.items() if member.kind != TS_MLS_2]
+        committer = self.random.choice(able)
+        kind = self.members[committer].kind
+        ours = [index for index, member in self.members.items() if isinstance(member, Ours) and index != committer]
+        if not ours or (kind == RINE and len(self.members) >= self.most):
+            return
+        proposers = self.random.sample(ours, self.random.randint(1, min(3, len(ours))))
+        for index in proposers:
+            signer, public = self.chance(0.3), self.chance(0.3)
+            self.log.append(f"{index} proposes an Update{' with another signature key' if signer else ''}")
+            member = self.members[index]
+            assert isinstance(member, Ours)
+            self.tell(index, member.propose_update(signer=signer, public=public))
+        # rine-mls has no Commit without a change of its own
+        more = [self.client(self.random.choice(self.kinds))] if kind == RINE or self.chance(0.2) else []
+        self.commit(committer, more, [], plain=True)
+
+    def tell(self, sender: int, message: bytes) -> None:
+        """Give a handshake message to all others."""
+        for index, member in self.members.items():
+            if index != sender:
+                assert member.process(message) is None
 
     def external(self) -> None:
         """Somebody lets themselves in with a member's GroupInfo: a new client, or a member that comes again."""
@@ -191,9 +217,7 @@ class Schedule:
                 proposal, what = add(joiner), f"to add {joiner.kind}"
             message = self.members[proposer].propose(proposal, public=self.chance(0.3))
             self.log.append(f"{proposer} ({self.members[proposer].kind}) proposes {what}")
-            for index, member in self.members.items():
-                if index != proposer:
-                    assert member.process(message) is None
+            self.tell(proposer, message)
         by_value = [self.client(self.random.choice(able))] if self.chance(0.3) else []
         self.commit(committer, by_value, [], also_added=added, also_removed=removed, plain=bool(others))
 
