@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from restante.engine.conversations import LATE_SECONDS, PAST_SECONDS, Conversation
+from restante.engine.conversations import LATE_SECONDS, PAST_SECONDS
 from restante_crypto import sealing
-from support.engines import Member, World
+from support.engines import Member, World, conversation
 from support.forensics import Witness, opened
 
 
@@ -25,12 +25,6 @@ def world(witness: Witness, tmp_path: Path) -> Iterator[World]:
     yield made
     made.close()
     assert witness is not None
-
-
-def conversation(world: World, member: Member) -> Conversation:
-    found = member.engine._conversations.get(bytes.fromhex(world.room))
-    assert found is not None
-    return found
 
 
 def said(world: World, member: Member, text: str) -> bytes:

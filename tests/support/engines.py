@@ -12,6 +12,7 @@ import msgspec
 
 from restante.account import Identity, LeafData, capabilities, certify, credential, leaf_extensions
 from restante.engine import records
+from restante.engine.conversations import Conversation
 from restante.engine.directory import DropEntry, PutEntry
 from restante.engine.engine import Engine
 from restante.engine.inbox import Entry
@@ -293,3 +294,10 @@ class World:
     @property
     def agreed(self) -> bool:
         return len({self.view(member) for member in self.members}) == 1
+
+
+def conversation(world: World, member: Member) -> Conversation:
+    """What a member's file has of the conversation of all."""
+    found = member.engine._conversations.get(bytes.fromhex(world.room))
+    assert found is not None
+    return found

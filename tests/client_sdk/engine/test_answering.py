@@ -1,35 +1,21 @@
 """Who may ask to be let in again, who answers, and how often."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from restante.engine.answering import ANSWER_DELAY, ANSWERS_PER_HOUR, LATER_DELAY
-from restante.engine.conversations import OUTER_KEY_SECONDS, Conversation
+from restante.engine.conversations import OUTER_KEY_SECONDS
 from restante.resync import ResyncAnswer, ResyncRequest
 from restante_crypto import sealing
 from restante_crypto.mls import SignatureKeyPair
 from restante_crypto.suites import SUITES
-from support.engines import Member, World
+from support.engines import Member, World, conversation
 
 DAY = 86_400
 REFUSED = "a request to be let in again that fails its checks"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, "alice", "bob", "carol")
-    yield made
-    made.close()
-
-
-def conversation(world: World, member: Member) -> Conversation:
-    found = member.engine._conversations.get(bytes.fromhex(world.room))
-    assert found is not None
-    return found
 
 
 class Asker:

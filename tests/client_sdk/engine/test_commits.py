@@ -1,7 +1,6 @@
 """Commits: what is wanted together, what loses, what cannot be, and what a member's healing costs."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,9 @@ from restante.errors import ConversationError, NotAMember
 from restante_crypto.mls import Capabilities, KeyPackage, Lifetime, create_key_package
 from restante_protocol import frames
 from restante_protocol.errors import Code
-from support.engines import Member, World
+from support.engines import Member, World, conversation
 
 DAY = 86_400
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, "alice", "bob", "carol")
-    yield made
-    made.close()
 
 
 def impossible(member: Member) -> KeyPackage:
@@ -126,8 +118,7 @@ def heal_times(world: World) -> list[int]:
     times = []
     for member in world.members:
         member.engine.upkeep()
-        room = member.engine._conversations.get(bytes.fromhex(world.room))
-        assert room is not None
+        room = conversation(world, member)
         times.append(room.state.heal_at)
     return times
 
@@ -163,8 +154,8 @@ def test_joiners_commit_once_where_their_paths_are_cold(tmp_path: Path) -> None:
         world.clock.pass_seconds(10)
         for member in world.members:
             member.engine.upkeep()
-            for conversation in member.engine.due().commits:
-                member.commit(conversation.hex())
+            for wanted in member.engine.due().commits:
+                member.commit(wanted.hex())
             for other in world.members:
                 other.read()
     assert world.agreed
@@ -176,8 +167,7 @@ def test_joiners_commit_once_where_their_paths_are_cold(tmp_path: Path) -> None:
 def test_who_has_not_accepted_says_nothing_by_committing(tmp_path: Path) -> None:
     world = World(tmp_path, *"abcd")
     last = world.members[3]
-    room = last.engine._conversations.get(bytes.fromhex(world.room))
-    assert room is not None
+    room = conversation(world, last)
     with last.engine._state.transaction():
         last.engine._conversations.update(room, accepted=False)
     assert [bool(at) for at in heal_times(world)] == [False, False, True, False]
@@ -186,8 +176,7 @@ def test_who_has_not_accepted_says_nothing_by_committing(tmp_path: Path) -> None
 
 def test_members_heal_after_many_messages(world: World) -> None:
     alice = world.members[0]
-    room = alice.engine._conversations.get(bytes.fromhex(world.room))
-    assert room is not None
+    room = conversation(world, alice)
     with alice.engine._state.transaction():
         alice.engine._conversations.update(room, sent_since_heal=commits.HEAL_MESSAGES)
     alice.engine.upkeep()
@@ -199,13 +188,13 @@ def test_members_heal_after_many_messages(world: World) -> None:
 
 def test_after_a_removal_addresses_are_replaced_and_revoked_a_week_later(world: World) -> None:
     alice, bob, carol = world.members
-    old = bob.engine._conversations.get(bytes.fromhex(world.room)).state.address
+    old = conversation(world, bob).state.address
     alice.engine.remove(world.room, carol.engine.account_id)
     assert alice.commit(world.room)
     bob.read()
     bob.engine.update_keys(world.room)
     assert bob.commit(world.room)
-    new = bob.engine._conversations.get(bytes.fromhex(world.room)).state.address
+    new = conversation(world, bob).state.address
     assert new != old
     assert old in world.post.owners
     world.clock.pass_seconds(8 * DAY)

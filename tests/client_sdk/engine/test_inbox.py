@@ -1,36 +1,19 @@
 """What a hostile relay, a broken member or bad luck can put into a mailbox, and what becomes of it."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from restante.account import account_key
 from restante.engine import records
-from restante.engine.conversations import Conversation
 from restante.engine.inbox import Entry
 from restante_crypto import sealing
 from restante_crypto.mls import Remove
 from restante_crypto.mls.framing import CONTENT_COMMIT, Commit
 from restante_protocol import frames
-from support.engines import Member, World
+from support.engines import Member, World, conversation
 
 DAY = 86_400
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, "alice", "bob", "carol")
-    yield made
-    made.close()
-
-
-def conversation(world: World, number: int) -> Conversation:
-    found = world.members[number].engine._conversations.get(bytes.fromhex(world.room))
-    assert found is not None
-    return found
 
 
 def test_what_is_said_is_heard_once(world: World) -> None:
@@ -46,13 +29,13 @@ def test_what_is_said_is_heard_once(world: World) -> None:
 
 
 def test_junk_under_a_fence_advances_it_for_everybody(world: World) -> None:
-    fence = conversation(world, 0).fence
+    fence = conversation(world, world.members[0]).fence
     world.post.fences[fence] = (os.urandom(16), b"junk" * 20)
     for member in world.members:
         member.arrive(*world.post.fences[fence], fence)
         member.read()
         assert member.causes() == ["the winner of a fence is not sealed"]
-    assert len({conversation(world, number).fence for number in range(3)} | {fence}) == 2
+    assert len({conversation(world, member).fence for member in world.members} | {fence}) == 2
     world.members[1].engine.update_keys(world.room)
     assert world.members[1].commit(world.room)
     world.settle()
@@ -60,12 +43,12 @@ def test_junk_under_a_fence_advances_it_for_everybody(world: World) -> None:
 
 
 def sealed(world: World, number: int, message: bytes) -> bytes:
-    room = conversation(world, number)
+    room = conversation(world, world.members[number])
     return sealing.seal_body(room.tag, room.key, message, os.urandom)
 
 
 def test_an_invalid_commit_that_won_advances_it_too(world: World) -> None:
-    room = conversation(world, 0)
+    room = conversation(world, world.members[0])
     content = room.group.frame(CONTENT_COMMIT, Commit((), None), b"")
     _, message = room.group.keys.protect(replace(content, confirmation_tag=bytes(32)), os.urandom)
     body, fence = sealed(world, 0, message), room.fence
@@ -73,11 +56,11 @@ def test_an_invalid_commit_that_won_advances_it_too(world: World) -> None:
         member.arrive(b"m" * 16, body, fence)
         member.read()
         assert member.causes() == ["an invalid Commit won"]
-    assert conversation(world, 1).fence == conversation(world, 2).fence != fence
+    assert conversation(world, world.members[1]).fence == conversation(world, world.members[2]).fence != fence
 
 
 def test_a_broken_seal_under_a_fence_advances_it_as_well(world: World) -> None:
-    room = conversation(world, 1)
+    room = conversation(world, world.members[1])
     world.members[1].arrive(b"m" * 16, room.tag + bytes(400), room.fence)
     world.members[1].read()
     assert world.members[1].causes() == ["the winner of a fence is not sealed"]
@@ -96,13 +79,13 @@ def test_a_commit_without_its_fence_is_not_applied(world: World) -> None:
 
 def test_a_commit_that_only_this_member_cannot_follow_leads_to_a_resync(world: World) -> None:
     alice, bob, _ = world.members
-    room = conversation(world, 1)
+    room = conversation(world, world.members[1])
     room.group = replace(room.current, private_keys={})
     alice.engine.update_keys(world.room)
     assert alice.commit(world.room)
     bob.read()
     assert bob.causes() == ["a Commit that others can process"]
-    assert not conversation(world, 1).usable
+    assert not conversation(world, world.members[1]).usable
     bob.engine.submit([(world.room, "kept meanwhile", None)])
     world.settle()
     assert world.agreed
@@ -119,7 +102,7 @@ def test_messages_of_an_epoch_whose_commit_is_late_are_held(world: World) -> Non
     bob.engine.receive([bob.waiting.pop(0)])
     assert bob.texts() == []
     assert bob.engine.due().held
-    assert bob.engine.suspect_fences() == [conversation(world, 1).fence]
+    assert bob.engine.suspect_fences() == [conversation(world, world.members[1]).fence]
     bob.read()
     assert bob.texts() == ["from the next epoch"]
     assert bob.engine.suspect_fences() == []
@@ -284,7 +267,7 @@ def frames_subscribed(acknowledged: int = 0, incarnation: bytes = b"i" * 16) -> 
 
 def test_two_winners_of_one_fence_are_a_fork_that_heals(world: World) -> None:
     alice, bob, carol = world.members
-    fence = conversation(world, 0).fence
+    fence = conversation(world, world.members[0]).fence
     for member in (alice, carol):
         member.engine.update_keys(world.room)
     assert alice.commit(world.room)
@@ -330,7 +313,7 @@ def test_a_members_wish_to_leave_is_committed_by_one_of_the_others(world: World)
 
 
 def test_proposals_that_are_no_farewell_are_reported(world: World) -> None:
-    room = conversation(world, 0)
+    room = conversation(world, world.members[0])
     proposed = room.group.propose(Remove(2), random=os.urandom)
     bob = world.members[1]
     bob.arrive(b"m" * 16, sealed(world, 0, proposed.message), None)
@@ -339,7 +322,7 @@ def test_proposals_that_are_no_farewell_are_reported(world: World) -> None:
 
 
 def test_contents_that_cannot_be_read(world: World) -> None:
-    room = conversation(world, 0)
+    room = conversation(world, world.members[0])
     protected = room.group.protect(b"no content", random=os.urandom)
     bob = world.members[1]
     bob.arrive(b"m" * 16, sealed(world, 0, protected.message), None)
@@ -349,7 +332,7 @@ def test_contents_that_cannot_be_read(world: World) -> None:
 
 def test_broken_seals_and_messages(world: World) -> None:
     bob = world.members[1]
-    room = conversation(world, 0)
+    room = conversation(world, world.members[0])
     bob.arrive(b"m" * 16, room.tag + bytes(400), None)
     bob.arrive(b"n" * 16, sealed(world, 0, b"no message"), None)
     bob.read()

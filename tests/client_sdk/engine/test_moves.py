@@ -17,7 +17,7 @@ from restante.errors import ConversationError
 from restante_crypto import primitives, sealing
 from restante_crypto.mls import Extension, KeyPackage, ReInit
 from restante_crypto.suites import SUITES, XWING
-from support.engines import Member, World
+from support.engines import Member, World, conversation
 
 CLASSICAL = 3
 OLD, NEW = SUITES[CLASSICAL].name, SUITES[XWING].name
@@ -40,12 +40,6 @@ def upgrade(*members: Member) -> None:
         member.do_chores()
 
 
-def room_of(world: World, member: Member) -> Conversation:
-    found = member.engine._conversations.get(bytes.fromhex(world.room))
-    assert found is not None
-    return found
-
-
 def suites(world: World) -> list[str]:
     return [member.engine.views()[world.room].suite for member in world.members]
 
@@ -57,8 +51,8 @@ def settle(world: World, members: Sequence[Member], seconds: int = 8) -> None:
             member.engine.upkeep()
             member.read()
             member.send_all()
-            for conversation in member.engine.due().commits:
-                member.commit(conversation.hex())
+            for wanted in member.engine.due().commits:
+                member.commit(wanted.hex())
             member.do_chores()
         world.clock.pass_seconds(1)
 
@@ -75,8 +69,8 @@ def until_offered(world: World) -> None:
             assert member.commit(world.room)
     for member in world.members:
         member.read()
-        assert all(leaf_data(each.leaf).offer for each in room_of(world, member).current.members)
-        assert not room_of(world, member).ended
+        assert all(leaf_data(each.leaf).offer for each in conversation(world, member).current.members)
+        assert not conversation(world, member).ended
 
 
 def end(world: World, member: Member) -> None:
@@ -84,7 +78,7 @@ def end(world: World, member: Member) -> None:
     world.clock.pass_seconds(5)
     member.engine.upkeep()
     assert member.commit(world.room)
-    assert room_of(world, member).ended
+    assert conversation(world, member).ended
 
 
 def begin(world: World, member: Member) -> bool:
@@ -103,7 +97,7 @@ def test_all_go_up_once_all_can(world: World) -> None:
     for member in world.members:
         events = [event for event in member.events() if isinstance(event, records.SuiteEvent)]
         assert [(event.conversation.hex(), event.suite) for event in events] == [(world.room, NEW)]
-        room = room_of(world, member)
+        room = conversation(world, member)
         assert room.current.group_id != room.id
         assert identity(room.current)[0] == room.id
         assert not any(leaf_data(each.leaf).offer for each in room.current.members)
@@ -122,7 +116,7 @@ def test_one_who_cannot_holds_all_back_and_no_offer_is_made(world: World) -> Non
     upgrade(alice, bob)
     settle(world, world.members)
     assert set(suites(world)) == {OLD}
-    assert not any(leaf_data(each.leaf).offer for each in room_of(world, carol).current.members)
+    assert not any(leaf_data(each.leaf).offer for each in conversation(world, carol).current.members)
     upgrade(carol)
     settle(world, world.members)
     assert set(suites(world)) == {NEW}
@@ -209,7 +203,7 @@ def test_killed_anywhere_it_goes_on(world: World) -> None:
     assert alice.deposit(job)
     alice.reopen()
     alice.read()  # its own copy
-    assert room_of(world, alice).ended
+    assert conversation(world, alice).ended
     alice.reopen()
     assert room in alice.engine.due().commits
     welcome = alice.engine.prepare_commit(room)
@@ -253,7 +247,7 @@ def test_who_is_in_conversations_of_strangers_says_nothing(world: World) -> None
     carol = world.members[2]
     upgrade(*world.members)
     with carol.engine._state.transaction():
-        carol.engine._conversations.update(room_of(world, carol), accepted=False)
+        carol.engine._conversations.update(conversation(world, carol), accepted=False)
     settle(world, world.members)
     assert set(suites(world)) == {OLD}
     carol.engine.accept(world.room)
@@ -279,7 +273,7 @@ def test_a_reinit_that_should_not_be_is_void_for_everybody(world: World, what: s
     else:
         until_offered(world)
     alice, bob, carol = world.members
-    room = room_of(world, alice)
+    room = conversation(world, alice)
     match what:
         case "another suite":
             reinit = wanted(room, suite=1)
@@ -297,7 +291,7 @@ def test_a_reinit_that_should_not_be_is_void_for_everybody(world: World, what: s
         member.read()
         assert member.causes() == ["an invalid Commit won"]
     assert set(suites(world)) == {OLD}
-    assert room_of(world, bob).fence == room_of(world, carol).fence != room.fence
+    assert conversation(world, bob).fence == conversation(world, carol).fence != room.fence
 
 
 def test_the_way_is_up_only(tmp_path: Path) -> None:
@@ -307,7 +301,7 @@ def test_the_way_is_up_only(tmp_path: Path) -> None:
         assert not is_better(suite, XWING)
     made = World(tmp_path, "alice", "bob")
     alice, bob = made.members
-    room = room_of(made, alice)
+    room = conversation(made, alice)
     staged = room.current.commit([wanted(room, suite=CLASSICAL)], random=os.urandom)
     body = sealing.seal_body(room.tag, room.key, staged.message, os.urandom)
     bob.arrive(b"w" * 16, body, room.fence)
@@ -325,8 +319,8 @@ def test_what_is_no_welcome_under_the_fence_of_an_ended_group_is_void(world: Wor
     end(world, alice)
     bob.read()
     carol.read()
-    room = room_of(world, bob)
-    junk = room_of(world, alice).current.group_info()
+    room = conversation(world, bob)
+    junk = conversation(world, alice).current.group_info()
     body = sealing.seal_body(room.tag, room.key, junk, os.urandom)
     fence = room.fence
     world.post.fences[fence] = (b"w" * 16, body)
@@ -362,7 +356,7 @@ def test_who_lost_its_offer_lets_others_begin_and_comes_in_again(world: World) -
     until_offered(world)
     end(world, alice)
     for member in (alice, carol):
-        group = room_of(world, member).current
+        group = conversation(world, member).current
         offer = KeyPackage.parse(leaf_data(group.tree.occupied_leaf(group.own_index)).offer)
         tag = sealing.welcome_tag(offer.init_key)
         with member.engine._state.transaction():
@@ -373,7 +367,7 @@ def test_who_lost_its_offer_lets_others_begin_and_comes_in_again(world: World) -
     world.clock.pass_seconds(3 * BEGIN_PATIENCE // 1000)
     assert begin(world, bob)
     carol.read()
-    assert room_of(world, carol).state.resync
+    assert conversation(world, carol).state.resync
     world.settle()
     world.settle()
     assert set(suites(world)) == {NEW}
@@ -386,11 +380,11 @@ def test_offers_are_renewed_before_they_end(world: World) -> None:
     settle(world, world.members)
     upgrade(carol)
     until_offered(world)
-    before = leaf_data(room_of(world, alice).current.tree.occupied_leaf(0)).offer
+    before = leaf_data(conversation(world, alice).current.tree.occupied_leaf(0)).offer
     world.clock.pass_seconds(61 * 86_400)
     alice.engine.update_keys(world.room)
     alice.do_chores()
     assert alice.commit(world.room)
-    after = leaf_data(room_of(world, alice).current.tree.occupied_leaf(0)).offer
+    after = leaf_data(conversation(world, alice).current.tree.occupied_leaf(0)).offer
     assert after
     assert after != before

@@ -10,7 +10,6 @@ import pytest
 from restante import handshakes
 from restante.blobs import BlobKeys, BlobReference
 from restante.engine import records
-from restante.engine.conversations import Conversation
 from restante.engine.inbox import COMMIT_PATIENCE, HELD_SECONDS
 from restante.engine.parcels import LIFETIME
 from restante.handshakes import COMMIT, TREE, Admission, CommitReference, epoch_keys
@@ -19,14 +18,7 @@ from restante_crypto.blobs import Encoder
 from restante_crypto.mls import KeyPackageBundle
 from restante_crypto.suites import XWING
 from restante_protocol import frames
-from support.engines import Member, World, stranger
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, "alice", "bob", "carol")
-    yield made
-    made.close()
+from support.engines import Member, World, conversation, stranger
 
 
 @pytest.fixture
@@ -48,12 +40,6 @@ def large_trees(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """So is every tree for a Welcome."""
     assert not world.post.blobs
     monkeypatch.setattr(handshakes, "TREE_INLINE_BYTES", 0)
-
-
-def room_of(world: World, member: Member) -> Conversation:
-    found = member.engine._conversations.get(bytes.fromhex(world.room))
-    assert found is not None
-    return found
 
 
 def epoch(world: World, member: Member) -> int:
@@ -129,7 +115,7 @@ def test_a_tree_that_never_comes_is_told(world: World, dave: Member) -> None:
 @pytest.mark.usefixtures("large_trees")
 @pytest.mark.parametrize("what", ["the tree before", "no tree", "nothing that opens"])
 def test_another_tree_than_the_signed_one_is_refused(world: World, dave: Member, what: str) -> None:
-    old = room_of(world, world.members[0]).current.ratchet_tree
+    old = conversation(world, world.members[0]).current.ratchet_tree
     add(world, dave)
     (entry,) = dave.waiting
     prekey = dave.engine._mailroom.bundle(entry.body[:8])
@@ -157,17 +143,17 @@ def put(world: World, keys: BlobKeys, content: bytes) -> BlobReference:
 
 def test_who_answers_in_one_epoch_names_the_same_tree(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     alice, bob, _ = world.members
-    assert alice.engine._parcels.tree_reference(room_of(world, alice).current) is None
+    assert alice.engine._parcels.tree_reference(conversation(world, alice).current) is None
     monkeypatch.setattr(handshakes, "TREE_INLINE_BYTES", 0)
     references = set()
     for member in (alice, bob, bob):
         with member.engine._state.transaction():
-            references.add(member.engine._parcels.tree_reference(room_of(world, member).current))
+            references.add(member.engine._parcels.tree_reference(conversation(world, member).current))
     assert len(references) == 1
     bob.engine.update_keys(world.room)
     assert bob.commit(world.room)
     with bob.engine._state.transaction():
-        assert bob.engine._parcels.tree_reference(room_of(world, bob).current) not in references
+        assert bob.engine._parcels.tree_reference(conversation(world, bob).current) not in references
 
 
 # Commits.
@@ -206,7 +192,7 @@ def test_nothing_is_sent_in_an_epoch_that_is_known_to_be_over(world: World) -> N
     assert due.commits == ()
     assert due.held
     assert bob.engine.suspect_fences() == []
-    fence = room_of(world, bob).fence
+    fence = conversation(world, bob).fence
     bob.engine.fence_winner(fence, *world.post.fences[fence])
     assert len(bob.engine._tables.awaited.rows()) == 1
     bob.reopen()
@@ -230,11 +216,11 @@ def test_a_commit_whose_blob_is_lost_leads_to_a_resync(world: World) -> None:
     bob.read()
     world.clock.pass_seconds(COMMIT_PATIENCE // 2)
     bob.do_parcels()
-    assert not room_of(world, bob).state.resync
+    assert not conversation(world, bob).state.resync
     world.clock.pass_seconds(COMMIT_PATIENCE)
     bob.do_parcels()
     assert bob.causes() == ["a Commit that the relay does not have any more"]
-    assert room_of(world, bob).state.resync
+    assert conversation(world, bob).state.resync
     assert alice.engine.views()[world.room].active
 
 
@@ -335,7 +321,7 @@ def test_a_relay_that_lost_its_blobs_gets_them_again_from_any_member(world: Worl
 
 def as_winner(world: World, message: bytes) -> tuple[bytes, bytes]:
     """Give everybody this, under the outer seal of their epoch, as the winner of its fence; return fence and body."""
-    room = room_of(world, world.members[0])
+    room = conversation(world, world.members[0])
     body = sealing.seal_body(room.tag, room.key, message, os.urandom)
     for member in world.members:
         member.arrive(b"w" * 16, body, room.fence)
@@ -354,8 +340,8 @@ def test_what_is_void_for_everybody_advances_the_fence(world: World, what: str) 
     for member in world.members:
         member.read()
         assert len(member.causes()) == 1
-    assert len({room_of(world, member).fence for member in world.members}) == 1
-    assert room_of(world, world.members[0]).fence != fence
+    assert len({conversation(world, member).fence for member in world.members}) == 1
+    assert conversation(world, world.members[0]).fence != fence
     world.members[1].engine.update_keys(world.room)
     assert world.members[1].commit(world.room)
     world.settle()
@@ -379,7 +365,7 @@ def test_a_fork_is_noticed_by_the_bodies_alone(world: World) -> None:
     for member in (alice, carol):
         member.engine.update_keys(world.room)
     other = carol.engine.prepare_commit(bytes.fromhex(world.room))
-    fence = room_of(world, bob).fence
+    fence = conversation(world, bob).fence
     assert alice.commit(world.room)
     bob.read()
     bob.arrive(other.message_id, other.body, fence)
@@ -387,16 +373,16 @@ def test_a_fork_is_noticed_by_the_bodies_alone(world: World) -> None:
     assert bob.engine.due().held
     assert bob.engine.suspect_fences() == [fence]
     bob.follow()  # the relay has alice's: bob is on the branch that stays
-    assert not room_of(world, bob).state.resync
+    assert not conversation(world, bob).state.resync
     world.post.fences[fence] = (other.message_id, other.body)
     bob.engine.fence_winner(fence, other.message_id, other.body)
-    assert room_of(world, bob).state.resync
+    assert conversation(world, bob).state.resync
 
 
 def test_a_committer_who_puts_it_elsewhere_is_followed(world: World) -> None:
     """Only who can derive the keys of a blob can bring it again."""
     alice, bob, _ = world.members
-    staged = room_of(world, alice).current.commit(random=os.urandom)
+    staged = conversation(world, alice).current.commit(random=os.urandom)
     keys = BlobKeys.make(os.urandom)
     reference = put(world, keys, staged.message)
     as_winner(world, CommitReference(commit=reference).encode())
@@ -431,5 +417,5 @@ def test_blobs_are_forgotten_when_the_relay_drops_them(world: World) -> None:
 
 def test_the_blobs_of_an_epoch_have_keys_of_their_own(world: World) -> None:
     alice, bob, _ = world.members
-    groups = [room_of(world, member).current for member in (alice, bob)]
+    groups = [conversation(world, member).current for member in (alice, bob)]
     assert len({epoch_keys(group, purpose).encode() for group in groups for purpose in (TREE, COMMIT)}) == 2

@@ -1,7 +1,7 @@
 """Letting oneself in again: whose answers count, what the Commit must be, and what is lost on the way."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from restante import handshakes
 from restante.account import capabilities, certify, credential, leaf_extensions
 from restante.blobs import BlobKeys
 from restante.engine import records, recovery
-from restante.engine.conversations import Conversation
 from restante.errors import ConversationError
 from restante.resync import ResyncAnswer, ResyncRequest, read_request
 from restante_crypto import primitives, sealing
@@ -26,23 +25,10 @@ from restante_crypto.mls import (
 from restante_crypto.mls.message import MLSMessage
 from restante_crypto.mls.proposals import ExternalInit, PreSharedKey, Remove
 from restante_protocol import frames
-from support.engines import Member, World
+from support.engines import Member, World, conversation
 
 REFUSED = "an answer to this device that fails its checks"
 NOWHERE = "an answer to this device that leads nowhere"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, "alice", "bob", "carol")
-    yield made
-    made.close()
-
-
-def conversation(world: World, member: Member) -> Conversation:
-    found = member.engine._conversations.get(bytes.fromhex(world.room))
-    assert found is not None
-    return found
 
 
 def requested(world: World, asker: Member) -> ResyncRequest:
