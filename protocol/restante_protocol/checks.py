@@ -64,12 +64,12 @@ def _slot_put(frame: frames.SlotPut) -> None:
 def _subscribe(frame: frames.Subscribe) -> None:
     if frame.incarnation:
         _length(frame.incarnation, ids.INCARNATION_BYTES, "incarnation")
-    _range(frame.seen, 0, limits.MAX_SEQUENCE, "sequence")
+    _range(frame.seen, 0, limits.MAX_SEEN, "sequence")
     _limit(len(frame.pools), 0, limits.MAX_SUITES, "pools")
     for pool in frame.pools:
         _range(pool.suite, 1, 0xFFFF, "suite")
-        _range(pool.uploaded, 0, limits.MAX_SEQUENCE, "prekey number")
-        _range(pool.used, 0, limits.MAX_SEQUENCE, "prekey number")
+        _range(pool.uploaded, 0, limits.MAX_PREKEY_NUMBER, "prekey number")
+        _range(pool.used, 0, limits.MAX_PREKEY_NUMBER, "prekey number")
 
 
 def _ack(frame: frames.Ack) -> None:
@@ -92,7 +92,7 @@ def _address_put(frame: frames.AddressPut) -> None:
 
 def _prekeys_put(frame: frames.PrekeysPut) -> None:
     _range(frame.suite, 1, 0xFFFF, "suite")
-    _range(frame.first, 1, limits.MAX_SEQUENCE - limits.MAX_PREKEY_BATCH, "prekey number")
+    _range(frame.first, 1, limits.MAX_PREKEY_NUMBER - limits.MAX_PREKEY_BATCH, "prekey number")
     _limit(len(frame.packages), 0, limits.MAX_PREKEY_BATCH, "packages")
     for package in frame.packages:
         _limit(len(package), 1, limits.MAX_PREKEY_BYTES, "package")

@@ -24,6 +24,8 @@ RECORD = bytes(limits.DIRECTORY_RECORD_BYTES)
 CLAIM = frames.Claim(1, 3, [ID])
 SPEC = frames.AddressSpec(ID, bytes(16), 1, 0)
 TOP = limits.MAX_SEQUENCE
+SEEN = limits.MAX_SEEN
+NUMBER = limits.MAX_PREKEY_NUMBER
 
 
 def changed(frame: Any, **changes: object) -> Any:  # noqa: ANN401 -- whichever frame it is given
@@ -108,15 +110,16 @@ MALFORMED = {
     "incarnation": [changed(SUBSCRIBE, incarnation=bytes(15)), changed(ACK, incarnation=b"")],
     "sequence": [
         changed(SUBSCRIBE, seen=-1),
-        changed(SUBSCRIBE, seen=TOP + 1),
+        changed(SUBSCRIBE, seen=SEEN + 1),
         changed(ACK, sequence=-1),
         changed(ACK, sequence=TOP + 1),
     ],
     "prekey number": [
         pool(3, -1, 0),
-        pool(3, 0, TOP + 1),
+        pool(3, 0, NUMBER + 1),
+        pool(3, NUMBER + 1, 0),
         changed(PREKEYS, first=0),
-        changed(PREKEYS, first=TOP),
+        changed(PREKEYS, first=NUMBER - 127),
     ],
     "owner token": [changed(ACK, owner_token=bytes(7))],
     "exceptions": [changed(ACK, exceptions=[1] * 257)],
@@ -195,10 +198,10 @@ def test_what_breaks_a_rule_is_named(code: Code, detail: str, frame: frames.Clie
             PREKEYS,
             packages=[bytes(limits.MAX_PREKEY_BYTES)] * 128,
             last_resort=bytes(limits.MAX_PREKEY_BYTES),
-            first=TOP - 128,
+            first=NUMBER - 128,
         ),
         changed(ACK, sequence=TOP, exceptions=[TOP] * 256),
-        changed(SUBSCRIBE, incarnation=bytes(16), seen=TOP, pools=[frames.PoolState(0xFFFF, TOP, TOP)] * 8),
+        changed(SUBSCRIBE, incarnation=bytes(16), seen=SEEN, pools=[frames.PoolState(0xFFFF, NUMBER, NUMBER)] * 8),
         frames.Create(1, bytes(256)),
         frames.ConsentPut(1, "é" * 16, bytes(8)),
         changed(HELLO, versions=[1] * 16, role=1),

@@ -10,6 +10,7 @@ from restante_protocol.errors import Code
 
 requests = st.integers(1, 2**32 - 1)
 sequences = st.integers(0, limits.MAX_SEQUENCE)
+prekey_numbers = st.integers(0, limits.MAX_PREKEY_NUMBER)
 suites = st.integers(1, 0xFFFF)
 bodies = st.binary(min_size=1, max_size=64)
 codes = st.sampled_from(Code).map(int)
@@ -88,8 +89,8 @@ FRAMES: Final[dict[type, st.SearchStrategy[Any]]] = {
         frames.Subscribe,
         requests,
         st.just(b"") | incarnations,
-        sequences,
-        st.lists(st.builds(frames.PoolState, suites, sequences, sequences), max_size=limits.MAX_SUITES),
+        st.integers(0, limits.MAX_SEEN),
+        st.lists(st.builds(frames.PoolState, suites, prekey_numbers, prekey_numbers), max_size=limits.MAX_SUITES),
     ),
     frames.Ack: acks,
     frames.AddressPut: st.builds(
@@ -112,7 +113,7 @@ FRAMES: Final[dict[type, st.SearchStrategy[Any]]] = {
         frames.PrekeysPut,
         requests,
         suites,
-        st.integers(1, limits.MAX_SEQUENCE - limits.MAX_PREKEY_BATCH),
+        st.integers(1, limits.MAX_PREKEY_NUMBER - limits.MAX_PREKEY_BATCH),
         st.lists(bodies, max_size=4),
         st.binary(max_size=64),
         st.booleans(),

@@ -220,6 +220,19 @@ async def test_a_subscription_says_what_was_acknowledged(store: Store) -> None:
     assert (await subscribe(store, 1)).acknowledged == sequences[2]
 
 
+async def test_who_claims_to_have_seen_the_most_stops_nobodys_deposits(store: Store) -> None:
+    await make_mailbox(store, 1, [1])
+    await make_mailbox(store, 2, [2])
+    most = SeenPool(SUITE, limits.MAX_PREKEY_NUMBER, limits.MAX_PREKEY_NUMBER)
+    assert await store.subscribe(mailbox(1), b"", limits.MAX_SEEN, [most]) is not None
+    assert await store.deposit(deposit(1, [address(1), address(2)])) == Accepted(())
+    assert [entry.sequence for entry in await read_all(store, 1)] == [limits.MAX_SEEN + 1]
+    assert await bodies(store, 2) == [b"ciphertext"]
+    first = limits.MAX_PREKEY_NUMBER + 1 - limits.MAX_PREKEY_BATCH
+    packages = [b"package"] * limits.MAX_PREKEY_BATCH
+    assert await store.put_prekeys(mailbox(2), SUITE, first, packages, b"", replace=False) is None
+
+
 # Reading and acknowledging.
 
 
