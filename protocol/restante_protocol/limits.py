@@ -87,6 +87,6 @@ NUMBER_CODE_LIFETIME: Final = 600  # seconds
 NUMBER_CODE_TRIES: Final = 5  # one code in 200,000 is guessed
 
 MAX_SEQUENCE: Final = 2**63 - 1  # sequences fit a signed 64-bit integer
-MAX_SEEN: Final = 2**62  # that a client may say it has seen: a relay goes on above it, and until the year 4199 none is there
+MAX_SEEN: Final = 2**62  # that a client may say it has seen: a relay goes on above it; no clock is there until 4199
 MAX_PREKEY_NUMBER: Final = 2**47  # likewise: a relay keeps these in 48 bits
 SEQUENCE_TIME_SHIFT: Final = 16  # sequence = max(last + 1, unix milliseconds << 16)
