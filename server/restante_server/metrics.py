@@ -80,7 +80,9 @@ class Metrics:
         self.commit = Durations()
         registry.register(self.commit)
         self.buffered = Gauge(
-            "restante_buffered_bytes", "Requests in work and bytes that peers have not read", registry=registry
+            "restante_buffered_bytes",
+            "Requests in work, and what peers have not read or not sent to the end",
+            registry=registry,
         )
         self.entries = Gauge("restante_entries", "Entries waiting", registry=registry)
         self.mailboxes = Gauge("restante_mailboxes", "Mailboxes", registry=registry)

@@ -53,6 +53,10 @@ class Sender:
         """
         return self._HANDLERS[type(frame)](self, frame)
 
+    def width(self, frame: frames.Deposit) -> int:
+        """Return to how many addresses a deposit goes."""
+        return len(frame.to if isinstance(frame.to, list) else self._lists.get(frame.to, ()))
+
     async def close(self) -> None:
         """Free the lists."""
         for addresses in self._lists.values():

@@ -21,6 +21,7 @@ from restante_server.stores.contract import Delivery, Deposit, Listener, StoreFu
 from restante_server.stores.sqlite_index import Index, Undo
 
 MAX_BATCH: Final = 512  # operations per commit: bounds what one waits for
+MAX_BATCH_ADDRESSES: Final = 16_384  # that their deposits go to, each list once: some 100 ms if nobody knows them
 SAVE_SECONDS: Final = 0.2  # an acknowledged entry is deleted from the disk after so long
 SAVE_ROWS: Final = 20_000  # or when so many rows wait for it
 BUSY_SECONDS: Final = 5  # for another process's short write: a backup's, a tool's
@@ -218,10 +219,22 @@ class Writer:
                 return
 
     def _take(self) -> list[Operation]:
-        """Take what can go into one transaction."""
-        apart = next((place for place, each in enumerate(self._waiting[:MAX_BATCH]) if each.apart), MAX_BATCH)
-        operations = self._waiting[: apart or 1]
-        del self._waiting[: apart or 1]
+        """Take what can go into one transaction; whatever is first, goes."""
+        count = addresses = 0
+        before: tuple[Sequence[bytes], int] | None = None
+        for each in self._waiting[:MAX_BATCH]:
+            if each.apart:
+                break
+            item = each.item
+            if item is not None:
+                if before is None or item.addresses is not before[0] or item.lifetime != before[1] or item.fence:
+                    before = item.addresses, item.lifetime
+                    addresses += len(item.addresses)
+                if addresses > MAX_BATCH_ADDRESSES:
+                    break
+            count += 1
+        operations = self._waiting[: count or 1]
+        del self._waiting[: count or 1]
         return operations
 
     def _refuse_if_full(self, operations: list[Operation]) -> list[Operation]:

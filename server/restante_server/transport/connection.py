@@ -145,10 +145,12 @@ class Connection(asyncio.Protocol):
         return self._protocol.state not in {State.EXPECT_HELLO, State.EXPECT_WELCOME, State.RECEIVER}
 
     @property
-    def unread(self) -> int:
-        """Bytes written that the peer has not taken."""
+    def buffered(self) -> int:
+        """Bytes that are held for the peer: what it has not taken, and what it has sent of a message; 0 at its end."""
         transport = self._transport
-        return 0 if transport is None or transport.is_closing() else transport.get_write_buffer_size()
+        if transport is None or self._closing is not None or transport.is_closing():
+            return 0
+        return transport.get_write_buffer_size() + self._reader.held
 
     @property
     def quiet(self) -> bool:
@@ -333,6 +335,8 @@ class Connection(asyncio.Protocol):
             self._answer(answer)
             return None
         cost = _cost(frame, size)
+        if isinstance(frame, frames.Deposit) and isinstance(session, Sender):
+            cost += session.width(frame) * ids.ID_BYTES  # as if they had come with it: each may be in the answer
         self._held += cost
         self._backlog.take(cost)
         work: asyncio.Future[Any] = asyncio.ensure_future(answer, loop=self._loop)

@@ -121,6 +121,11 @@ class Reader:
         """Data, and where in it the next message's first frame begins; within a message, its end."""
         return self._data, self._at if self._fragments is None else len(self._data)
 
+    @property
+    def held(self) -> int:
+        """Bytes that are not taken."""
+        return len(self._data) - self._at + len(self._fragments or b"")
+
     def skip(self, at: int) -> None:
         """Take the frames before this place in ``untaken``."""
         self._at, self._needed = at, 2

@@ -53,7 +53,7 @@ class Acceptor:
         self._connections: set[Connection] = set()
         self._transfers: set[object] = set()  # protocols of connections without WebSocket that may go on
         self._undecided: dict[object, asyncio.TimerHandle] = {}  # by protocol
-        self._unread = 0  # bytes that peers have not taken, at the last look
+        self._buffered = 0  # bytes held for peers, at the last look
         self._closing = False
         self._reached = asyncio.get_running_loop().time()  # when the store was last known to be in reach
         self._stranded = False
@@ -135,7 +135,7 @@ class Acceptor:
         protocol.connection_lost(None)
         if (drop := self._undecided.pop(protocol, None)) is not None:
             drop.cancel()  # and let go of all that aiohttp had for it
-        buffered = self._unread + self._backlog.used
+        buffered = self._buffered + self._backlog.used
         overloaded = buffered > self._settings.buffer_bytes or len(self._connections) >= self._max_connections
         connection = Connection(relay, self._flusher, self._backlog, forget)
         self._connections.add(connection)
@@ -167,9 +167,9 @@ class Acceptor:
         if self._relay.store.reachable:
             self._reached = now
         self._stranded = now - self._reached > STRANDED_SECONDS
-        unread = 0
+        buffered = 0
         for connection in self._connections:
-            unread += connection.unread
+            buffered += connection.buffered
             if self._stranded:
                 connection.fail(Code.GOING_AWAY, "store out of reach")
             elif now - connection.heard > settings.ping_timeout:
@@ -178,8 +178,20 @@ class Acceptor:
                 connection.fail(Code.TIMEOUT, "handshake")
             elif min(now - connection.heard, now - connection.pinged) >= settings.ping_interval:
                 connection.ping(PING)
-        self._unread = unread
-        self._relay.metrics.buffered.set(unread + self._backlog.used)
+        self._buffered = buffered
+        total = buffered + self._backlog.used
+        self._relay.metrics.buffered.set(total)
+        if total > settings.buffer_bytes:
+            self._shed(total - settings.buffer_bytes)
+
+    def _shed(self, excess: int) -> None:
+        """Send those away for whom the process holds most, until it holds so many bytes less."""
+        for connection in sorted(self._connections, key=lambda each: each.buffered, reverse=True):
+            size = connection.buffered
+            if excess <= 0 or not size:
+                return
+            excess -= size
+            connection.refuse()
 
     async def close(self) -> None:
         """Finish what was received, answer it, and send everybody away. No new connections are served."""

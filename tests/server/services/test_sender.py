@@ -1,3 +1,4 @@
+import asyncio
 import os
 from pathlib import Path
 
@@ -6,9 +7,11 @@ import pytest
 from restante_crypto import proofs
 from restante_protocol import frames
 from restante_protocol.errors import Code
-from restante_protocol.limits import MAX_BODY_BYTES, MAX_LISTS, PREKEYS_LOW_MARK
+from restante_protocol.limits import MAX_BODY_BYTES, MAX_LIST_ADDRESSES, MAX_LISTS, PREKEYS_LOW_MARK
 from restante_server.app import Relay
+from restante_server.config import CONNECTION_REQUEST_BYTES
 from restante_server.services import relay as shared
+from restante_server.stores.contract import Accepted
 from support.relay import HOUR, Owner, Peer, relay_in_process
 
 SUITE = 3
@@ -50,6 +53,27 @@ async def test_same_deposit_twice_is_one(relay: Relay) -> None:
         for body in (b"same", b"same", b"other body"):
             assert (await sender.deposit([address], body, message_id=message_id)).failed == []
         assert (await receiver.ask(frames.Status)).entries == 2
+
+
+async def test_few_deposits_to_a_long_list_are_in_work_at_a_time(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    working, most = 0, 0
+
+    async def deposit(_: object) -> Accepted:
+        nonlocal working, most
+        working += 1
+        most = max(most, working)
+        await asyncio.sleep(0)
+        working -= 1
+        return Accepted(())
+
+    async with await Peer.connect(relay.url) as sender:
+        addresses = [bytes(24)] * MAX_LIST_ADDRESSES
+        assert isinstance(await sender.ask(lambda n: frames.ListPut(n, 1, addresses)), frames.Done)
+        monkeypatch.setattr(relay.store, "deposit", deposit)
+        build = lambda n: frames.Deposit(n, os.urandom(16), 1, b"x", HOUR, None, 0)  # noqa: E731
+        for number in [await sender.send(build) for _ in range(50)]:
+            assert await sender.answer(number) == frames.Deposited(number, [])
+    assert 1 < most <= CONNECTION_REQUEST_BYTES // (MAX_LIST_ADDRESSES * 24) + 1
 
 
 async def test_a_fence_is_won_once(relay: Relay) -> None:

@@ -523,3 +523,18 @@ async def test_a_caller_that_gives_up_disturbs_nobody(opener: Opener) -> None:
     assert await store.deposit(deposit(2, [address(1)], fence=fence(1))) == FenceLost()
     assert await bodies(store, 1) == [b"ciphertext"]
     await store.close()
+
+
+async def test_a_transaction_goes_to_so_many_addresses(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_writer, "MAX_BATCH_ADDRESSES", 3)
+    store = await opener.open()
+    transactions: list[int] = []
+    store.listen(lambda deliveries: transactions.append(sum(len(each.entries) for each in deliveries)))
+    await make_mailbox(store, 1, [1])
+    lists = [[address(1)] * 2 for _ in range(3)]
+    of_one_list = [deposit(number, lists[0]) for number in range(3)]
+    others = [deposit(10, lists[1]), deposit(11, lists[1], lifetime=60), deposit(12, [address(1)] * 4)]
+    fenced = [deposit(20 + number, lists[2], fence=fence(number)) for number in range(2)]
+    await asyncio.gather(*(store.deposit(each) for each in [*of_one_list, *others, *fenced]))
+    assert transactions == [3, 1, 1, 1, 1, 1]
+    await store.close()

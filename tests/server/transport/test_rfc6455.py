@@ -207,6 +207,8 @@ def test_others_may_take_frames() -> None:
     assert reader.next() == Message(BINARY, b"two")
     data, at = reader.untaken
     assert data[at:] == unfinished
+    assert reader.held == len(unfinished)
     assert reader.next() is None
+    assert reader.held == len(b"three") + 3
     data, at = reader.untaken
     assert at == len(data), "a message has begun: what comes next is not the start of one"

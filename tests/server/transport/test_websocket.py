@@ -9,6 +9,7 @@ from aiohttp import EofStream
 from restante_protocol import frames
 from restante_protocol.errors import Code
 from support.relay import Owner, Peer, relay_in_process
+from support.websockets import frame
 
 
 async def test_silent_peers_are_pinged_and_then_closed(tmp_path: Path) -> None:
@@ -57,6 +58,31 @@ async def test_new_connections_are_refused_while_buffers_are_full(tmp_path: Path
             assert await peer.receive() == frames.Error(0, Code.OVERLOADED, "connections")
             assert await peer.receive() == 1013
         assert relay.metrics.registry.get_sample_value("restante_connections_refused_total") == 1
+
+
+async def test_who_makes_the_relay_hold_most_is_sent_away_when_buffers_are_full(tmp_path: Path) -> None:
+    async with (
+        relay_in_process(tmp_path, buffer_bytes=200_000, ping_interval=0.4) as relay,
+        await Peer.connect(relay.url) as modest,
+        await Peer.connect(relay.url) as greedy,
+    ):
+        build = frames.Deposit(modest.connection.next_request(), bytes(16), [bytes(24)], bytes(50_000), 60, None, 0)
+        deposit = frame(modest.connection.send(build))
+        for peer, data in ((modest, deposit[:-1]), (greedy, frame(bytes(800_000), final=False)[:400_000])):
+            await _write(peer, data)
+        assert await greedy.receive() == frames.Error(0, Code.OVERLOADED, "connections")
+        assert await greedy.receive() == 1013
+        await _write(modest, deposit[-1:])
+        assert await modest.answer(1) == frames.Deposited(1, [(0, Code.GONE)])
+
+
+async def _write(peer: Peer, data: bytes) -> None:
+    """Send bytes that are no complete frame."""
+    connection = peer.socket._conn
+    assert connection is not None
+    assert connection.protocol is not None
+    assert connection.protocol.transport is not None
+    connection.protocol.transport.write(data)
 
 
 async def _everything(peer: Peer) -> list[object]:
