@@ -84,8 +84,9 @@ chaos: $(STAMP) ## kill -9 of relay and client 50 times each; faults of relays o
 	$(BIN)/python -m pytest tests/client_sdk/test_crash.py -q --kills 50 --seed $(SEED) --timeout 900
 	$(BIN)/python -m pytest tests/server/test_chaos.py -q -s --kills 20 --seed $(SEED) --resume
 
+# REDIS_SERVER=/usr/bin/redis-server takes that one for all servers
 cluster: $(STAMP) ## the suites of the main job with two relays over a cluster of three masters with replicas
-	$(BIN)/python -m pytest -n 2 --store cluster tests/client_sdk tests/protocol tests/test_canaries.py \
+	$(BIN)/python -m pytest -n 2 --redis-server '$(REDIS_SERVER)' --store cluster tests/client_sdk tests/protocol tests/test_canaries.py \
 		tests/server/services tests/server/transport tests/server/stores tests/server/test_nodes.py \
 		tests/server/test_migrate.py tests/server/test_acl.py
 

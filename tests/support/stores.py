@@ -1,5 +1,6 @@
 """What tests of stores need: a clock that they move, ids, and deposits."""
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -171,7 +172,8 @@ class RedisOpener:
 
 
 AnyOpener = Opener | RedisOpener
-every_store = pytest.mark.parametrize("opener", ["sqlite", "redis", "cluster"], indirect=True)
+every_store = pytest.mark.every_store
+"""The file, one Valkey, a cluster, and Redis itself where it is: see tests/server/stores/conftest.py."""
 
 
 def new_redis(url: str) -> RedisOpener:
@@ -205,6 +207,13 @@ async def read_all(store: Store, number: int) -> Sequence[StoredEntry]:
 async def bodies(store: Store, number: int) -> list[bytes]:
     """Return the bodies of what waits."""
     return [entry.body for entry in await read_all(store, number)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what servers do by themselves."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 async def store_claim(store: Store, addresses: Sequence[bytes]) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:

@@ -6,18 +6,21 @@
     redis+cluster://[user:password@]HOST:PORT[,HOST:PORT]    a cluster: any of its nodes
     redis+sentinel://[user:password@]HOST:PORT[,...]/NAME    the master that these sentinels name
 
-``rediss`` instead of ``redis`` is TLS. Parameters: ``prefix`` of all keys (default ``restante``) and ``ssl_ca_certs``,
-a file of certificates to trust instead of the system's.
+``rediss`` instead of ``redis`` is TLS, to the sentinels as well. Parameters: ``prefix`` of all keys (default
+``restante``), ``ssl_ca_certs``, a file of certificates to trust instead of the system's, and ``sentinel_username`` and
+``sentinel_password``: user and password before the @ are the servers', sentinels have their own or none.
 """
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 DEFAULT_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 DEFAULT_PREFIX: Final = "restante"
+PARAMETERS: Final = frozenset({"prefix", "ssl_ca_certs"})
+SENTINEL_PARAMETERS: Final = frozenset({"sentinel_username", "sentinel_password"})
 SCHEMES: Final = ("redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 
 Kind = Literal["single", "cluster", "sentinel"]
@@ -38,6 +41,8 @@ class RedisAddress:
         service: the sentinels' name of the master.
         prefix: of all keys.
         ca_file: certificates to trust, or empty.
+        sentinel_username: or empty.
+        sentinel_password: or empty.
     """
 
     kind: Kind
@@ -49,10 +54,16 @@ class RedisAddress:
     service: str = ""
     prefix: str = DEFAULT_PREFIX
     ca_file: str = ""
+    sentinel_username: str = ""
+    sentinel_password: str = field(default="", repr=False)
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Return what a connection encrypts with; None without TLS."""
         return ssl.create_default_context(cafile=self.ca_file or None) if self.tls else None
+
+    def sentinels(self) -> "RedisAddress":
+        """Return how a connection to a sentinel is made."""
+        return replace(self, username=self.sentinel_username, password=self.sentinel_password, database=0)
 
 
 def is_redis(url: str) -> bool:
@@ -69,7 +80,8 @@ def parse_redis(url: str) -> RedisAddress:
     credentials, _, netloc = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
     query = parse_qs(parts.query, keep_blank_values=True)
-    if unknown := query.keys() - {"prefix", "ssl_ca_certs"}:
+    allowed = PARAMETERS | SENTINEL_PARAMETERS if kind == "sentinel" else PARAMETERS
+    if unknown := query.keys() - allowed:
         raise ValueError(f"unknown parameter {min(unknown)}")
     path = parts.path.strip("/")
     if kind == "sentinel" and not path:
@@ -91,6 +103,8 @@ def parse_redis(url: str) -> RedisAddress:
         service=path if kind == "sentinel" else "",
         prefix=prefix,
         ca_file=query.get("ssl_ca_certs", [""])[-1],
+        sentinel_username=query.get("sentinel_username", [""])[-1],
+        sentinel_password=query.get("sentinel_password", [""])[-1],
     )
 
 

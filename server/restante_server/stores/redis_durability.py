@@ -37,9 +37,11 @@ class Facts:
 
 
 async def ask(link: Link) -> Facts:
-    """Ask a server. Raises LinkLost."""
+    """Ask a server. Raises LinkLost, and StoreRefused if it wants a password first."""
     commands: list[tuple[Any, ...]] = [("CONFIG", "GET", name) for name in _SETTINGS]
     replies = await link.call([*commands, ("INFO", "server"), ("INFO", "replication")])
+    if str(replies[0]).startswith("NOAUTH"):
+        raise StoreRefused("the server wants a password: redis://[USER]:PASSWORD@HOST")
     settings = {
         name: reply[1].decode()
         for name, reply in zip(_SETTINGS, replies, strict=False)

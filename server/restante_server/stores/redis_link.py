@@ -64,7 +64,7 @@ class Link(asyncio.Protocol):
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await asyncio.get_running_loop().create_connection(lambda: link, *host, ssl=address.ssl_context())
                 commands: list[tuple[Any, ...]] = []
-                if address.password:
+                if address.username or address.password:
                     user = (address.username,) if address.username else ()
                     commands.append(("AUTH", *user, address.password))
                 if address.database:

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from redis.asyncio.sentinel import Sentinel
+import hiredis
 from redis.crc import key_slot
-from redis.exceptions import RedisError
 
 from restante_server.stores.redis_address import Host, RedisAddress
 from restante_server.stores.redis_link import Link, LinkLost
@@ -30,16 +29,24 @@ async def find_masters(address: RedisAddress, links: Iterable[Link], known: Iter
 
 
 async def _ask_sentinels(address: RedisAddress) -> Host:
-    secure = {"ssl": True, "ssl_ca_certs": address.ca_file or None} if address.tls else {}
-    sentinel = Sentinel(address.hosts, socket_timeout=_PATIENCE, **secure)  # type: ignore[no-untyped-call]
-    try:
-        host, port = await sentinel.discover_master(address.service)
-    except (RedisError, OSError) as error:
-        raise LinkLost(f"no sentinel names a master ({type(error).__name__})") from None
-    finally:
-        for client in sentinel.sentinels:
-            await client.aclose()
-    return str(host), int(port)
+    """Ask one after the other, as a client of sentinels does; that it is a master is checked when it is connected."""
+    why = "no answer"
+    for sentinel in address.hosts:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                link = await Link.open(address.sentinels(), sentinel)
+                try:
+                    (reply,) = await link.call([("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.service)])
+                finally:
+                    link.close()
+        except (LinkLost, OSError, TimeoutError) as error:
+            why = str(error) or why
+            continue
+        if isinstance(reply, list):
+            host, port = reply
+            return host.decode(), int(port)
+        why = str(reply) if isinstance(reply, hiredis.ReplyError) else "they do not know it"
+    raise LinkLost(f"no sentinel names a master: {why}")
 
 
 class _NoClusterError(LinkLost):

@@ -3,10 +3,11 @@
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from redis.crc import key_slot
 
 from restante_protocol import limits
@@ -38,6 +39,7 @@ from support.stores import (
     new_redis,
     read_all,
     subscribe,
+    until,
 )
 
 
@@ -81,12 +83,6 @@ class Watched:
 
     def announce_ephemeral(self, mailboxes: object, message_id: bytes, body: bytes) -> None:
         self.seen.append(("ephemeral", mailboxes, message_id, body))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 # Levels.
@@ -453,8 +449,6 @@ def holds(server: RedisServer, slot: int) -> bool:
 
 
 def slots(server: RedisServer) -> list[tuple[int, int, tuple[str, int]]]:
-    import redis  # noqa: PLC0415 -- for this alone
-
     with redis.Redis(port=server.port) as client:
         found = client.cluster("SLOTS")
     return [(first, last, ("", master[1])) for first, last, master, *_ in found]
@@ -473,47 +467,6 @@ def move(cluster: RedisCluster, slot: int, source: RedisServer, target: RedisSer
         server.command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
 
 
-async def test_sentinels_name_the_master(tmp_path: Path) -> None:
-    give_addresses({})
-    ports = free_ports(3)
-    master = RedisServer(tmp_path / "master", ports[0])
-    replica = RedisServer(tmp_path / "replica", ports[1])
-    sentinel = RedisServer(tmp_path / "sentinel", ports[2])
-    config = tmp_path / "sentinel" / "sentinel.conf"
-    config.write_text(
-        f"sentinel monitor mine 127.0.0.1 {master.port} 1\n"
-        "sentinel down-after-milliseconds mine 500\nsentinel failover-timeout mine 2000\n"
-    )
-    try:
-        await asyncio.to_thread(master.start)
-        await asyncio.to_thread(replica.start, "--replicaof", f"127.0.0.1 {master.port}")
-        await until(lambda: master.command("INFO", "replication")["connected_slaves"] == 1)
-        await asyncio.to_thread(sentinel.start_sentinel, config)
-        address_of = parse_redis(f"redis+sentinel://127.0.0.1:{sentinel.port}/mine")
-        await until(lambda: sentinel.command("SENTINEL MASTER", "mine")["num-slaves"] == 1)
-        store = await RedisStore.open(address_of)
-        assert store.level == "failover"
-        await make_mailbox(store, 1, [1])
-        await store.deposit(deposit(1, [address(1)], body=b"before"))
-        await asyncio.to_thread(master.kill)
-        await until(lambda: replica.command("INFO", "replication")["role"] == "master")
-        await asyncio.to_thread(master.start, "--replicaof", f"127.0.0.1 {replica.port}")
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    await store.deposit(deposit(2, [address(1)], body=b"after"))
-                    break
-                except StoreUnavailable:
-                    await asyncio.sleep(0.05)
-        assert await bodies(store, 1) == [b"before", b"after"]
-        await store.close()
-    finally:
-        for each in (sentinel, replica, master):
-            each.stop()
-
-
-async def test_sentinels_that_do_not_answer(tmp_path: Path) -> None:
-    with pytest.raises(StoreRefused, match="no sentinel"):
-        await RedisStore.open(parse_redis(f"redis+sentinel://127.0.0.1:{free_ports(1)[0]}/mine"))
-    with pytest.raises(StoreRefused, match="no node of the cluster answers"):
-        await RedisStore.open(parse_redis(f"redis+cluster://127.0.0.1:{free_ports(1)[0]}"))
+def test_redis_itself_is_among_the_stores_where_it_is_installed(redis_itself_url: str) -> None:
+    with redis.Redis.from_url(redis_itself_url) as client:
+        assert "valkey_version" not in client.info("server")

@@ -14,6 +14,17 @@ from restante_server.stores.redis_address import RedisAddress, is_redis, parse_r
         ("redis://:p@h", RedisAddress("single", (("h", 6379),), password="p")),
         ("redis+cluster://a:1,b:2", RedisAddress("cluster", (("a", 1), ("b", 2)))),
         ("redis+sentinel://a,[::1]:2/mine", RedisAddress("sentinel", (("a", 26379), ("::1", 2)), service="mine")),
+        (
+            "redis+sentinel://u:p%40@a/mine?sentinel_username=w&sentinel_password=p%40%3F",
+            RedisAddress(
+                *("sentinel", (("a", 26379),)),
+                username="u",
+                password="p@",
+                service="mine",
+                sentinel_username="w",
+                sentinel_password="p@?",
+            ),
+        ),
         ("redis://h?prefix=x&ssl_ca_certs=/f", RedisAddress("single", (("h", 6379),), prefix="x", ca_file="/f")),
     ],
 )
@@ -34,6 +45,7 @@ def test_urls(url: str, address: RedisAddress) -> None:
         "redis://h?prefix=",
         "redis://h?prefix={x}",
         "redis://h?other=1",
+        "redis://h?sentinel_password=p",
     ],
 )
 def test_what_is_no_url(url: str) -> None:
