@@ -1,5 +1,6 @@
 """Options and settings of the whole suite."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from restante_crypto import directory
 from restante_server.purposes import BUILT, Purpose
-from support import people, relay
+from support import people, relay, scenario
 from support.directories import CHEAP, Phones
 from support.redis_servers import redis_itself, running_cluster, running_server
 
@@ -109,6 +110,15 @@ def any_store(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "sqlite":
         return {}
     return {"redis": f"{request.getfixturevalue(f'{request.param}_url')}?prefix=test-{os.urandom(8).hex()}"}
+
+
+@pytest.fixture(scope="session", params=["sqlite", "redis"])
+def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> scenario.Seen:
+    """What a relay that was used for everything stored and emitted, on each store."""
+    redis = ""
+    if request.param == "redis":
+        redis = f"{request.getfixturevalue('redis_url')}?prefix=test-{os.urandom(8).hex()}"
+    return asyncio.run(scenario.run(tmp_path_factory.mktemp("seen"), redis))
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,7 @@ class Relay:
         blobs: its blobs.
         metrics: its counters.
         diagnostics: the sums that it keeps of them.
+        app: what it answers over HTTP, in public.
     """
 
     url: str
@@ -91,6 +92,7 @@ class Relay:
     blobs: Blobs
     metrics: Metrics
     diagnostics: Diagnostics
+    app: web.Application
 
 
 _Factory = Callable[[web.Server], Callable[[], asyncio.Protocol]]
@@ -234,7 +236,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         if settings.admission == "invite":
             tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: codes.collect(settings.store, store))))
         stack.push_async_callback(_cancel, tasks)
-        yield Relay(url, ops_url, store, blobs, metrics, diagnostics)
+        yield Relay(url, ops_url, store, blobs, metrics, diagnostics, app)
 
 
 async def _open_blobs(settings: Settings, gateway: processors.Gateway) -> BlobStore:

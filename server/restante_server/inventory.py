@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from restante_protocol import limits
+from restante_server import redis_fields
 from restante_server.categories import Category
 from restante_server.config import CODE_LIFETIME, TOMBSTONE_LIFETIME
 
@@ -18,6 +19,7 @@ class Kind(StrEnum):
 
     COLUMN = "column"  # of the embedded store: table.column
     KEY = "Redis key"  # of a store on Redis, after the prefix; b is the number of a bucket
+    FIELD = "Redis field"  # of what is in such a key: key.field
     FILE = "file"  # beside the store; * stands for a random or running part
     BLOB = "part of a blob"
     LOG = "log field"
@@ -54,6 +56,7 @@ class Item:
 
 
 _DAY: Final = 86_400
+_HANDED_OVER: Final = 120  # seconds in which another relay has gone on where one ended
 _DELETE: Final = "MailboxDelete"
 _REVOKE: Final = "AddressRevoke, MailboxDelete"
 _SWEEP: Final = "the sweep"
@@ -86,7 +89,14 @@ def _all(kind: Kind, category: Category, names: dict[str, str], enforced: str) -
 
 
 def _keys(category: Category, names: dict[str, str], enforced: str, lifetime: int | None = None) -> tuple[Item, ...]:
-    return tuple(Item(Kind.KEY, f"{{b}}:{name}", category, what, lifetime, enforced) for name, what in names.items())
+    return tuple(
+        Item(kind, f"{{b}}:{name}", category, what, lifetime, enforced)
+        for key, about in names.items()
+        for kind, name, what in (
+            (Kind.KEY, key, about),
+            *((Kind.FIELD, f"{key}.{field}", each) for field, each in redis_fields.FIELDS[key].items()),
+        )
+    )
 
 
 ITEMS: Final[tuple[Item, ...]] = (
@@ -357,15 +367,15 @@ ITEMS: Final[tuple[Item, ...]] = (
     *_keys(
         Category.MAILBOX,
         {
-            "mailbox": "by id: running number, incarnation, epoch, public key, suites, how many addresses",
-            "queue": "by running number: id, who serves it, sequences, counts",
+            "mailbox": "mailboxes by id",
+            "queue": "the part of them that changes most, by running number",
         },
         _DELETE,
     ),
     *_keys(
         Category.ADDRESS,
         {
-            "address": "by id, unguessable: its mailbox's running number, cap, kind",
+            "address": "addresses by id",
             "waiting": "how many entries wait that came through it",
         },
         f"{_REVOKE}, the sweep",
@@ -373,55 +383,59 @@ ITEMS: Final[tuple[Item, ...]] = (
     *_keys(
         Category.MESSAGE,
         {
-            "entry": "by mailbox and position: sequence, which payloads, which address, size",
-            "payload": "a message's id, fence and ciphertext, once for all recipients of a bucket; which entries wait",
-            "reference": "how many mailboxes wait for payloads that came together, and their sizes",
+            "entry": "what waits for a mailbox, by position",
+            "payload": "messages, once for all recipients of a bucket",
+            "reference": "how many wait for messages that came together",
         },
         "Ack, the sweep",
         limits.MAX_LIFETIME,
     ),
     *_keys(
         Category.MESSAGE,
-        {
-            "fence": "by tag: the winner's message id, hashes and ciphertext",
-            "expiry": "when payloads, fences, slots and codes are dropped",
-        },
+        {"fence": "fences that were won, by tag"},
         _SWEEP,
         limits.FENCE_LIFETIME,
     ),
     *_keys(
         Category.MESSAGE,
-        {"pending": "a deposit that has won its fence and is not yet everywhere", "lease": "when another node goes on"},
-        "a node, within seconds",
+        {"expiry": "when messages, fences, slots and codes are dropped"},
+        _SWEEP,
+        TOMBSTONE_LIFETIME,  # of a tombstone; all others go earlier
     ),
     *_keys(
         Category.MESSAGE,
-        {"seen": "by hash of a deposit: its outcome", "forget": "when that is dropped"},
+        {"pending": "a deposit that has won its fence and is not yet everywhere", "lease": "when another node goes on"},
+        "a relay, within seconds",
+        _HANDED_OVER,
+    ),
+    *_keys(
+        Category.MESSAGE,
+        {"seen": "outcomes of deposits", "forget": "when that is dropped"},
         _SWEEP,
         limits.DEDUPLICATION_LIFETIME,
     ),
     *_keys(
         Category.PREKEY,
-        {"pool": "by mailbox and suite: numbers, epoch", "last-resort": "a sealed KeyPackage for when it is empty"},
+        {"pool": "pools by mailbox and suite", "last-resort": "KeyPackages for when they are empty"},
         _DELETE,
     ),
     *_keys(
         Category.PREKEY,
-        {"prekey:*": "by mailbox and suite: sealed KeyPackages and their numbers"},
+        {"prekey:*": "one-time KeyPackages, by mailbox and suite"},
         "Claim, MailboxDelete",
     ),
     *_keys(
         Category.SLOT,
-        {"slot": "by id, unguessable: version, when it is dropped, the ciphertext"},
+        {"slot": "slots by id"},
         "SlotDelete, the sweep",
-        limits.MAX_SLOT_LIFETIME,
+        TOMBSTONE_LIFETIME,  # as above
     ),
     *_keys(Category.CODE, {"code": "hashes of invite codes"}, "Create, the sweep", CODE_LIFETIME),
     *_keys(
         Category.STORE,
         {
-            "state": "epoch, counters, which run of the server wrote it",
-            "store": "version, buckets, the relay's own key",
+            "state": "marks and counters of a bucket",
+            "store": "what the whole store has",
         },
         "with the store",
     ),

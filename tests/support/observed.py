@@ -1,13 +1,17 @@
 """What a relay stores and emits, found by looking: for comparison with the inventory."""
 
 import ast
-import re
+from collections.abc import Set as AbstractSet
 from fnmatch import fnmatch
 from pathlib import Path
 
 import apsw
-import redis
 from prometheus_client import CollectorRegistry
+
+from restante_crypto import primitives
+from restante_server import processors
+from restante_server.processors import Outgoing, Role, names_of
+from restante_server.stores.blobs import FIELDS, HEAD_BYTES, BlobHead
 
 SERVER = Path(__file__).parent.parent.parent / "server" / "restante_server"
 _LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
@@ -28,23 +32,26 @@ def columns(database: Path) -> set[str]:
     return found
 
 
-def redis_keys(url: str, prefix: str) -> set[str]:
-    """Return the names of all keys of a store on one server, without the prefix; b stands for the bucket."""
-    client = redis.Redis.from_url(url.partition("?")[0])
-    keys = [bytes(key) for key in client.keys(f"{prefix}:*") if isinstance(key, bytes)]
-    names = {re.sub(rb"\{\d+\}", b"{b}", key[len(prefix) + 1 :]) for key in keys}
-    return {re.sub(rb":prekey:.*", b":prekey:*", name, flags=re.DOTALL).decode() for name in names}
-
-
-def counts(database: Path) -> dict[str, int]:
-    """Return how many rows each table has."""
+def filled(database: Path) -> set[str]:
+    """Return table.column of the tables that have rows."""
+    found = columns(database)
     db = apsw.Connection(str(database))
-    tables = {column.partition(".")[0] for column in columns(database)}
-    found = {
+    rows = {
         table: db.execute(f"SELECT count(*) FROM {table}").get  # noqa: S608 -- names of the schema
-        for table in tables
+        for table in {column.partition(".")[0] for column in found}
     }
     db.close()
+    return {column for column in found if rows[column.partition(".")[0]]}
+
+
+def blobs(folder: Path) -> set[str]:
+    """Return the parts of the blobs in a folder; ``?`` if a file is anything else."""
+    found: set[str] = set()
+    for path in folder.glob("??/*"):
+        data = path.read_bytes()
+        head = BlobHead.decode(data, len(data))
+        whole = head is not None and primitives.blake2b(data[HEAD_BYTES:], size=32) == head.digest
+        found |= {f"blob.{name}" for name in (FIELDS if whole else "?")}
     return found
 
 
@@ -100,7 +107,13 @@ def _foreign_fields(path: Path) -> set[str]:
     }
 
 
-def unmatched(names: set[str], patterns: set[str]) -> tuple[set[str], set[str]]:
+def handed_on(role: Role) -> set[str]:
+    """Return the fields of all that goes to a role's processor."""
+    kinds = [each for each in vars(processors).values() if isinstance(each, type) and issubclass(each, Outgoing)]
+    return {name for kind in kinds if kind is not Outgoing and kind.role == role for name in names_of(kind)}
+
+
+def unmatched(names: AbstractSet[str], patterns: AbstractSet[str]) -> tuple[set[str], set[str]]:
     """Return the names that no pattern fits, and the patterns that fit no name."""
     return (
         {name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)},

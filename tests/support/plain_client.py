@@ -188,8 +188,11 @@ class PlainBlobs:
 
     async def delete(self, owner: BlobOwner) -> Answer:
         """Delete."""
-        signed = label("blob delete") + self.relay_key + owner.blob
-        return await self.request("DELETE", owner.blob, owner.headers(signed))
+        return await self.request("DELETE", owner.blob, self.delete_headers(owner))
+
+    def delete_headers(self, owner: BlobOwner) -> dict[str, str]:
+        """Return the headers of a deletion."""
+        return owner.headers(label("blob delete") + self.relay_key + owner.blob)
 
 
 @dataclass
