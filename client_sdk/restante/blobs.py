@@ -166,16 +166,30 @@ async def fetch(session: aiohttp.ClientSession, url: str, reference: BlobReferen
         Refused: NOT_FOUND: deleted, expired, or never stored; or for now.
         Disconnected: try again.
     """
+    sealed = await stored(session, url, reference.blob, sealed_length(reference.length))
+    if not primitives.equal(digest_of(sealed), reference.digest):
+        raise BlobError("digest")
+    return sealed
+
+
+async def stored(session: aiohttp.ClientSession, url: str, blob: bytes, size: int = limits.MAX_BLOB_BYTES) -> bytes:
+    """Return what the relay has under this id, unchecked: of more than ``size`` bytes the beginning.
+
+    Raises:
+        Refused, Disconnected: as ``fetch``.
+    """
     sealed = bytearray()
-    size = sealed_length(reference.length)
-    async with _request(session, "GET", url, reference.blob, {}, None, size) as response:
+    async with _request(session, "GET", url, blob, {}, None, size) as response:
         async for data in response.content.iter_chunked(CHUNK_BYTES):
             sealed += data
             if len(sealed) > size:
                 break
-    if not primitives.equal(primitives.blake2b(bytes(sealed), size=DIGEST_BYTES), reference.digest):
-        raise BlobError("digest")
     return bytes(sealed)
+
+
+def digest_of(sealed: bytes) -> bytes:
+    """Return the digest that the relay keeps with a blob."""
+    return primitives.blake2b(sealed, size=DIGEST_BYTES)
 
 
 def opened(reference: BlobReference, sealed: bytes) -> bytes:

@@ -32,7 +32,7 @@ from restante.events import Announcement, Event
 from restante.invites import Invite, Manifest
 from restante.publications import Official, Policy, Purpose
 from restante.safety import SafetyNumber, safety_number
-from restante.yourdata import Erasure, Export, export_of
+from restante.yourdata import Erasure, Export, export
 from restante_crypto.directory import Kind
 from restante_crypto.mls import KeyPackage
 from restante_protocol import frames
@@ -393,14 +393,12 @@ class Client:
     # Your data.
 
     async def export_data(self) -> Export:
-        """Return all that the relay holds of this account: its mailbox, addresses, prekeys, messages and slots.
+        """Return all that the relay holds of this account: mailbox, messages, slots, blobs, consents, directory.
 
         Raises:
             Closed: the account was erased.
         """
-        held, slots = await self._driver.export()
-        engine = self._engine
-        return export_of(self._driver.url, engine.relay_key or b"", int(time.time()), held, slots)
+        return await export(self._engine, self._driver, int(time.time()))
 
     async def erase(self) -> Erasure:
         """Erase all that the relay holds of this account, for good, and end this client.

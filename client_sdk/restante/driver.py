@@ -565,34 +565,20 @@ class Driver:
         """The relay's."""
         return self._url
 
-    async def export(self) -> tuple[list[frames.Held], list[tuple[bytes, frames.Slot]]]:
-        """Return what the relay holds of the mailbox, and this account's slots."""
-        held: list[frames.Held] = []
-        after = b""
+    async def stored_blob(self, blob: bytes) -> bytes | None:
+        """Return what the relay has under a blob's id, sealed as it is; None if there is none. Raises Refused."""
         while True:
-            receiver = await self._ready_receiver()
+            self.check()
             try:
-                part = await receiver.request(partial(frames.Export, after=after))
+                return await blobs.stored(self._session, self._url, blob)
             except Disconnected:
-                await asyncio.sleep(0)
-                continue
-            if not isinstance(part, frames.Exported):
-                raise Disconnected
-            held += part.held
-            after = part.after
-            if not after:
-                break
-        slots: list[tuple[bytes, frames.Slot]] = []
-        for slot in await self.run(self._engine.slots):
-            try:
-                answer = await self.ask(partial(frames.SlotGet, slot=slot))
+                await asyncio.sleep(RETRY_SECONDS)
             except Refused as error:
-                if error.code != Code.NOT_FOUND:
+                if error.code == Code.NOT_FOUND:
+                    return None
+                if error.code not in _LATER:
                     raise
-                continue
-            if isinstance(answer, frames.Slot):
-                slots.append((slot, answer))
-        return held, slots
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def erase(self) -> frames.Erased:
         """Stop everything, erase what the relay holds, and return its receipt. Raises Refused."""
@@ -615,7 +601,7 @@ class Driver:
         try:
             for deletion in await self.run(engine.slot_deletions):
                 await sender.request(partial(_numbered, deletion))
-            for keys in await self.run(engine.blobs):
+            for keys, _ in await self.run(engine.blobs):
                 await blobs.delete(self._session, self._url, sender.relay_key, keys)
         finally:
             await sender.close()

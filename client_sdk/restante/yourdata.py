@@ -1,19 +1,45 @@
 """What the relay holds of an account, brought home, and the proof that it was erased. PROTOCOL.md section 6.13."""
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from restante import blobs
+from restante.errors import Refused, RelayError
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
+from restante_protocol.errors import Code
+
+if TYPE_CHECKING:
+    from restante.driver import Driver
+    from restante.engine.engine import Engine
 
 __all__ = ["Erasure", "Export"]
 
 FORMAT: Final = 1
-_IN_LINE: Final = 64  # bytes; longer values become files
+KINDS: Final = (
+    "mailbox",
+    "address",
+    "pool",
+    "prekey",
+    "payload",
+    "slot",
+    "blob",
+    "consent",
+    "handle",
+    "number",
+    "disclosure",
+)
+_SCHEMA: Final = "export.schema.json"  # beside this file
+_NAME: Final = re.compile("[a-z_]+")
+_TEXTS: Final = frozenset({"purpose", "entry"})
+_LONG: Final = frozenset({"package", "last_resort", "body", "record"})  # become files
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +47,9 @@ class Export:
     """All that the relay holds of this account.
 
     Attributes:
-        document: JSON data: ``format``, ``relay``, ``relay_key``, ``exported`` (ISO time), and ``held``: by kind
-            (``mailbox``, ``address``, ``pool``, ``prekey``, ``payload``, ``slot``) a list of objects, whose fields are
-            those of docs/data.md. Bytes are hexadecimal, or ``{"file": name}`` where they are long.
+        document: JSON data, as ``schema()`` describes every field of it: ``format``, which is its version, whose it
+            is, and ``held``: by kind a list of objects. Bytes are hexadecimal, or ``{"file": name}`` where they are
+            long.
         files: what those name.
     """
 
@@ -31,11 +57,22 @@ class Export:
     files: Mapping[str, bytes] = field(repr=False)
 
     def write(self, folder: Path) -> None:
-        """Write it into a new folder: ``export.json`` and the files. Raises OSError."""
+        """Write it into a new folder: ``export.json``, what describes it, and the files. Raises OSError."""
         folder.mkdir(mode=0o700, parents=True)
         for name, data in self.files.items():
             (folder / name).write_bytes(data)
+        (folder / _SCHEMA).write_text(_schema_text())
         (folder / "export.json").write_text(json.dumps(self.document, indent=2) + "\n")
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) that describes every field of an export's document."""
+    described: dict[str, Any] = json.loads(_schema_text())
+    return described
+
+
+def _schema_text() -> str:
+    return resources.files("restante").joinpath(_SCHEMA).read_text("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,38 +97,83 @@ class Erasure:
         return primitives.ed25519_verify(self.relay_key, message, self.signature)
 
 
-def export_of(
-    relay: str,
-    relay_key: bytes,
-    now: int,
-    held: Iterable[frames.Held],
-    slots: Iterable[tuple[bytes, frames.Slot]],
-) -> Export:
-    """Return an export of what the relay told. ``now``: Unix seconds."""
-    files: dict[str, bytes] = {}
-    kinds: dict[str, dict[bytes, dict[str, Any]]] = {}
+async def export(engine: "Engine", driver: "Driver", now: int) -> Export:
+    """Ask the relay for all that it holds of this account. ``now``: Unix seconds.
 
-    def put(kind: str, key: bytes, name: str, value: bytes | int) -> None:
+    The mailbox's owner is told of the mailbox, consents and records. Which slots and blobs are this account's, the
+    client alone knows, and asks for each without credential.
+
+    Raises:
+        Closed: the account was erased.
+        RelayError: the relay refuses, or answers something else.
+    """
+    document = _Document()
+    await _mailbox(driver, document)
+    await _slots(engine, driver, document)
+    for keys, expires in await driver.run(engine.blobs):
+        sealed = await driver.stored_blob(keys.blob)
+        if sealed is not None:
+            digest = blobs.digest_of(sealed)
+            document.row("blob", keys.blob, id=keys.blob, expires=expires, size=len(sealed), digest=digest, body=sealed)
+    return Export(
+        {
+            "format": FORMAT,
+            "relay": driver.url,
+            "relay_key": (engine.relay_key or b"").hex(),
+            "exported": datetime.fromtimestamp(now, UTC).isoformat(),
+            "held": {kind: list(rows.values()) for kind, rows in document.kinds.items()},
+        },
+        document.files,
+    )
+
+
+async def _mailbox(driver: "Driver", document: "_Document") -> None:
+    after, more = b"", True
+    while more:
+        part = await driver.ask_as_owner(partial(frames.Export, after=after))
+        if not isinstance(part, frames.Exported):
+            raise RelayError("no answer to an export")
+        for each in part.held:
+            kind, _, name = each.name.partition(".")
+            document.put(kind, each.key, name, each.value)
+        after, more = part.after, bool(part.after)
+
+
+async def _slots(engine: "Engine", driver: "Driver", document: "_Document") -> None:
+    for kind, slot, expires in await driver.run(engine.slots):
+        try:
+            stored = await driver.ask(partial(frames.SlotGet, slot=slot))
+        except Refused as error:
+            if error.code != Code.NOT_FOUND:
+                raise
+            continue
+        if isinstance(stored, frames.Slot):
+            version, body = stored.version, stored.body
+            document.row("slot", slot, kind=kind, id=slot, version=version, expires=expires, body=body)
+
+
+class _Document:
+    """What was told so far, as JSON data and files."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, dict[bytes, dict[str, Any]]] = {kind: {} for kind in KINDS}
+        self.files: dict[str, bytes] = {}
+
+    def row(self, kind: str, key: bytes, /, **values: bytes | int | str) -> None:
+        for name, value in values.items():
+            self.put(kind, key, name, value)
+
+    def put(self, kind: str, key: bytes, name: str, value: bytes | int | str) -> None:
+        """Add one value. Raises RelayError for a name that is none: it becomes part of a file's."""
+        if not (_NAME.fullmatch(kind) and _NAME.fullmatch(name)):
+            raise RelayError("the relay tells of something without a name")
         shown: Any = value
         if isinstance(value, bytes):
-            shown = value.hex()
-            if len(value) > _IN_LINE:
+            if name in _TEXTS:
+                shown = value.decode(errors="replace")
+            elif value and name in _LONG:
                 file = f"{kind}-{key.hex()}-{name}.bin"
-                files[file], shown = value, {"file": file}
-        kinds.setdefault(kind, {}).setdefault(key, {})[name] = shown
-
-    for each in held:
-        kind, _, name = each.name.partition(".")
-        put(kind, each.key, name, each.value)
-    for slot, frame in slots:
-        put("slot", slot, "id", slot)
-        put("slot", slot, "version", frame.version)
-        put("slot", slot, "body", frame.body)
-    document = {
-        "format": FORMAT,
-        "relay": relay,
-        "relay_key": relay_key.hex(),
-        "exported": datetime.fromtimestamp(now, UTC).isoformat(),
-        "held": {kind: list(rows.values()) for kind, rows in kinds.items()},
-    }
-    return Export(document, files)
+                self.files[file], shown = value, {"file": file}
+            else:
+                shown = value.hex()
+        self.kinds.setdefault(kind, {}).setdefault(key, {})[name] = shown

@@ -41,7 +41,8 @@ class Item:
         what: what it is.
         lifetime: seconds after which it is gone whatever happens, or None if its owner decides.
         enforced: what makes it go.
-        exported: it is in the owner's export (PROTOCOL.md section 6.13).
+        exported: where it is in the owner's export: a kind of what is held, or a field of one, as the SDK's
+            ``export.schema.json`` describes them. Empty: it is not there.
         disclosable: the operator may be asked to hand it out (section 6.16).
     """
 
@@ -51,7 +52,7 @@ class Item:
     what: str
     lifetime: int | None
     enforced: str
-    exported: bool = False
+    exported: str = ""
     disclosable: bool = False
 
 
@@ -60,11 +61,22 @@ _HANDED_OVER: Final = 120  # seconds in which another relay has gone on where on
 _DELETE: Final = "MailboxDelete"
 _REVOKE: Final = "AddressRevoke, MailboxDelete"
 _SWEEP: Final = "the sweep"
-_SLOT_LIFETIME: Final = limits.MAX_SLOT_LIFETIME
+_LAPSE: Final = limits.MAX_SLOT_LIFETIME
 _WITHDRAWN: Final = "ConsentPut, MailboxDelete"
 _HANDLE: Final = f"HandlePut, HandleDelete, {_WITHDRAWN}"
 _NUMBER: Final = f"NumberConfirm, NumberDelete, {_WITHDRAWN}"
 _QUERIES: Final = limits.NUMBER_QUERIES * limits.NUMBER_QUERY_SECONDS
+_KEYS: Final = {  # where a key's values are in an export, but for what relays need among themselves
+    "mailbox": "mailbox",
+    "queue": "mailbox",
+    "address": "address",
+    "entry": "payload",
+    "payload": "payload",
+    "pool": "pool",
+    "last-resort": "pool.last_resort",
+    "prekey:*": "prekey",
+    "slot": "slot",
+}
 _BLOB_ENDS: Final = "DELETE, the sweep"
 
 
@@ -79,8 +91,8 @@ def _columns(
     disclosable: bool = False,
 ) -> tuple[Item, ...]:
     return tuple(
-        Item(Kind.COLUMN, f"{table}.{name}", category, what, lifetime, enforced, exported, disclosable)
-        for name, what in columns.items()
+        Item(Kind.COLUMN, thing, category, what, lifetime, enforced, thing if exported else "", disclosable)
+        for thing, what in ((f"{table}.{name}", what) for name, what in columns.items())
     )
 
 
@@ -90,11 +102,11 @@ def _all(kind: Kind, category: Category, names: dict[str, str], enforced: str) -
 
 def _keys(category: Category, names: dict[str, str], enforced: str, lifetime: int | None = None) -> tuple[Item, ...]:
     return tuple(
-        Item(kind, f"{{b}}:{name}", category, what, lifetime, enforced)
+        Item(kind, f"{{b}}:{name}", category, what, lifetime, enforced, exported)
         for key, about in names.items()
-        for kind, name, what in (
-            (Kind.KEY, key, about),
-            *((Kind.FIELD, f"{key}.{field}", each) for field, each in redis_fields.FIELDS[key].items()),
+        for kind, name, what, exported in (
+            (Kind.KEY, key, about, _KEYS.get(key, "")),
+            *((Kind.FIELD, f"{key}.{field}", each, "") for field, each in redis_fields.FIELDS[key].items()),
         )
     )
 
@@ -213,9 +225,10 @@ ITEMS: Final[tuple[Item, ...]] = (
         },
         "SlotDelete, the sweep",
         TOMBSTONE_LIFETIME,  # of a tombstone; all others have 120 days
+        exported=True,
     ),
     *(
-        Item(Kind.BLOB, f"blob.{name}", Category.BLOB, what, limits.MAX_BLOB_LIFETIME, _BLOB_ENDS)
+        Item(Kind.BLOB, f"blob.{name}", Category.BLOB, what, limits.MAX_BLOB_LIFETIME, _BLOB_ENDS, f"blob.{name}")
         for name, what in {
             "id": "the blob's id, unguessable: the file's name",
             "expires": "when it is dropped",
@@ -238,6 +251,7 @@ ITEMS: Final[tuple[Item, ...]] = (
         "the sealed manifest behind an invite",
         limits.MAX_SLOT_LIFETIME,
         "SlotDelete, the sweep",
+        "slot",
     ),
     Item(
         Kind.SLOT,
@@ -246,6 +260,7 @@ ITEMS: Final[tuple[Item, ...]] = (
         "a sealed nickname and avatar, padded",
         limits.MAX_SLOT_LIFETIME,
         "SlotDelete, the sweep",
+        "slot",
     ),
     Item(
         Kind.SLOT,
@@ -254,18 +269,31 @@ ITEMS: Final[tuple[Item, ...]] = (
         "under a keyed hash of mailbox and purpose: the version that was granted, and when",
         limits.MAX_SLOT_LIFETIME,
         "ConsentPut, MailboxDelete, the sweep",
+        "consent",
     ),
     *(
-        Item(Kind.SLOT, name, Category.DIRECTORY, what, lifetime, f"{ended}, the sweep")
-        for name, what, lifetime, ended in (
-            ("handle", "at a place from the handle: a mark of whose it is, a sealed invite", _SLOT_LIFETIME, _HANDLE),
-            ("directory entry", "sealed: where the records of a mailbox are", _SLOT_LIFETIME, _WITHDRAWN),
-            ("number record", "a sealed invite", _SLOT_LIFETIME, _NUMBER),
-            ("number list", "the places of a bucket, from numbers", _SLOT_LIFETIME, _NUMBER),
-            ("number holder", "under a keyed hash of a number: sealed, whose it is", _SLOT_LIFETIME, _NUMBER),
-            ("number code", "sealed: the mark of a code that was sent", limits.NUMBER_CODE_LIFETIME, "NumberConfirm"),
-            ("number queries", "under a keyed hash of a number: when it may ask for all again", _QUERIES, "time"),
-            ("number texts", "under a keyed hash of a number: when it may be sent more", _DAY, "time"),
+        Item(Kind.SLOT, name, Category.DIRECTORY, what, lifetime, f"{ended}, the sweep", exported)
+        for name, what, lifetime, ended, exported in (
+            ("handle", "at a place from the handle: a mark of whose it is, a sealed invite", _LAPSE, _HANDLE, "handle"),
+            ("directory entry", "sealed: where the records of a mailbox are", _LAPSE, _WITHDRAWN, "handle.place"),
+            ("number record", "a sealed invite", _LAPSE, _NUMBER, "number.record"),
+            ("number list", "the places of a bucket, from numbers", _LAPSE, _NUMBER, "number.place"),
+            ("number holder", "under a keyed hash of a number: sealed, whose it is", _LAPSE, _NUMBER, "number"),
+            (
+                "number code",
+                "sealed: the mark of a code that was sent",
+                limits.NUMBER_CODE_LIFETIME,
+                "NumberConfirm",
+                "",
+            ),
+            (
+                "number queries",
+                "under a keyed hash of a number: when it may ask for all again",
+                _QUERIES,
+                "time",
+                "number.queries",
+            ),
+            ("number texts", "under a keyed hash of a number: when it may be sent more", _DAY, "time", "number.texts"),
         )
     ),
     Item(
@@ -332,6 +360,7 @@ ITEMS: Final[tuple[Item, ...]] = (
         "an entry of the log: ground, recipient, reason, names of fields, keyed hash of the mailbox",
         limits.MAX_SLOT_LIFETIME,
         _SWEEP,
+        "disclosure",
     ),
     Item(
         Kind.FILE,
@@ -549,10 +578,12 @@ def page() -> str:
             f"## {about.title.en}\n\n{_sentence(about.what.en)} **Why:** {about.purpose.en}. "
             f"**Basis:** {about.basis.en}. **Who can read it:** {about.readers.en}. "
             f"**How long:** {about.kept.en}. **How it goes:** {about.erased.en}.\n\n"
-            "| thing | kind | what it is | gone at the latest after | ended by |\n|---|---|---|---|---|"
+            "| thing | kind | what it is | gone at the latest after | ended by | in an export |\n"
+            "|---|---|---|---|---|---|"
         )
         parts[-1] += "".join(
             f"\n| `{item.name}` | {item.kind} | {item.what} | {_days(item.lifetime)} | {item.enforced} |"
+            f" {f'`{item.exported}`' if item.exported else ''} |"
             for item in ITEMS
             if item.category is category
         )
@@ -576,7 +607,10 @@ _HEAD: Final = """# What is stored, why, and for how long
 
 Everything that the relay keeps or says, made from `restante_server/inventory.py` by
 `python -m restante_server.inventory`. `tests/test_data.py` compares the inventory with relays that were used: what is
-there and not declared fails the suite, and so does what is declared and not there, or is there after its time."""
+there and not declared fails the suite, and so does what is declared and not there, or is there after its time. *In an
+export* says where a person finds it who exports what is theirs, as
+[export.schema.json](../client_sdk/restante/export.schema.json) describes; a Redis key's line speaks for its fields, but
+for those that relays need among themselves, such as positions and who serves a mailbox now."""
 _TAIL: Final = """## What is not stored
 
 **IP addresses** are known to the operating system while a connection is open; the relay does not read them. There

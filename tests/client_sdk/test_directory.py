@@ -209,7 +209,7 @@ async def test_it_is_exported_and_erased(tmp_path: Path, phones: Phones) -> None
         own = alice.client._engine.own_entry(Kind.HANDLE)
         assert own is not None
         assert [each["place"] for each in held["handle"]] == [own.place.hex()]
-        assert [set(each) for each in held["number"]] == [{"place", "record", "verified_at"}]
+        assert [set(each) for each in held["number"]] == [{"place", "record", "verified_at", "queries", "texts"}]
         await alice.client.erase()
         assert await bob.client.find_handle("alice") is None
         assert await bob.client.find_numbers([ONE]) == {}

@@ -432,9 +432,11 @@ class Engine:
         with self._state.transaction():
             self._tables.account.put(_ERASED, b"\x01")
 
-    def slots(self) -> list[bytes]:
-        """Return the slots that this account writes."""
-        return [*self._mailroom.slots(), *self._profiles.slots()]
+    def slots(self) -> list[tuple[str, bytes, int]]:
+        """Return the slots that this account writes: what is in it, its id, when it expires (0: it is not put yet)."""
+        own = self._profiles.own()
+        profile = [("profile", slot, own.expires) for slot in self._profiles.slots()] if own is not None else []
+        return [*(("invite", *each) for each in self._mailroom.expiries()), *profile]
 
     def slot_deletions(self) -> list[frames.SlotDelete]:
         """Return requests, numbered 0, that delete all slots of this account."""
@@ -897,9 +899,9 @@ class Engine:
         with self._state.transaction():
             self._inbox.not_fetched(blob, lost=lost)
 
-    def blobs(self) -> list[BlobKeys]:
-        """Return the keys of all blobs at the relay that this client has uploaded."""
-        return [keys for keys, _ in self._parcels.own()]
+    def blobs(self) -> list[tuple[BlobKeys, int]]:
+        """Return the keys of all blobs at the relay that this client has uploaded, and when they expire."""
+        return [(keys, record.expires) for keys, record in self._parcels.own()]
 
     # Events.
 

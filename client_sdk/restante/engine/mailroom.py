@@ -332,6 +332,12 @@ class Mailroom:
         """Return the slots of all invites."""
         return [row.key for row in self._tables.invites.rows()]
 
+    def expiries(self) -> list[tuple[bytes, int]]:
+        """Return the same, each with when the relay drops it (Unix seconds; 0: it is not put yet)."""
+        found = ((row.key, records.InviteSlot.unpack(row.value).expires) for row in self._tables.invites.rows())
+        longer = limits.MAX_SLOT_LIFETIME - MANIFEST_SECONDS  # than the manifest in it
+        return [(slot, expires + longer if expires else 0) for slot, expires in found]
+
     def slot_deletion(self, slot: bytes) -> frames.SlotDelete:
         """Return the request, numbered 0, that deletes a slot."""
         record = records.InviteSlot.unpack(self._tables.invites.get(slot) or b"")

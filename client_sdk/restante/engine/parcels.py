@@ -83,7 +83,8 @@ class Parcels:
         """The relay has it."""
         record = self._blob(blob)
         if record is not None:
-            self._put(blob, msgspec.structs.replace(record, uploaded=True, own=True))
+            expires = self._state.now() + LIFETIME  # at the latest: the relay counts from when it was stored
+            self._put(blob, msgspec.structs.replace(record, expires=expires, uploaded=True, own=True))
 
     def drop(self, blobs: Iterable[bytes]) -> None:
         """Nobody needs these: delete them at the relay, wherever their upload has come to."""

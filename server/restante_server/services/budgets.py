@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from restante_server.clock import Clock
-from restante_server.stores.contract import Store
+from restante_server.stores.contract import Store, StoredSlot
 
 KEPT: Final = 100_000  # budgets in memory that are not full: some 15 MiB
 _TIME_BYTES: Final = 8  # Unix milliseconds
@@ -58,7 +58,7 @@ async def take(store: Store, clock: Clock, slot: bytes, pace: Pace, units: int =
     """Take units of the budget that a slot of the relay keeps, or none: say which. All nodes see the same."""
     while True:
         stored, now = await store.get_slot(slot), clock()
-        after = pace.take(int.from_bytes(stored.body[:_TIME_BYTES], "big") if stored else 0, now, units)
+        after = pace.take(_time(stored), now, units)
         if after is None:
             return False
         lifetime = (after - now) // 1000 + 1
@@ -66,3 +66,12 @@ async def take(store: Store, clock: Clock, slot: bytes, pace: Pace, units: int =
         body = after.to_bytes(_TIME_BYTES, "big") + os.urandom(_TIME_BYTES)  # another's taking is never taken for ours
         if await store.put_slot(slot, version, lifetime, body):
             return True
+
+
+async def full_at(store: Store, slot: bytes) -> int:
+    """Return when such a budget is full again, Unix milliseconds; 0: nothing is kept, it is full."""
+    return _time(await store.get_slot(slot))
+
+
+def _time(stored: StoredSlot | None) -> int:
+    return int.from_bytes(stored.body[:_TIME_BYTES], "big") if stored else 0

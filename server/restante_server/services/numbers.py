@@ -207,6 +207,9 @@ class Numbers:
         stored = await self._store.get_slot(self._record_slot(entry.place))
         if stored is not None:
             found.append(Holding("number.record", entry.number, stored.body))
+        for name in ("queries", "texts"):
+            full_at = await budgets.full_at(self._store, self._key.slot(name, entry.number))
+            found.append(Holding(f"number.{name}", entry.number, full_at))
         return found
 
     def trim(self) -> None:

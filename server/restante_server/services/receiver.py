@@ -1,7 +1,7 @@
 """One connection in the role of receiver: it proves a mailbox, manages it, and takes its entries."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar, Final
 
 from restante_crypto import primitives, proofs
@@ -12,7 +12,7 @@ from restante_server.services import admission
 from restante_server.services.directory import Directory
 from restante_server.services.relay import Relay
 from restante_server.services.subscription import Sink, Subscription
-from restante_server.stores.contract import AddressSpec, Pool, SeenPool
+from restante_server.stores.contract import AddressSpec, Holding, Pool, SeenPool
 
 Answer = Coroutine[Any, Any, frames.RelayFrame]
 
@@ -172,6 +172,7 @@ class Receiver:
             held = [*held, *await self._relay.consents.holdings(self._mailbox)]
             if self._relay.directory is not None:
                 held += await self._relay.directory.holdings(self._mailbox)
+            held += _disclosures(self._relay.ledger.notices(self._mailbox))
         return frames.Exported(frame.request, [frames.Held(each.name, each.key, each.value) for each in held], after)
 
     async def _put_consent(self, frame: frames.ConsentPut) -> frames.RelayFrame:
@@ -202,6 +203,15 @@ class Receiver:
         frames.ConsentGet: _get_consents,
         **dict.fromkeys(_DIRECTORY, _ask_directory),
     }
+
+
+def _disclosures(notices: Sequence[tuple[bytes, bytes]]) -> list[Holding]:
+    """Return what the owner may be told of disclosures, as it is told."""
+    return [
+        Holding(f"disclosure.{name}", number.to_bytes(4, "big"), value)
+        for number, (entry, signature) in enumerate(notices)
+        for name, value in (("entry", entry), ("signature", signature))
+    ]
 
 
 def _refuse(code: Code | None) -> None:

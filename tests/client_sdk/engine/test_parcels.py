@@ -255,8 +255,8 @@ def test_what_lost_is_deleted_and_what_won_is_kept(world: World) -> None:
     alice.read()
     alice.do_parcels()
     assert set(world.post.blobs) == {winner}
-    assert {keys.blob for keys in alice.engine.blobs()} == set()
-    assert {keys.blob for keys in bob.engine.blobs()} == {winner}
+    assert {keys.blob for keys, _ in alice.engine.blobs()} == set()
+    assert {keys.blob for keys, _ in bob.engine.blobs()} == {winner}
 
 
 @pytest.mark.usefixtures("large_commits", "large_trees")

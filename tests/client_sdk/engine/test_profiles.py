@@ -129,7 +129,7 @@ async def test_it_is_erased_and_exported_with_the_rest(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     async with relay_in_process(folder) as relay, person(tmp_path, "alice", relay.url) as alice:
         await alice.client.set_profile(NICKNAME, AVATAR)
-        (slot,) = alice.client._engine.slots()
+        (slot,) = alice.client._engine._profiles.slots()
         export = await alice.client.export_data()
         assert [each["id"] for each in export.document["held"]["slot"]] == [slot.hex()]
         assert (await alice.client.erase()).verify()
@@ -140,7 +140,7 @@ async def test_a_relay_that_lost_its_store_gets_it_again(tmp_path: Path) -> None
     async with relay_in_process(tmp_path / "one") as relay, person(tmp_path, "alice", relay.url) as alice:
         await alice.client.set_profile("kept")
         engine = alice.client._engine
-        (slot,) = engine.slots()
+        ((_, slot, _),) = engine.slots()
         await relay.store.delete_slot(slot)
 
         def lost() -> None:
