@@ -108,6 +108,7 @@ class Subscription:
         "_cursor",
         "_drained",
         "_entries_in_flight",
+        "_ephemeral_bytes",
         "_in_flight",
         "_metrics",
         "_out",
@@ -141,6 +142,7 @@ class Subscription:
         self._entries_in_flight = 0
         self._bytes_in_flight = 0
         self._out: list[bytes] = []
+        self._ephemeral_bytes = 0  # of what is not written yet
         self._run_header = -1  # its place in _out; -1: no run is open
         self._run_first = 0
         self._run_next = 0
@@ -234,21 +236,29 @@ class Subscription:
         in_flight[:gone] = kept
 
     def push_ephemeral(self, message: bytes) -> None:
-        """Send an entry that is not stored: in a run of its own whose sequence is 0. Dropped if the peer is slow."""
+        """Send an entry that is not stored: in a run of its own whose sequence is 0.
+
+        Dropped if the peer is slow, or if so many come at once that they fill a window.
+        """
         if not self._drained or self._closed or self.sink.congested:
             return
+        if self._ephemeral_bytes and self._ephemeral_bytes + len(message) > WINDOW_BYTES:
+            return
+        self._ephemeral_bytes += len(message)
         self._end_run()
         if not self._out:
             self.sink.wake()
         self._out.append(self._wrap(_EPHEMERAL_RUN))
         self._out.append(message)
 
-    def take(self) -> list[bytes]:
-        """Return the complete messages that wait to be written, and end their run."""
+    def take(self, *, now: bool) -> list[bytes]:
+        """Return the complete messages that wait to be written, and end their run; ``now``: they are at once."""
         self._end_run()
         out = self._out
         if out:
             self._out = []
+        if now:
+            self._ephemeral_bytes = 0
         return out
 
     async def settle(self) -> None:

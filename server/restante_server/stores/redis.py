@@ -542,7 +542,7 @@ class RedisStore:
     async def pass_on(self, addresses: Sequence[bytes], message_id: bytes, body: bytes) -> Sequence[bytes | None]:
         """See contract."""
         found = await self._resolve(addresses)
-        for each in found:
+        for each in dict.fromkeys(found):  # a list that names a mailbox a thousand times is not sent so often
             if each is not None and each[ids.ID_BYTES :] not in {_NOBODY, self._node}:
                 mailbox = each[: ids.ID_BYTES]
                 message = EPHEMERAL + mailbox + message_id + body

@@ -480,7 +480,7 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Write what was collected in this tick, as one piece."""
         self._dirty = False
-        self._take_entries()
+        self._take_entries(now=True)
         out = self._out
         transport = self._transport
         if out and transport is not None and not transport.is_closing():
@@ -503,10 +503,10 @@ class Connection(asyncio.Protocol):
         if isinstance(session, Receiver) and session.subscription is not None:
             session.subscription.fall_behind()
 
-    def _take_entries(self) -> None:
+    def _take_entries(self, *, now: bool = False) -> None:
         session = self._session
         if isinstance(session, Receiver) and session.subscription is not None:
-            self._out += session.subscription.take()
+            self._out += session.subscription.take(now=now)
 
     def _close(self, code: int) -> None:
         if self._closing is None:

@@ -233,6 +233,22 @@ async def test_ephemeral_is_delivered_to_who_is_connected_and_not_stored(relay: 
             assert (await receiver.ask(frames.Status)).entries == 0
 
 
+async def test_more_ephemerals_at_once_than_a_window_holds_are_dropped(relay: Relay) -> None:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+        address = await receiver.add_address(owner.address())
+        await receiver.subscribe()
+        assert isinstance(await receiver.next(), frames.Drained)
+        body = bytes(MAX_LARGE_BODY_BYTES)
+        flags = frames.FLAG_EPHEMERAL | frames.FLAG_LARGE
+        assert (await sender.deposit([address] * 1000, body, flags=flags)).failed == []
+        assert (await sender.deposit([address] * 1000, b"typing", flags=frames.FLAG_EPHEMERAL)).failed == []
+        assert await receiver.ask(frames.Status)
+        came = [each.entry.body for each in receiver.pushed]
+        assert came[0] == body, "one is always sent"
+        assert came[1:].count(b"typing") == len(came) - 1, "and not the other 999"
+
+
 async def test_deleted_mailbox_ends_its_connections(relay: Relay) -> None:
     owner = Owner()
     async with await Peer.own(relay.url, owner) as subscribed, await Peer.own(relay.url, owner) as deleting:
