@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import aiohttp
 import msgspec
 
 from restante import content, events, names
@@ -30,6 +29,7 @@ from restante.engine.profiles import Profile
 from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused, RelayError
 from restante.events import Announcement, Event
 from restante.invites import Invite, Manifest
+from restante.links import open_session
 from restante.publications import Official, Policy, Purpose
 from restante.safety import SafetyNumber, safety_number
 from restante.yourdata import Erasure, Export, export
@@ -113,7 +113,7 @@ class Client:
                 ),
             )
             try:
-                async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+                async with open_session() as session:
                     driver = Driver(
                         engine,
                         executor,

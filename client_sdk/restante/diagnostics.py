@@ -9,6 +9,8 @@ from typing import Final
 import aiohttp
 import msgspec
 
+from restante.links import open_session
+from restante.packed import read_json
 from restante_protocol.diagnostics import Measure
 
 PATH: Final = "/v1/diagnostics"
@@ -26,7 +28,7 @@ async def send(url: str, measure: Measure, number: int) -> bool:
     base = url.rstrip("/") + PATH
     try:
         async with _connection() as session, session.get(base) as answer:
-            shown = msgspec.json.decode(await answer.content.read(_MAX_ANSWER), type=_Shown)
+            shown = read_json(await answer.content.read(_MAX_ANSWER), _Shown)
         if not shown.open:
             return False
         async with _connection() as session, session.post(f"{base}/{measure}/{number}") as taken:
@@ -36,4 +38,4 @@ async def send(url: str, measure: Measure, number: int) -> bool:
 
 
 def _connection() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers=_SILENT, timeout=_PATIENCE)
+    return open_session(skip_auto_headers=_SILENT, timeout=_PATIENCE)

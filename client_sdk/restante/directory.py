@@ -6,7 +6,7 @@ whom. Handles' records are fetched over the anonymous connection.
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -131,7 +131,7 @@ class Directory:
             entries |= zip(batch, await self._entries(Kind.NUMBER, keys, batch), strict=True)
         found: dict[str, Found] = {}
         for bucket in sorted({entry.place[0] for entry in entries.values()}):
-            records = await self._bucket(bucket)
+            records = await self._bucket(bucket, {entry.place for entry in entries.values()})
             for number, entry in entries.items():
                 record = records.get(entry.place)
                 who = await self._driver.run(self._engine.read_found, Kind.NUMBER, entry, record) if record else None
@@ -139,18 +139,19 @@ class Directory:
                     found[number] = who
         return {number: found[number] for number in wanted if number in found}
 
-    async def _bucket(self, bucket: int) -> dict[bytes, bytes]:
-        """Fetch all of a bucket, whatever was found in its first pages."""
+    async def _bucket(self, bucket: int, places: Collection[bytes]) -> dict[bytes, bytes]:
+        """Fetch all of a bucket, whatever was found in its first pages; return the records at these places."""
         records: dict[bytes, bytes] = {}
-        after, more = b"", True
-        while more:
+        after = b""
+        for _ in range(limits.NUMBER_QUERIES):  # more than the relay gives to anybody
             answer = await self._driver.ask_as_owner(partial(frames.NumbersGet, bucket=bucket, after=after))
             if not isinstance(answer, frames.Numbers):
                 raise RelayError("the relay's directory")
-            records |= {each.place: each.record for each in answer.records}
-            more = answer.more and bool(answer.records) and answer.records[-1].place > after
-            after = answer.records[-1].place if answer.records else after
-        return records
+            records |= {each.place: each.record for each in answer.records if each.place in places}
+            if not (answer.more and answer.records and answer.records[-1].place > after):
+                return records
+            after = answer.records[-1].place
+        raise RelayError("the relay's directory has no end")
 
     # What both have in common.
 

@@ -9,7 +9,7 @@ import contextlib
 import random as _random
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 
@@ -39,6 +39,21 @@ class Disconnected(Exception):  # noqa: N818 -- says what is the case
 
 class _Silent(Disconnected):
     """Nothing comes from the relay, not even what answers a ping."""
+
+
+def open_session(**options: Any) -> aiohttp.ClientSession:  # noqa: ANN401 -- aiohttp's
+    """Return a session for connections to relays. It keeps no cookie, and follows no redirect.
+
+    A relay could send its clients to their own networks with one: aiohttp asks there before anything is verified.
+    """
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_refuse_redirect)
+    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[trace], **options)
+
+
+async def _refuse_redirect(_session: object, _context: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
+    redirect.response.close()
+    raise aiohttp.ClientError("a relay redirects nobody")
 
 
 class Backoff:

@@ -3,9 +3,11 @@
 Elements after those that this version knows are ignored, so that later versions may append.
 """
 
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 
 class Packed(msgspec.Struct, frozen=True, array_like=True):
@@ -32,3 +34,11 @@ def check(condition: bool, what: str) -> None:
     """Raise ValueError unless the condition holds."""
     if not condition:
         raise ValueError(what)
+
+
+def read_json(data: bytes, kind: type[T]) -> T:
+    """Return JSON as this type. Raises ValueError, whatever the bytes."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

@@ -6,11 +6,12 @@ Nothing here is correspondence: it comes from the operator, not from a person, a
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from restante.engine import records
+from restante.packed import read_json
 from restante_crypto import primitives, proofs
 from restante_crypto.directory import Kind
 from restante_protocol import ids
@@ -22,13 +23,10 @@ DIRECTORY: Final = "directory"
 ANNOUNCEMENTS: Final = "announcements"
 OFFICIAL: Final = "official"
 
-
 _MAX_SECONDS: Final = 253_402_300_800  # the year 10,000, which ``datetime`` does not know
 _MAX_NUMBER: Final = 2**53  # what JSON carries everywhere
 
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_NUMBER)]
-
-T = TypeVar("T")
 
 
 class _Keys(msgspec.Struct, frozen=True):
@@ -50,7 +48,7 @@ class DirectoryKeys:
 
 def read_directory(content: bytes) -> DirectoryKeys:
     """Return the directory's public keys. Raises ValueError."""
-    keys = msgspec.json.decode(content, type=_Keys)
+    keys = read_json(content, _Keys)
     return DirectoryKeys(bytes.fromhex(keys.handle), bytes.fromhex(keys.number))
 
 
@@ -163,7 +161,7 @@ class Official:
 
 def read_official(content: bytes) -> list[Official]:
     """Return whom one can write to. Raises ValueError."""
-    return msgspec.json.decode(content, type=list[Official])
+    return read_json(content, list[Official])
 
 
 def slot_of(relay_key: bytes, name: str) -> bytes:
@@ -180,14 +178,6 @@ def opened(relay_key: bytes, name: str, version: int, body: bytes) -> bytes:
     return content
 
 
-def _read(content: bytes, kind: type[T]) -> T:
-    """Return the JSON as this type. Raises ValueError, for what is nested too deeply, too."""
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
 def policy_name(number: int) -> str:
     """Return the name of the policy of this number."""
     return f"{POLICY} {number}"
@@ -195,7 +185,7 @@ def policy_name(number: int) -> str:
 
 def read_listed(content: bytes) -> list[_Listed]:
     """Return the versions of the policy, oldest first. Raises ValueError."""
-    return _read(content, list[_Listed])
+    return read_json(content, list[_Listed])
 
 
 class _Announced(msgspec.Struct, frozen=True):
@@ -207,7 +197,7 @@ class _Announced(msgspec.Struct, frozen=True):
 
 def read_announcements(content: bytes) -> list[records.AnnouncedEvent]:
     """Return what is announced, oldest first. Raises ValueError."""
-    listed = _read(content, list[_Announced])
+    listed = read_json(content, list[_Announced])
     return [records.AnnouncedEvent(each.number, each.at, each.kind, each.texts) for each in listed]
 
 
@@ -215,7 +205,7 @@ def read_policy(listed: _Listed, content: bytes) -> Policy:
     """Return a policy. Raises ValueError if it is none, or not the one that was listed."""
     if primitives.blake2b(content, size=8, person=b"restante policy").hex() != listed.version:
         raise ValueError("another policy than the one listed")
-    said = _read(content, _Policy)
+    said = read_json(content, _Policy)
     if not said.languages:
         raise ValueError("a policy in no language")
     return Policy(
@@ -229,6 +219,6 @@ def read_policy(listed: _Listed, content: bytes) -> Policy:
             each.name: Purpose(each.name, bytes.fromhex(each.version), granted=False, _said=each.languages)
             for each in said.purposes
         },
-        data=_read(content, dict[str, Any]),
+        data=read_json(content, dict[str, Any]),
         _texts={language: each.text for language, each in said.languages.items()},
     )

@@ -15,7 +15,7 @@ from restante.invites import Invite
 from restante.names import handle, number
 from restante_crypto import directory as stretching
 from restante_crypto.directory import Cost, Kind
-from restante_protocol import limits
+from restante_protocol import frames, limits
 from restante_protocol.errors import Code
 from restante_server.identity import Identity
 from restante_server.oprf_key import OprfKey
@@ -23,6 +23,7 @@ from restante_server.purposes import Purpose
 from restante_server.services import handles
 from restante_server.services.budgets import Pace
 from restante_server.services.bulletin import Bulletin
+from restante_server.services.numbers import Numbers
 from restante_server.stores import backup as backups
 from support.directories import NUMBERS, OFFERED, Phones
 from support.people import people, person
@@ -387,6 +388,25 @@ async def test_a_relay_that_evaluates_with_another_key_is_noticed(
         with pytest.raises(RelayError, match="another key"):
             await alice.client.set_handle("alice")
         assert await alice.client.handle() is None
+
+
+async def test_a_bucket_without_an_end_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phones: Phones
+) -> None:
+    async def bucket(_self: Numbers, _mailbox: bytes, frame: frames.NumbersGet) -> frames.Numbers:
+        place = bytes([frame.bucket]) + (int.from_bytes(frame.after[1:], "big") + 1).to_bytes(23, "big")
+        return frames.Numbers(frame.request, [frames.DirectoryRecord(place, bytes(512))], more=True)
+
+    async with (
+        relay_in_process(tmp_path / "relay", **OFFERED) as relay,
+        person(tmp_path, "alice", relay.url) as alice,
+    ):
+        await consent(alice.client)
+        await verify(alice.client, phones, ONE)
+        monkeypatch.setattr(Numbers, "bucket", bucket)
+        monkeypatch.setattr(limits, "NUMBER_QUERIES", 5)
+        with pytest.raises(RelayError, match="no end"):
+            await alice.client.find_numbers([TWO])
 
 
 async def test_records_that_are_none_are_nobody(tmp_path: Path) -> None:

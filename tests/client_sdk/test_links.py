@@ -11,12 +11,13 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante import links
+from restante import diagnostics, links
 from restante.errors import Refused, RelayChanged, RelayError
 from restante.links import Backoff, Connection, Disconnected, socket_url
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
 from restante_protocol.connection import NumberedEntry, RelayConnection
+from restante_protocol.diagnostics import Measure
 from restante_protocol.errors import Code, LocalError
 
 SEED = b"r" * 32
@@ -96,7 +97,7 @@ async def relay(behaviour: Behaviour, *, autoping: bool = True) -> AsyncIterator
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
+    async with links.open_session() as session:
         yield session
 
 
@@ -503,6 +504,28 @@ async def test_a_relay_without_a_common_version_is_not_tried_again(session: aioh
         with pytest.raises(Refused) as refused:
             await connected(session, url)
     assert refused.value.code == Code.VERSION
+
+
+async def test_a_relay_leads_nobody_elsewhere(session: aiohttp.ClientSession) -> None:
+    asked: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        raise web.HTTPFound("/router/reboot")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", elsewhere)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        with pytest.raises(Disconnected):
+            await connected(session, url)
+        assert not await diagnostics.send(url, Measure.USE, 0)
+    finally:
+        await runner.cleanup()
+    assert asked == ["/v1/socket", "/v1/diagnostics"]
 
 
 async def test_nobody_there_or_no_relay_there(session: aiohttp.ClientSession) -> None:

@@ -46,6 +46,7 @@ from restante.errors import (
 )
 from restante.file import ClientFile
 from restante.invites import Invite, Manifest, ManifestDevice, open_manifest, open_prekey
+from restante.packed import read_json
 from restante.publications import DirectoryKeys
 from restante_crypto import primitives, proofs
 from restante_crypto.directory import Entry as Named
@@ -404,7 +405,7 @@ class Engine:
         message = proofs.disclosed_message(self._state.mailbox, entry)
         if not primitives.ed25519_verify(account.relay_key, message, signature):
             raise ValueError("not signed by the relay")
-        told = msgspec.json.decode(entry, type=_Disclosed)
+        told = read_json(entry, _Disclosed)
         number = told.number.to_bytes(8, "big")
         stored = self._tables.account.get(_DISCLOSED) or b""
         if number in {stored[i : i + 8] for i in range(0, len(stored), 8)}:
