@@ -148,7 +148,7 @@ def _finish(
 ) -> Forged:
     outside = bool(applied.external_init)
     context, sealed = commits._provisional(group.context, made, applied, os.urandom)
-    body = Commit(items, None if path is None else path.after(sealed))
+    body = Commit(items, None if path is None else replace(path.after(sealed), raw=b""))
     if outside:
         sender = Sender(SENDER_NEW_MEMBER_COMMIT)
         content = group.frame(CONTENT_COMMIT, body, b"", wire_format=WIRE_PUBLIC_MESSAGE, sender=sender)

@@ -212,7 +212,8 @@ def _provisional(
         context, epoch=context.epoch + 1, tree_hash=made.tree.tree_hash(), extensions=applied.extensions
     )
     new = () if applied.external_init else applied.added
-    return provisional, treekem.seal_path(made, provisional.encode(), new, random)
+    path = treekem.seal_path(made, provisional.encode(), new, random)
+    return provisional, replace(path, raw=path.encode())  # encoded once: it is signed, hashed and sent
 
 
 def _follow_own(

@@ -44,7 +44,7 @@ class UpdatePathNode:
 
 @dataclass(frozen=True, slots=True)
 class UpdatePath:
-    """The new leaf, and the nodes of its filtered direct path from the bottom; ``raw``: what it was read from."""
+    """The new leaf, and the nodes of its filtered direct path from the bottom; ``raw``: its encoding."""
 
     leaf_node: LeafNode
     nodes: tuple[UpdatePathNode, ...]
