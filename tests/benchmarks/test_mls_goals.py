@@ -5,6 +5,7 @@ from typing import Any
 from benchmarks.mls_contestants import CLASSICAL, HYBRID, OURS, RINE, TS_MLS
 
 from benchmarks import mls_goals
+from restante_crypto.mls.tree_math import full_leaves
 
 
 def run(*rows: tuple[str, int, str, str, list[float]], verify_us: float = 38.0) -> dict[str, Any]:
@@ -58,11 +59,16 @@ def test_messages_are_timed_by_the_speed_of_the_machine() -> None:
 
 
 def test_cost_per_member_must_not_grow() -> None:
-    rows = [(CLASSICAL, 100, "join", OURS, [10.0]), (CLASSICAL, 1000, "join", OURS, [105.0])]
+    rows = [(CLASSICAL, 125, "join", OURS, [12.5]), (CLASSICAL, 1000, "join", OURS, [105.0])]
     assert verdicts(run(*rows), "cost per member") == ["holds"]
     rows[1] = (CLASSICAL, 1000, "join", OURS, [120.0])
     assert verdicts(run(*rows), "cost per member") == ["**missed**"]
     assert verdicts(run(rows[0]), "cost per member") == []
+
+
+def test_sizes_that_are_compared_have_trees_of_one_shape() -> None:
+    few, many = mls_goals.FROM_TO
+    assert few / full_leaves(few) == many / full_leaves(many)
 
 
 def test_memory_is_asked_of_the_classical_suite_alone() -> None:
