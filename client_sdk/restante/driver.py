@@ -116,8 +116,9 @@ class Driver:
         self._answers: list[Answer] = []
         self._timer: asyncio.TimerHandle | None = None
         self._suspicion: asyncio.TimerHandle | None = None
-        self._lists: dict[tuple[bytes, ...], int] = {}
+        self._lists: dict[tuple[bytes, ...], asyncio.Future[int]] = {}
         self._lists_of: Connection | None = None
+        self._list_handles = 0
         self._failure: BaseException | None = None
         self._jitter = random.Random(int.from_bytes(random_bytes(8), "big"))  # noqa: S311 -- spreads load, no secret
 
@@ -661,7 +662,7 @@ class Driver:
             if error.code == Code.CONFLICT and job.fence is not None:
                 await self._follow(job.fence)  # another Commit has the fence of this one: is the group forked?
                 return Answer(job.key, ())
-            if error.code in _LATER:
+            if error.code in _LATER or error.code == Code.NOT_FOUND:  # the list that it was to go to was refused
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 await self.do(self._engine.rejected, job.key)
@@ -694,7 +695,11 @@ class Driver:
     async def _deposited_by(self, connection: Connection, job: Job) -> frames.Deposited:
         to: list[bytes] | int = job.addresses
         if len(job.addresses) >= LIST_FROM:
-            to = await self._list(connection, tuple(job.addresses))
+            try:
+                to = await self._list(connection, tuple(job.addresses))
+            except Refused as error:
+                if error.code != Code.FULL or len(job.addresses) > limits.MAX_DEPOSIT_ADDRESSES:
+                    raise  # else whoever has taken all lists of the relay stops only the largest conversations
         answer = await connection.request(
             lambda request: frames.Deposit(request, job.message_id, to, job.body, LIFETIME, job.fence, 0)
         )
@@ -703,16 +708,32 @@ class Driver:
         return answer
 
     async def _list(self, connection: Connection, addresses: tuple[bytes, ...]) -> int:
+        """Return the handle of a list that the relay has. Raises Refused, Disconnected."""
         if self._lists_of is not connection:
             self._lists, self._lists_of = {}, connection
-        handle = self._lists.get(addresses)
-        if handle is None:
-            if len(self._lists) >= limits.MAX_LISTS:
-                handle = self._lists.pop(next(iter(self._lists)))
-            else:
-                handle = len(self._lists)
-            self._lists[addresses] = handle
-            await connection.request(lambda request: frames.ListPut(request, handle, list(addresses)))
+        put = self._lists.get(addresses)
+        if put is None:
+            oldest = self._lists.pop(next(iter(self._lists))) if len(self._lists) >= limits.MAX_LISTS else None
+            put = self._lists[addresses] = asyncio.ensure_future(self._put_list(connection, addresses, oldest))
+            put.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left who waits
+        try:
+            return await asyncio.shield(put)
+        except (Refused, Disconnected):
+            if self._lists.get(addresses) is put:
+                del self._lists[addresses]
+            raise
+
+    async def _put_list(
+        self, connection: Connection, addresses: tuple[bytes, ...], oldest: asyncio.Future[int] | None
+    ) -> int:
+        """Put a list in the place of another. No handle is used twice: what goes to a list goes there or nowhere."""
+        if oldest is not None:
+            with contextlib.suppress(Refused):
+                gone = await oldest
+                await connection.request(lambda request: frames.ListDrop(request, gone))
+        self._list_handles += 1
+        handle = self._list_handles
+        await connection.request(lambda request: frames.ListPut(request, handle, list(addresses)))
         return handle
 
     def waiter(self, key: bytes) -> asyncio.Future[None]:
