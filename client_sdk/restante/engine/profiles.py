@@ -71,6 +71,7 @@ class ProfileBody(Packed, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check lengths. Raises ValueError."""
+        check(self.number >= 1, "number")
         check(len(self.nickname.encode()) <= MAX_NICKNAME_BYTES, "nickname above 256 bytes")
         check(len(self.avatar) <= MAX_AVATAR_BYTES, "avatar above 48 KiB")
 

@@ -1,11 +1,14 @@
 """Profiles: contacts see them, nobody else does, and the relay sees padded bytes."""
 
+import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from restante import Profile
 from restante.engine import profiles
+from restante_crypto import padding, sealing
 from restante_protocol import limits
 from support import observed
 from support.people import Reader, people, person, together
@@ -121,6 +124,10 @@ async def test_what_is_not_signed_by_the_contact_or_is_older_is_not_shown(tmp_pa
         assert engine.read_profile(bob.client.account_id, link, stored.body) is None, "another's signature"
         assert engine.read_profile(me, link, stored.body[:-1] + b"x") is None
         assert engine.read_profile(me, link, b"") is None
+        wrong = sealing.seal(
+            link.key, padding.pad(msgspec.msgpack.encode([1, -1, "", b"", b""])), link.slot, os.urandom
+        )
+        assert engine.read_profile(me, link, wrong) is None, "a number that no profile has"
         newer = profiles.ProfileLink(slot=link.slot, key=link.key, number=link.number + 1)
         assert engine.read_profile(me, newer, stored.body) is None, "the relay put an old one back"
 
