@@ -55,8 +55,12 @@ def version(content: dict[str, Any]) -> str:
 
 def changes(old: str, new: str) -> list[tuple[str, str]]:
     """Return what was removed ("-") and added ("+") between two plain texts, paragraph by paragraph, in order."""
-    lines = difflib.ndiff(_paragraphs(old), _paragraphs(new))
-    return [(line[0], line[2:]) for line in lines if line[0] in "+-"]
+    before, after = _paragraphs(old), _paragraphs(new)
+    changed: list[tuple[str, str]] = []
+    for _, start, stop, begin, end in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if before[start:stop] != after[begin:end]:
+            changed += [("-", line) for line in before[start:stop]] + [("+", line) for line in after[begin:end]]
+    return changed
 
 
 def _paragraphs(text: str) -> list[str]:

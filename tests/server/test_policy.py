@@ -44,3 +44,4 @@ def test_equal_content_is_the_same_version_and_other_content_another() -> None:
 def test_the_difference_is_readable() -> None:
     assert policy.changes("kept\n\nold\n", "kept\n\nnew\n\nmore\n") == [("-", "old"), ("+", "new"), ("+", "more")]
     assert policy.changes("same\n", "same\n") == []
+    assert policy.changes("a\nb\nc\n", "A\nb\nd\n") == [("-", "a"), ("+", "A"), ("-", "c"), ("+", "d")]
