@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from restante_protocol.errors import Code
-from restante_server.config import PROCESS_REQUEST_BYTES, SHUTDOWN_GRACE, STRANDED_SECONDS, Settings
+from restante_server.config import PROCESS_REQUEST_BYTES, SHUTDOWN_GRACE, SPARE_FILES, STRANDED_SECONDS, Settings
 from restante_server.services.bench import Bench
 from restante_server.services.relay import Relay
 from restante_server.transport import rfc6455
@@ -48,6 +48,7 @@ class Acceptor:
         self._relay = relay
         self._settings = settings
         self._max_connections = max_connections
+        self._max_sockets = max_connections + SPARE_FILES // 2  # with those that have asked for nothing yet
         self._flusher = Flusher()
         self._backlog = Backlog(PROCESS_REQUEST_BYTES)
         self._connections: set[Connection] = set()
@@ -65,7 +66,9 @@ class Acceptor:
 
         def make() -> asyncio.Protocol:
             protocol = server()
-            drop = loop.call_later(self._settings.handshake_timeout, self._drop_undecided, protocol)
+            sockets = len(self._connections) + len(self._undecided) + len(self._transfers)
+            patience = self._settings.handshake_timeout if sockets < self._max_sockets else 0  # the store needs files
+            drop = loop.call_later(patience, self._drop_undecided, protocol)
             self._undecided[protocol] = drop
             return protocol
 

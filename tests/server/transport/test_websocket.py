@@ -8,6 +8,8 @@ from aiohttp import EofStream
 
 from restante_protocol import frames
 from restante_protocol.errors import Code
+from restante_server import app
+from restante_server.config import SPARE_FILES
 from support.relay import Owner, Peer, relay_in_process
 from support.websockets import frame
 
@@ -50,6 +52,21 @@ async def test_who_never_asks_for_a_websocket_is_dropped(tmp_path: Path) -> None
         async with await Peer.connect(relay.url) as peer, await Peer.dial(relay.url, frames.ROLE_SENDER) as late:
             assert (await late.receive()).code == Code.TIMEOUT
             assert (await peer.deposit([bytes(24)])).failed == [(0, Code.GONE)], "who was in time stays"
+
+
+async def test_beyond_the_files_that_there_are_nobody_may_think_about_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_max_connections", lambda: 1 - SPARE_FILES // 2)
+    async with relay_in_process(tmp_path) as relay:
+        host, _, port = relay.url.removeprefix("http://").rpartition(":")
+        _, first = await asyncio.open_connection(host, int(port))
+        reader, second = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        first.close()
+        second.close()
 
 
 async def test_new_connections_are_refused_while_buffers_are_full(tmp_path: Path) -> None:
