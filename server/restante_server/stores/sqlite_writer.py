@@ -26,6 +26,7 @@ SAVE_SECONDS: Final = 0.2  # an acknowledged entry is deleted from the disk afte
 SAVE_ROWS: Final = 20_000  # or when so many rows wait for it
 BUSY_SECONDS: Final = 5  # for another process's short write: a backup's, a tool's
 BUSY_RETRY_SECONDS: Final = 0.01
+MAX_ENTRIES: Final = 10_000_000  # that wait in all mailboxes: each is some 70 bytes of memory, at the next start too
 LEAST_FREE_BYTES: Final = 32 * 1024 * 1024  # twice SQLite's log between checkpoints: deleting has to be logged too
 
 T = TypeVar("T")
@@ -239,10 +240,14 @@ class Writer:
 
     def _refuse_if_full(self, operations: list[Operation]) -> list[Operation]:
         """Fail what stores something if there is no room; return the others."""
-        if not any(operation.grows for operation in operations) or self._free_bytes() >= LEAST_FREE_BYTES:
+        if not any(operation.grows for operation in operations):
             return operations
-        _fail((operation for operation in operations if operation.grows), StoreFull())
-        return [operation for operation in operations if not operation.grows]
+        full = self._free_bytes() < LEAST_FREE_BYTES
+        if not full and self._index.entries < MAX_ENTRIES:
+            return operations
+        refused = {operation for operation in operations if (operation.grows if full else operation.run is None)}
+        _fail(refused, StoreFull())
+        return [operation for operation in operations if operation not in refused]
 
     def _execute(self, operations: list[Operation]) -> bool:
         """Run operations and have them committed; False: another process writes, and they wait."""

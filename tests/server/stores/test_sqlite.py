@@ -538,3 +538,20 @@ async def test_a_transaction_goes_to_so_many_addresses(opener: Opener, monkeypat
     await asyncio.gather(*(store.deposit(each) for each in [*of_one_list, *others, *fenced]))
     assert transactions == [3, 1, 1, 1, 1, 1]
     await store.close()
+
+
+async def test_so_many_entries_wait_in_all_mailboxes(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_writer, "MAX_ENTRIES", 2)
+    store = await opener.open()
+    await make_mailbox(store, 1, [1])
+    assert await store.deposit(deposit(1, [address(1)] * 2)) == Accepted(())
+    refused, put = await asyncio.gather(
+        store.deposit(deposit(2, [address(1)])),
+        store.put_slot(identifier("slot", 1), 1, DAY, b"body"),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, StoreFull)
+    assert put is True, "only deposits are refused"
+    assert await acknowledge(store, 1, limits.MAX_SEQUENCE)
+    assert await store.deposit(deposit(2, [address(1)])) == Accepted(())
+    await store.close()
