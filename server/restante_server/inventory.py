@@ -189,6 +189,17 @@ ITEMS: Final[tuple[Item, ...]] = (
         limits.DEDUPLICATION_LIFETIME,
     ),
     *_columns(
+        "deduplication_log",
+        Category.MESSAGE,
+        {
+            "n": "running number of a commit",
+            "expires": "when the row is dropped",
+            "digests": "hashes of its deposits",
+        },
+        _SWEEP,
+        limits.DEDUPLICATION_LIFETIME,
+    ),
+    *_columns(
         "pool",
         Category.PREKEY,
         {

@@ -36,6 +36,7 @@ _STRIP: Final = """
 DELETE FROM prekey;
 UPDATE pool SET left=0;
 DELETE FROM deduplication;
+DELETE FROM deduplication_log;
 UPDATE meta SET value=x'' WHERE key='mark';
 """  # without a mark it takes a new epoch wherever it is opened
 

@@ -16,6 +16,7 @@ import msgspec
 from restante_protocol import frames
 from restante_protocol.errors import Code
 
+DIGEST_BYTES: Final = 16  # of a deposit's digest, as it is kept: enough to know it again
 SPENT_KEPT: Final = 16  # spent addresses of one mailbox, until its owner is told
 
 Level = Literal["power", "failover", "process"]

@@ -22,6 +22,7 @@ from restante_protocol.errors import Code
 from restante_server.clock import Clock, system_clock
 from restante_server.stores import redis_holdings, redis_pools, redis_scrub
 from restante_server.stores.contract import (
+    DIGEST_BYTES,
     EMPTY,
     GONE,
     SPENT_KEPT,
@@ -48,7 +49,7 @@ from restante_server.stores.contract import (
 )
 from restante_server.stores.quotas import Quotas
 from restante_server.stores.redis_address import RedisAddress
-from restante_server.stores.redis_fan import DIGEST_BYTES, FanOut, decode_deposit, encode_deposit
+from restante_server.stores.redis_fan import FanOut, decode_deposit, encode_deposit
 from restante_server.stores.redis_link import bulk
 from restante_server.stores.redis_masters import Masters
 from restante_server.stores.redis_notices import (

@@ -8,10 +8,9 @@ from typing import Final
 import msgspec
 
 from restante_protocol.errors import Code
-from restante_server.stores.contract import Accepted, Deposit
+from restante_server.stores.contract import DIGEST_BYTES, Accepted, Deposit
 from restante_server.stores.redis_shard import Part
 
-DIGEST_BYTES: Final = 16  # of a deposit's digest: enough to know it again, and it is kept in every bucket touched
 _FAILED: Final = struct.Struct(">HB")
 _HEADER: Final = struct.Struct(">16s16sIB")
 _LARGE: Final = 1

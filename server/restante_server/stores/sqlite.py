@@ -375,6 +375,7 @@ class SqliteStore:
         for run in (
             lambda batch: sqlite_deposits.sweep(batch, self._index, self._now(), SWEEP_BATCH),
             lambda batch: sqlite_slots.sweep(batch.db, self._now(), SWEEP_BATCH),
+            lambda batch: self._index.digests.sweep(batch.db, self._now(), SWEEP_BATCH),
         ):
             while await self._writer.submit(run):
                 pass

@@ -10,7 +10,7 @@ import apsw
 from restante_crypto import proofs
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
-from restante_server.stores.contract import Accepted, Delivery, Deposit, FenceLost, StoredEntry, Winner
+from restante_server.stores.contract import DIGEST_BYTES, Accepted, Delivery, Deposit, FenceLost, StoredEntry, Winner
 from restante_server.stores.quotas import Quotas
 from restante_server.stores.sqlite_index import GROUP_ENTRIES, Address, Group, Index, Mailbox
 from restante_server.stores.sqlite_log import Recipient, pack, pack_recipient, pack_recipients, unpack
@@ -62,19 +62,16 @@ class Deposits:
         self._seen: dict[bytes, Asked] = {}
         self._again: list[Asked] = []
         self._payloads: list[tuple[int, bytes, bytes | None, int, int, int, bytes, bytes]] = []
-        self._digests: list[tuple[bytes, bytes, int]] = []
+        self._digests: list[bytes] = []  # of those that every address took
+        self._failed: list[tuple[bytes, bytes]] = []  # and of others, with what failed
 
     def store(self, asked: Sequence[Asked]) -> None:
         """Take deposits, in their order; each has its result after ``finish``. See ``contract.Store.deposit``."""
-        marks = ",".join("?" * len(asked))
-        rows: list[Any] = self._batch.db.execute(
-            f"SELECT digest, failed FROM deduplication WHERE digest IN ({marks})",  # noqa: S608 -- question marks
-            tuple(each.item.digest for each in asked),
-        ).fetchall()
-        stored = dict(rows)
-        for each in asked:
+        digests = [each.item.digest[:DIGEST_BYTES] for each in asked]
+        stored = self._index.digests.find(self._batch.db, digests, self._now)
+        for each, digest in zip(asked, digests, strict=True):
             item = each.item
-            failed = stored.get(item.digest)
+            failed = stored.get(digest)
             if failed is not None:
                 each.result = Accepted(_unpack_failed(failed))
             elif item.digest in self._seen:
@@ -94,7 +91,11 @@ class Deposits:
         self.seal()
         db = self._batch.db
         db.executemany("INSERT INTO payload VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._payloads)
-        db.executemany("INSERT INTO deduplication VALUES (?, ?, ?)", self._digests)
+        expires = self._now + limits.DEDUPLICATION_LIFETIME
+        if self._digests:
+            self._index.digests.add(db, self._digests, expires, self._batch.undo)
+        if self._failed:
+            self._index.digests.add_failed(db, [(digest, failed, expires) for digest, failed in self._failed])
         for each in self._again:
             each.result = self._seen[each.item.digest].result
 
@@ -259,8 +260,11 @@ class Deposits:
             )
             members, recipients = 0, b""
             if isinstance(result, Accepted):
-                failed = _pack_failed(result.failed) if result.failed else b""
-                self._digests.append((item.digest, failed, self._now + limits.DEDUPLICATION_LIFETIME))
+                digest = item.digest[:DIGEST_BYTES]
+                if result.failed:
+                    self._failed.append((digest, _pack_failed(result.failed)))
+                else:
+                    self._digests.append(digest)
 
     def _fenced(self, asked: Asked, tag: bytes) -> None:
         """Store a deposit whose fence nobody has won; it is a group of its own."""

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import apsw
 
+from restante_server.stores.sqlite_digests import Digests
 from restante_server.stores.sqlite_log import pack, unpack, unpack_recipients
 from restante_server.stores.sqlite_supplies import Supplies
 
@@ -117,6 +118,7 @@ class Index:
         fenced: payloads that a fence needs for longer; each is a group of its own.
         owners: by mailbox id, the token of the newest subscription.
         supplies: prekey pools.
+        digests: of deposits.
         entries: of all mailboxes together.
         size: bytes of the bodies of these.
     """
@@ -129,6 +131,7 @@ class Index:
         self.fenced: set[int] = set()
         self.owners: dict[bytes, bytes] = {}
         self.supplies = Supplies()
+        self.digests = Digests()
         self.entries = 0
         self.size = 0
         self._by_number: dict[int, Mailbox] = {}
@@ -140,6 +143,7 @@ class Index:
 
     def rebuild(self, db: apsw.Connection) -> None:
         """Read the log."""
+        self.digests.rebuild(db)
         self._next_payload = 1 + (db.execute("SELECT max(n) FROM payload").get or 0)
         kept: dict[int, frozenset[int]] = {
             n: frozenset(unpack(data)) for n, data in db.execute("SELECT n, kept FROM mailbox WHERE kept != x''")
@@ -421,7 +425,7 @@ class Index:
     @property
     def unsaved(self) -> int:
         """How many rows ``save`` is to write."""
-        return len(self._dirty) + len(self._spent) + self.supplies.unsaved
+        return len(self._dirty) + len(self._spent) + self.supplies.unsaved + self.digests.unsaved
 
     def save(self, db: apsw.Connection, undo: Undo) -> None:
         """Write cursors, and delete what nobody waits for any more."""
@@ -437,6 +441,7 @@ class Index:
 
         undo.append(restore)
         self.supplies.save(db, undo)
+        self.digests.save(db, undo)
         free = _ranges((lead, members) for lead, members in spent if lead not in fenced)
         db.executemany("DELETE FROM payload WHERE n BETWEEN ? AND ?", free)  # first: what follows may need the room
         db.executemany(

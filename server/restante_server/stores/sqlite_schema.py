@@ -69,7 +69,11 @@ CREATE TABLE deduplication (
     failed BLOB NOT NULL,
     expires INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX deduplication_expires ON deduplication (expires);
+CREATE TABLE deduplication_log (
+    n INTEGER PRIMARY KEY,
+    expires INTEGER NOT NULL,
+    digests BLOB NOT NULL  -- see sqlite_digests
+);
 CREATE TABLE pool (
     mailbox INTEGER NOT NULL,
     suite INTEGER NOT NULL,

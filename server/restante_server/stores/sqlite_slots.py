@@ -35,7 +35,7 @@ def add_codes(db: apsw.Connection, hashes: Sequence[bytes], expires: int) -> Non
 def sweep(db: apsw.Connection, now: int, limit: int) -> bool:
     """Drop at most ``limit`` expired rows of each kind; say if there may be more."""
     more = False
-    for table, key in (("deduplication", "digest"), ("slot", "id"), ("code", "hash")):
+    for table, key in (("slot", "id"), ("code", "hash")):
         db.execute(
             f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE expires<=? LIMIT ?)",  # noqa: S608 -- names of our own
             (now, limit),
