@@ -199,7 +199,7 @@ class RatchetTree:
             if isinstance(node, ParentNode) and without:
                 gone = frozenset(without)
                 node = replace(node, unmerged_leaves=tuple(leaf for leaf in node.unmerged_leaves if leaf not in gone))
-            children = (tree_math.left(index), tree_math.right(index))
+            children = tree_math.children(index)
             value = b"".join(
                 (
                     codec.u8(_PARENT),

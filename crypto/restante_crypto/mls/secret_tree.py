@@ -118,9 +118,9 @@ class SecretTree:
         depth = next(index for index, node in enumerate(path) if node in nodes)
         for index in range(depth, 0, -1):
             secret = nodes.pop(path[index])
-            below = (tree_math.left(path[index]), tree_math.right(path[index]))
-            nodes[below[0]] = labels.expand_with_label(suite, secret, b"tree", b"left", size)
-            nodes[below[1]] = labels.expand_with_label(suite, secret, b"tree", b"right", size)
+            left, right = tree_math.children(path[index])
+            nodes[left] = labels.expand_with_label(suite, secret, b"tree", b"left", size)
+            nodes[right] = labels.expand_with_label(suite, secret, b"tree", b"right", size)
         secret = nodes.pop(target)
         handshake = labels.expand_with_label(suite, secret, b"handshake", b"", size)
         application = labels.expand_with_label(suite, secret, b"application", b"", size)

@@ -18,7 +18,7 @@ NodeIndex = NewType("NodeIndex", int)
 
 def node_width(leaves: int) -> int:
     """Return the number of nodes of a tree of this many leaves."""
-    return 2 * leaves - 1 if leaves else 0
+    return 2 * leaves - 1
 
 
 def leaf_node_index(leaf: LeafIndex) -> NodeIndex:
@@ -46,22 +46,6 @@ def root(leaves: int) -> NodeIndex:
     return NodeIndex(leaves - 1)
 
 
-def left(node: NodeIndex) -> NodeIndex:
-    """Return the left child. Raises ValueError for a leaf."""
-    depth = level(node)
-    if depth == 0:
-        raise ValueError("leaf")
-    return NodeIndex(node ^ (1 << (depth - 1)))
-
-
-def right(node: NodeIndex) -> NodeIndex:
-    """Return the right child. Raises ValueError for a leaf."""
-    depth = level(node)
-    if depth == 0:
-        raise ValueError("leaf")
-    return NodeIndex(node ^ (3 << (depth - 1)))
-
-
 def children(node: NodeIndex) -> tuple[NodeIndex, NodeIndex]:
     """Return the left and the right child of a node that is no leaf."""
     half = (~node & (node + 1)) >> 1
@@ -77,8 +61,7 @@ def parent(node: NodeIndex) -> NodeIndex:
 
 def sibling(node: NodeIndex) -> NodeIndex:
     """Return the other child of the parent."""
-    above = parent(node)
-    return right(above) if node < above else left(above)
+    return NodeIndex(node ^ (2 << level(node)))
 
 
 def direct_path(node: NodeIndex, leaves: int) -> list[NodeIndex]:
@@ -104,4 +87,4 @@ def subtree_leaves(node: NodeIndex) -> range:
 
 def full_leaves(needed: int) -> int:
     """Return the smallest power of two that is at least ``needed`` (at least 1)."""
-    return 1 << max(0, (needed - 1).bit_length())
+    return 1 << (needed - 1).bit_length()

@@ -25,7 +25,6 @@ from restante_crypto.mls import (
     key_schedule,
     labels,
     public_message,
-    tree_math,
     treekem,
     validate_key_package,
     welcome,
@@ -382,12 +381,6 @@ def test_secret_trees() -> None:
     assert SecretTree.decode(suite, codec.Reader(after.encode())) == after
     with pytest.raises(DecodeError, match="ratchets"):
         SecretTree.decode(suite, codec.Reader(replace(after, handshake={}).encode()))
-
-
-def test_leaves_have_no_children() -> None:
-    for child in (tree_math.left, tree_math.right):
-        with pytest.raises(ValueError, match="leaf"):
-            child(NodeIndex(4))
 
 
 def test_contents_and_credentials_of_other_types() -> None:

@@ -61,7 +61,7 @@ def test_tree_math(case: Case) -> None:
     assert root == case["root"]
     for index in range(case["n_nodes"]):
         node = NodeIndex(index)
-        children = (None, None) if tree_math.is_leaf(node) else (tree_math.left(node), tree_math.right(node))
+        children = (None, None) if tree_math.is_leaf(node) else tree_math.children(node)
         assert children == (case["left"][index], case["right"][index])
         above = (None, None) if node == root else (tree_math.parent(node), tree_math.sibling(node))
         assert above == (case["parent"][index], case["sibling"][index])
