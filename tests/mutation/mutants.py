@@ -36,16 +36,17 @@ EXPLAINED: Final = ROOT / "docs" / "mutation.md"
 LOG: Final = ROOT / ".mutants.log"
 HELPERS: Final = ("support/forger.py", "support/mls.py")  # of the tests of MLS
 RULES: Final = ("tests/crypto/mls/test_rules.py",)
+FORGERIES: Final = "tests/crypto/mls/test_forgeries.py"
 VECTORS: Final = "tests/crypto/vectors/test_vectors.py"
 FIRST: Final[dict[str, tuple[str, ...]]] = {  # by module: the tests by which most of its mutants die
-    "tree_math": (VECTORS, "-k", "tree_math"),
-    "key_schedule": (VECTORS, "-k", "key_schedule"),
-    "secret_tree": (VECTORS, "tests/crypto/mls/test_secret_tree.py", "-k", "secret_tree"),
+    "tree_math": (f"{VECTORS}::test_tree_math",),
+    "key_schedule": (f"{VECTORS}::test_key_schedule",),
+    "secret_tree": ("tests/crypto/mls/test_secret_tree.py", FORGERIES, f"{VECTORS}::test_secret_tree"),
     "tree_validation": RULES,
     "proposal_list": RULES,
     "framing": RULES,
     "public_message": RULES,
-    "private_message": ("tests/crypto/mls/test_forgeries.py",),
+    "private_message": (FORGERIES,),
 }
 ALL: Final = ("tests/crypto/mls", "tests/crypto/vectors")
 SECONDS: Final = (
