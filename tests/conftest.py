@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from restante import passphrase
 from restante_crypto import directory
 from restante_server.purposes import BUILT, Purpose
 from support import people, relay, scenario
@@ -22,6 +24,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("restante")
+
+
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- where Linux has a file system in memory
+ROOM: Final = 6 << 30  # bytes; were no test to pass, the whole suite would leave 1.5 GB
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,6 +59,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if program := config.getoption("--redis-server"):
         os.environ["RESTANTE_TEST_SERVER"] = program
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM:  # a disk's syncs are what most tests wait for
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     if config.getoption("--refuse-all"):
         relay.offered = tuple(Purpose)
         os.environ["RESTANTE_PURPOSES"] = ",".join(BUILT)  # of relays in processes of their own
@@ -69,6 +77,16 @@ def shared_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
             pytest.skip("about the database file")
         monkeypatch.setattr(relay, "shared_store", request.getfixturevalue(f"{store}_url"))
         monkeypatch.setattr(relay, "nodes", 1 if "server" in request.path.parts else 2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def passphrase_cost() -> Iterator[tuple[int, int]]:
+    """The door for tests: Argon2id of a passphrase costs nothing in this process. What it costs else (runs, bytes)."""
+    with pytest.MonkeyPatch.context() as patch:
+        cost = passphrase.OPERATIONS, passphrase.MEMORY
+        patch.setattr(passphrase, "OPERATIONS", CHEAP.operations)
+        patch.setattr(passphrase, "MEMORY", CHEAP.memory)
+        yield cost
 
 
 @pytest.fixture

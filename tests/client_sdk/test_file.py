@@ -23,12 +23,6 @@ def opened(path: Path, passphrase: str | bytes = SECRET) -> ClientFile:
     return ClientFile.open(path, passphrase, random=os.urandom, tables=TABLES)
 
 
-@pytest.fixture(autouse=True)
-def _fast_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passphrases, "OPERATIONS", 1)
-    monkeypatch.setattr(passphrases, "MEMORY", 8192)
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "client.db"
@@ -292,6 +286,18 @@ def test_a_file_that_this_version_did_not_write_is_refused(path: Path, change: s
     with pytest.raises(FileError, match=text):
         opened(path)
     assert path.read_bytes() == before
+
+
+def test_guessing_the_passphrase_of_a_new_file_is_dear(
+    path: Path, passphrase_cost: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations, memory = passphrase_cost
+    monkeypatch.setattr(passphrases, "OPERATIONS", operations)
+    monkeypatch.setattr(passphrases, "MEMORY", memory)
+    opened(path).close()
+    opened(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT operations, memory FROM header").fetchall() == [(3, 64 * 1024 * 1024)]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all, but long enough to look at " * 100])

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from restante.engine import records
-from restante.engine.mailroom import OTHER_PREKEYS_KEPT, PREKEYS_KEPT, PutPrekeys, PutSlot
+from restante.engine import mailroom, records
+from restante.engine.mailroom import PutPrekeys, PutSlot
 from restante.errors import InviteError
 from restante.invites import Invite
 from restante_crypto import primitives
@@ -98,19 +98,19 @@ def test_what_the_relay_hands_out_of_another_suite_is_refused(world: World) -> N
 def test_both_pools_are_kept_filled(tmp_path: Path) -> None:
     bob = Member(Post(), tmp_path, "bob", Clock())
     assert {suite: len(packages) for suite, packages in bob.prekeys.items()} == {
-        XWING: PREKEYS_KEPT,
-        CLASSICAL: OTHER_PREKEYS_KEPT,
+        XWING: mailroom.PREKEYS_KEPT,
+        CLASSICAL: mailroom.OTHER_PREKEYS_KEPT,
     }
     assert len({len(package) for package in bob.prekeys[XWING]}) == 1
     assert max(map(len, bob.prekeys[XWING])) <= limits.MAX_PREKEY_BYTES
     frame = bob.engine.subscribe_frame(1)
     assert [(pool.suite, pool.uploaded) for pool in frame.pools] == [
-        (XWING, PREKEYS_KEPT),
-        (CLASSICAL, OTHER_PREKEYS_KEPT),
+        (XWING, mailroom.PREKEYS_KEPT),
+        (CLASSICAL, mailroom.OTHER_PREKEYS_KEPT),
     ]
-    bob.engine.prekeys_low(CLASSICAL, 5)
+    bob.engine.prekeys_low(CLASSICAL, 3)
     uploads = [chore for chore in bob.engine.chores() if isinstance(chore, PutPrekeys)]
-    assert [(chore.suite, len(chore.packages)) for chore in uploads] == [(CLASSICAL, OTHER_PREKEYS_KEPT - 5)]
+    assert [(chore.suite, len(chore.packages)) for chore in uploads] == [(CLASSICAL, mailroom.OTHER_PREKEYS_KEPT - 3)]
     bob.engine.close()
 
 
