@@ -9,7 +9,7 @@ from pathlib import Path
 
 from support.relay import store_options
 
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 def _contents(*places: Path) -> dict[str, bytes]:
