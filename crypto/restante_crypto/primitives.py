@@ -1,9 +1,9 @@
 """The cryptographic primitives, and the only module that knows which library computes them.
 
 Each is taken where it is fastest and safe: PyNaCl (libsodium) for Ed25519, X25519, XChaCha20-Poly1305 and Argon2id;
-``cryptography`` for AES-128-GCM, ChaCha20-Poly1305 and ML-KEM-768; the standard library for hashes; ``rbcl``, an extra
-and libsodium as well, for ristretto255, which PyNaCl's build leaves out. Ed25519 is verified by libsodium alone:
-``cryptography`` takes a signature under the identity element, which anybody can forge.
+``cryptography`` for AES-128-GCM, ChaCha20-Poly1305, ML-KEM-768 and ECDSA on P-256; the standard library for hashes;
+``rbcl``, an extra and libsodium as well, for ristretto255, which PyNaCl's build leaves out. Ed25519 is verified by
+libsodium alone: ``cryptography`` takes a signature under the identity element, which anybody can forge.
 """
 
 import hashlib
@@ -14,8 +14,11 @@ from typing import Any, Final, Protocol
 
 import nacl.bindings as _sodium
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from nacl.exceptions import BadSignatureError, CryptoError
 
 Random = Callable[[int], bytes]
@@ -24,11 +27,13 @@ Random = Callable[[int], bytes]
 XCHACHA_NONCE_BYTES: Final = 24
 AEAD_TAG_BYTES: Final = 16
 X25519_BYTES: Final = 32
+P256_UNIFORM_BYTES: Final = 48  # what a private key is made of without bias (FIPS 186-5 appendix A.2.1)
 ML_KEM_768_SEED_BYTES: Final = 64
 ML_KEM_768_PUBLIC_BYTES: Final = 1184
 ML_KEM_768_CIPHERTEXT_BYTES: Final = 1088
 RISTRETTO255_BYTES: Final = 32  # of an element, and of a scalar
 RISTRETTO255_UNIFORM_BYTES: Final = 64  # what an element or a scalar is made of without bias
+_P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 class AuthenticationError(Exception):
@@ -181,6 +186,28 @@ def x25519(private: bytes, public: bytes) -> bytes:
         return bytes(_sodium.crypto_scalarmult(private, public))
     except (CryptoError, RuntimeError):
         raise KeyExchangeError("public key") from None
+
+
+class P256Key:
+    """An ECDSA key on P-256 with SHA-256, as JSON Web Signatures have it (ES256, RFC 7518 section 3.4).
+
+    Attributes:
+        public: the point, uncompressed: 65 bytes.
+    """
+
+    __slots__ = ("_key", "public")
+
+    def __init__(self, uniform: bytes) -> None:
+        """Derive the private key of P256_UNIFORM_BYTES."""
+        scalar = int.from_bytes(uniform, "big") % (_P256_ORDER - 1) + 1
+        self._key = ec.derive_private_key(scalar, ec.SECP256R1())
+        self.public = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature, r ‖ s, 64 bytes: always the same for a message (RFC 6979)."""
+        der = self._key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+        r, s = utils.decode_dss_signature(der)
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 class MlKem768Key:

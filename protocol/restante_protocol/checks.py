@@ -186,11 +186,13 @@ def check(frame: frames.ClientFrame) -> None:  # noqa: C901, PLR0912, PLR0915 --
             _range(frame.bucket, 0, ids.BUCKETS - 1, "bucket")
             if frame.after:
                 _ids((frame.after,), "place")
-        case _:  # Status, MailboxDelete, ConsentGet, HandleDelete and NumberDelete have nothing but their number
+        case frames.PushPut():
+            _limit(len(frame.endpoint.encode()), 1, limits.MAX_ENDPOINT_BYTES, "endpoint")
+        case _:  # Status, MailboxDelete, and what is named Get or Delete: nothing but a number
             pass
 
 
-def check_relay_frame(frame: frames.RelayFrame) -> None:  # noqa: C901, PLR0912 -- one arm per frame
+def check_relay_frame(frame: frames.RelayFrame) -> None:  # noqa: C901, PLR0912, PLR0915 -- one arm per frame
     """Check the lengths and ranges of a relay's frame, so that a client need not.
 
     Raises:
@@ -242,6 +244,8 @@ def check_relay_frame(frame: frames.RelayFrame) -> None:  # noqa: C901, PLR0912 
         case frames.Numbers():
             for record in frame.records:
                 _record(record.place, record.record)
+        case frames.Push():
+            _range(len(frame.endpoint.encode()), 0, limits.MAX_ENDPOINT_BYTES, "endpoint")
         case frames.Slot():
             _range(frame.version, 1, limits.MAX_SEQUENCE, "version")
         case frames.Drained() | frames.MailboxStatus():

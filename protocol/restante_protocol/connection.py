@@ -69,6 +69,9 @@ _OWNER_REQUESTS: Final = frozenset(
         frames.NumberPut,
         frames.NumberDelete,
         frames.NumbersGet,
+        frames.PushPut,
+        frames.PushDelete,
+        frames.PushGet,
     }
 )
 
@@ -111,6 +114,9 @@ ANSWERS: Final[dict[type, type]] = {
     frames.NumberPut: frames.Done,
     frames.NumberDelete: frames.Done,
     frames.NumbersGet: frames.Numbers,
+    frames.PushPut: frames.Done,
+    frames.PushDelete: frames.Done,
+    frames.PushGet: frames.Push,
 }
 """The answer to each request, unless it is an Error."""
 

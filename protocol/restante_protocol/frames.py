@@ -387,6 +387,30 @@ class NumbersGet(_Frame, frozen=True, tag=51):
     after: bytes
 
 
+class PushPut(_Frame, frozen=True, tag=52):
+    """Say where the mailbox's device is woken, from now on and nowhere else. Answered by Done.
+
+    Attributes:
+        request: echoed.
+        endpoint: an https URL at a push service that the relay's policy names; 1 to MAX_ENDPOINT_BYTES.
+    """
+
+    request: int
+    endpoint: str
+
+
+class PushDelete(_Frame, frozen=True, tag=53):
+    """Have the mailbox's device woken no more. Answered by Done, also if it never was."""
+
+    request: int
+
+
+class PushGet(_Frame, frozen=True, tag=54):
+    """Ask where the mailbox's device is woken. Answered by Push."""
+
+    request: int
+
+
 # From the relay.
 
 
@@ -611,6 +635,13 @@ class Numbers(_Frame, frozen=True, tag=84):
     more: bool
 
 
+class Push(_Frame, frozen=True, tag=93):
+    """Answer to PushGet: the endpoint, or nothing: none was put, or its push service says that it is gone."""
+
+    request: int
+    endpoint: str
+
+
 class Disclosed(_Frame, frozen=True, tag=91):
     """The relay's operator handed data of the mailbox to others: section 6.16.
 
@@ -653,6 +684,9 @@ ClientFrame = (
     | NumberPut
     | NumberDelete
     | NumbersGet
+    | PushPut
+    | PushDelete
+    | PushGet
 )
 RelayFrame = (
     Welcome
@@ -676,6 +710,7 @@ RelayFrame = (
     | Consents
     | Evaluated
     | Numbers
+    | Push
 )
 
 

@@ -86,6 +86,9 @@ NUMBER_CODE_DIGITS: Final = 6  # to be typed from one screen to another
 NUMBER_CODE_LIFETIME: Final = 600  # seconds
 NUMBER_CODE_TRIES: Final = 5  # one code in 200,000 is guessed
 
+# Push.
+MAX_ENDPOINT_BYTES: Final = 1000  # of a URL; those of known push services have some 200 to 500
+
 MAX_SEQUENCE: Final = 2**63 - 1  # sequences fit a signed 64-bit integer
 MAX_SEEN: Final = 2**62  # that a client may say it has seen: a relay goes on above it; no clock is there until 4199
 MAX_PREKEY_NUMBER: Final = 2**47  # likewise: a relay keeps these in 48 bits

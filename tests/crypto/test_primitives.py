@@ -63,3 +63,19 @@ def test_xchacha() -> None:
     for wrong in (b"", sealed[:-1], sealed + b"x"):
         with pytest.raises(primitives.AuthenticationError):
             primitives.xchacha_open(key, nonce, wrong, b"data")
+
+
+def test_p256_signs_as_rfc_6979_says() -> None:
+    """Appendix A.2.5, with SHA-256."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    private = 0xC9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721
+    key = primitives.P256Key((private - 1 + order - 1).to_bytes(primitives.P256_UNIFORM_BYTES, "big"))
+    assert key.public.hex() == (
+        "0460fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6"
+        "7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299"
+    )
+    assert key.sign(b"sample").hex() == (
+        "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716"
+        "f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8"
+    )
+    assert "sign" not in repr(key)

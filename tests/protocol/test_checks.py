@@ -154,6 +154,7 @@ LIMIT = {
     "elements": [changed(EVALUATE, elements=[]), changed(EVALUATE, elements=[bytes(32)] * 17)],
     "number": [frames.NumberClaim(1, ""), frames.NumberClaim(1, "1" * 17), frames.NumberConfirm(1, "", "1")],
     "code": [frames.NumberConfirm(1, "+1", ""), frames.NumberConfirm(1, "+1", "1234567")],
+    "endpoint": [frames.PushPut(1, ""), frames.PushPut(1, "é" * 501)],
     "lifetime": [
         changed(DEPOSIT, lifetime=59),
         changed(DEPOSIT, lifetime=2_592_001),
@@ -204,6 +205,7 @@ def test_what_breaks_a_rule_is_named(code: Code, detail: str, frame: frames.Clie
         changed(SUBSCRIBE, incarnation=bytes(16), seen=SEEN, pools=[frames.PoolState(0xFFFF, NUMBER, NUMBER)] * 8),
         frames.Create(1, bytes(256)),
         frames.ConsentPut(1, "é" * 16, bytes(8)),
+        frames.PushPut(1, "é" * 500),
         changed(HELLO, versions=[1] * 16, role=1),
     ],
     ids=lambda frame: type(frame).__name__,
@@ -249,6 +251,7 @@ SUBSCRIBED = frames.Subscribed(1, bytes(16), bytes(8), 0, [])
         ("proof", frames.Evaluated(1, [bytes(32)], bytes(63))),
         ("place", frames.Numbers(1, [frames.DirectoryRecord(OTHER_BUCKET, RECORD)], more=False)),
         ("record", frames.Numbers(1, [frames.DirectoryRecord(ID, b"")], more=False)),
+        ("endpoint", frames.Push(1, "é" * 501)),
     ],
 )
 def test_what_no_relay_says_is_malformed(detail: str, frame: frames.RelayFrame) -> None:

@@ -154,6 +154,7 @@ TARGETS: dict[str, Target] = {
             frames.encode(frames.Subscribe(1, b"i" * 16, 0, [frames.PoolState(3, 1, 0)])),
             frames.encode(frames.Evaluate(1, frames.DIRECTORY_NUMBER, [bytes(32)] * 2)),
             frames.encode(frames.NumberConfirm(1, "+447911123456", "123456")),
+            frames.encode(frames.PushPut(1, "https://push.example.net/a")),
         ],
     ),
     "relay frame": Target(
@@ -162,6 +163,7 @@ TARGETS: dict[str, Target] = {
             frames.encode(frames.Subscribed(1, b"i" * 16, b"t" * 8, 0, [frames.PoolCount(3, 1, 0, 1, True)])),
             frames.encode(frames.Numbers(1, [frames.DirectoryRecord(bytes(24), bytes(512))], more=True)),
             frames.encode(frames.Evaluated(1, [bytes(32)], bytes(64))),
+            frames.encode(frames.Push(1, "https://push.example.net/a")),
         ],
     ),
     "sdk BlobReference": Target(

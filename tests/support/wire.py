@@ -136,6 +136,10 @@ FRAMES: Final[dict[type, st.SearchStrategy[Any]]] = {
     frames.NumbersGet: st.builds(
         frames.NumbersGet, requests, st.integers(0, ids.BUCKETS - 1), st.just(b"") | identifiers
     ),
+    frames.PushPut: st.builds(frames.PushPut, requests, st.text(min_size=1, max_size=limits.MAX_ENDPOINT_BYTES // 4)),
+    frames.PushDelete: st.builds(frames.PushDelete, requests),
+    frames.PushGet: st.builds(frames.PushGet, requests),
+    frames.Push: st.builds(frames.Push, requests, st.text(max_size=limits.MAX_ENDPOINT_BYTES // 4)),
     frames.Evaluated: st.builds(frames.Evaluated, requests, elements, exactly(ids.PROOF_BYTES)),
     frames.Numbers: st.builds(frames.Numbers, requests, found, st.booleans()),
     frames.Consents: st.builds(
