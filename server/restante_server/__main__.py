@@ -30,7 +30,7 @@ try:
         parse_store,
     )
     from restante_server.grounds import Ground
-    from restante_server.purposes import BUILT
+    from restante_server.purposes import Purpose
     from restante_server.services.disclosure import NotDisclosed, Request, new_id
     from restante_server.stores import backup as backups
     from restante_server.stores.contract import StoreRefused
@@ -102,7 +102,8 @@ def serve_command(
     processor: Annotated[
         list[str] | None,
         typer.Option(
-            help="Who else gets data: 'ROLE=NAME;COUNTRY;AGREEMENT'; hosting, object-storage, sms, push. Repeatable; "
+            help="Who else gets data: 'ROLE=NAME;COUNTRY;AGREEMENT', hosting, object-storage, sms; "
+            "'push=NAME;COUNTRY;AGREEMENT;HOST HOST...'. Repeatable; "
             f"or in {_PROCESSOR}, several as a JSON array.",
         ),
     ] = None,
@@ -129,7 +130,7 @@ def serve_command(
     purposes: str = typer.Option(
         "",
         envvar="RESTANTE_PURPOSES",
-        help=f"Optional purposes to offer, by commas: {', '.join(BUILT)}. None by default.",
+        help=f"Optional purposes to offer, by commas: {', '.join(Purpose)}. None by default.",
     ),
     oprf_key: str = typer.Option(
         "", envvar="RESTANTE_OPRF_KEY", help="File of the directory's secret, made if there is none; never in backups."
@@ -143,11 +144,17 @@ def serve_command(
     sms_secret: str = typer.Option(
         "", envvar="RESTANTE_SMS_SECRET", help="File of the secret shared with the webhook."
     ),
+    push_private: bool = typer.Option(
+        False,
+        "--push-private",
+        envvar="RESTANTE_PUSH_PRIVATE",
+        help="Push services may be at private addresses, and without TLS: your own, or for development.",
+    ),
 ) -> None:
     """Run a relay until SIGTERM."""
     offered = tuple(name.strip() for name in purposes.split(",") if name.strip())
-    if set(offered) - set(BUILT):
-        raise typer.BadParameter(f"purposes are {', '.join(BUILT)}")
+    if set(offered) - set(Purpose):
+        raise typer.BadParameter(f"purposes are {', '.join(Purpose)}")
     if admission not in ADMISSION_MODES:
         raise typer.BadParameter("admission is open, invite or closed")
     try:
@@ -172,6 +179,7 @@ def serve_command(
             sms_secret=Path(sms_secret) if sms_secret else None,
             official=tuple(official_invite or parse_several(os.environ.get(_OFFICIAL, ""))),
             purposes=offered,
+            push_private=push_private,
         )
     except SettingError as error:
         raise typer.BadParameter(str(error)) from None
@@ -289,6 +297,18 @@ def number(
     """Show, verify, clear or look for a mobile number; the purpose "number" has to be granted."""
     chosen = ["--verify", verify] if verify else ["--find", find] if find else ["--clear"] if clear else []
     _manage(["number", str(file), "--relay", relay, *(["--confirm", *confirm] if confirm[0] else chosen)])
+
+
+@cli.command("push")
+def push_command(
+    file: Annotated[Path, typer.Argument(help="A client's file.")],
+    relay: str = typer.Option(..., help="The relay's URL."),
+    set_to: str = typer.Option("", "--set", help="Be woken at this endpoint, an https URL at a push service."),
+    clear: bool = typer.Option(False, "--clear", help="Be woken no more."),
+) -> None:
+    """Show, set or clear where a device is woken, and show the relay's key for it; "push" has to be granted."""
+    chosen = ["--set", set_to] if set_to else ["--clear"] if clear else []
+    _manage(["push", str(file), "--relay", relay, *chosen])
 
 
 @cli.command()

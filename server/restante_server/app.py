@@ -25,6 +25,7 @@ from restante_server import (
     processors,
     purposes,
     sms,
+    webpush,
 )
 from restante_server.categories import LANGUAGES
 from restante_server.clock import Clock, system_clock
@@ -41,6 +42,7 @@ from restante_server.config import (
 from restante_server.identity import Identity
 from restante_server.metrics import Metrics
 from restante_server.ops import ops_app
+from restante_server.push_key import PushKey
 from restante_server.services.bench import Bench
 from restante_server.services.blobs import Blobs
 from restante_server.services.bulletin import Bulletin
@@ -52,6 +54,7 @@ from restante_server.services.disclosure import Discloser
 from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
 from restante_server.services.ledger import ChainBroken, Ledger
+from restante_server.services.push import Push, Service
 from restante_server.services.relay import Relay as Shared
 from restante_server.stores.blob_folder import BlobFolder
 from restante_server.stores.blobs import BlobStore, default_blobs
@@ -83,6 +86,7 @@ class Relay:
         blobs: its blobs.
         metrics: its counters.
         diagnostics: the sums that it keeps of them.
+        push: what wakes devices.
         app: what it answers over HTTP, in public.
     """
 
@@ -92,6 +96,7 @@ class Relay:
     blobs: Blobs
     metrics: Metrics
     diagnostics: Diagnostics
+    push: Push
     app: web.Application
 
 
@@ -149,7 +154,9 @@ def _max_connections() -> int:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIterator[Relay]:
+async def running(  # noqa: PLR0915 -- one statement for each part
+    settings: Settings, *, clock: Clock = system_clock
+) -> AsyncIterator[Relay]:
     """Run a relay until the block ends; then it finishes what was received, and stops.
 
     Raises:
@@ -184,6 +191,12 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             offered,
             new_key=settings.new_oprf_key,
         )
+        service = None
+        if purposes.Purpose.PUSH in offered:
+            service = await _open_push(settings, gateway, stack)
+        push = Push(store, PushKey.of(identity), eraser, consents, clock, metrics, service, settings.push_pace)
+        stack.push_async_callback(push.finish, SHUTDOWN_GRACE)
+        hub.missed = push.missed if push.offered else None
         ledger = Ledger(store, identity, clock)
         discloser = Discloser(store, identity, ledger, hub, clock)
         shared = Shared(
@@ -196,6 +209,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             eraser=eraser,
             consents=consents,
             directory=directory,
+            push=push,
             ledger=ledger,
             clock=clock,
         )
@@ -216,7 +230,7 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
         app.add_routes([*acceptor.routes(bench), *claims.routes(), *transfers.routes()])
         app.add_routes([*pages.routes(published), *reports.routes(diagnostics), *transparency.routes(published)])
         await codes.collect(settings.store, store)
-        await _attempt(lambda: _publish(settings, published, directory))
+        await _attempt(lambda: _publish(settings, published, directory, push))
         await _attempt(lambda: _keep(ledger))
         url = await _listen(
             stack, app, settings.listen, acceptor.protocols, acceptor.close, reuse_port=settings.reuse_port
@@ -227,16 +241,23 @@ async def running(settings: Settings, *, clock: Clock = system_clock) -> AsyncIt
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(shared, diagnostics, settings.store.parent))),
             asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: eraser.look(kept))),
-            asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published, directory))),
+            asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published, directory, push))),
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: announcements.collect(settings.store, published))),
             asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _keep(ledger))),
             asyncio.create_task(_repeat(SWEEP_INTERVAL, discloser.tell)),
+            asyncio.create_task(push.run()),
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: disclosures.collect(settings.store, discloser))),
         ]
         if settings.admission == "invite":
             tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: codes.collect(settings.store, store))))
         stack.push_async_callback(_cancel, tasks)
-        yield Relay(url, ops_url, store, blobs, metrics, diagnostics, app)
+        yield Relay(url, ops_url, store, blobs, metrics, diagnostics, push, app)
+
+
+async def _open_push(settings: Settings, gateway: processors.Gateway, stack: contextlib.AsyncExitStack) -> Service:
+    """Return what sends pushes until the stack unwinds."""
+    sender = await stack.enter_async_context(webpush.WebPush(private=settings.push_private))
+    return webpush.service(sender, gateway, settings.operator_contact)
 
 
 async def _open_blobs(settings: Settings, gateway: processors.Gateway) -> BlobStore:
@@ -281,7 +302,7 @@ async def _attempt(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         _log.warning("upkeep failed", error=type(error).__name__)
 
 
-async def _publish(settings: Settings, published: Bulletin, directory: Directory | None) -> None:
+async def _publish(settings: Settings, published: Bulletin, directory: Directory | None, push: Push) -> None:
     operator = policy.Operator(settings.operator_name, settings.operator_contact)
     declared = [processors.parse(text) for text in settings.processors]
     offered = purposes.parse(settings.purposes)
@@ -293,6 +314,8 @@ async def _publish(settings: Settings, published: Bulletin, directory: Directory
     await published.publish_official([parse_official(text) for text in settings.official])
     if directory is not None and DIRECTORY & set(offered):
         await directory.publish(published)
+    if push.offered:
+        await push.publish(published)
 
 
 async def _catch_up(eraser: Eraser, blobs: BlobStore) -> None:
@@ -315,6 +338,7 @@ async def _sweep(relay: Shared, diagnostics: Diagnostics, folder: Path) -> None:
     relay.claim_budgets.trim(relay.clock())
     if relay.directory is not None:
         relay.directory.trim()
+    relay.push.trim()
     await store.sweep()
     metrics.disk_free.set((await asyncio.to_thread(shutil.disk_usage, folder)).free)
     totals = await store.totals()

@@ -262,12 +262,32 @@ class Category(Enum):
         ),
         _WITH_MAILBOX,
     )
+    ENDPOINT = About(
+        Text("Where your device is woken", "在何处唤醒您的设备"),
+        Text(
+            "only if you turn it on: the address that your device has at a push service, encrypted under a key of the "
+            "relay and padded, and for a minute that it was just used",
+            "仅在您开启时：您的设备在推送服务处的地址，以中继的密钥加密并填充；以及刚刚使用过该地址的标记，保存一分钟",
+        ),
+        Text("to wake your app when something waits", "有内容等待时唤醒您的应用"),
+        CONSENT,
+        Text(
+            "the operator, who has the key; a stolen database, without it, gives none of it away",
+            "持有密钥的运营者；没有密钥，被盗的数据库不会泄露其中任何内容",
+        ),
+        Text(
+            "until you withdraw or change it, until the push service says that it is gone, or 120 days after your app "
+            "has renewed it",
+            "直到您撤回或更改、推送服务表示其已失效，或您的应用最后一次续期后 120 天",
+        ),
+        _WITH_MAILBOX,
+    )
     HANDED_ON = About(
         Text("What is handed on for you", "为您转交的数据"),
         Text(
-            "only if you turn on what needs it: your mobile number with the code that checks it, or which device to "
-            "wake, without any content",
-            "仅在您开启相应功能时：用于验证的手机号码和验证码，或要唤醒的设备，不含任何内容",
+            "only if you turn on what needs it: your mobile number with the code that checks it, or the address "
+            "at which your device is woken, without any content",
+            "仅在您开启相应功能时：用于验证的手机号码和验证码，或用于唤醒设备的地址，不含任何内容",
         ),
         Text("to check that a number is yours, and to wake your app", "确认号码属于您，以及唤醒您的应用"),
         CONSENT,

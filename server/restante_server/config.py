@@ -39,6 +39,8 @@ BLOB_CREATIONS_BYTES_PER_SECOND: Final = 4 * _MIB
 BLOB_LEAST_CHARGE: Final = 64 * 1024  # bytes that a blob counts for at least: 65,536 of them fit the default limit
 BLOB_HEADS: Final = 256  # that a sweep reads at a time
 BLOB_SWEEP_INTERVAL: Final = 300.0  # seconds between looks through all blobs
+PUSH_CONNECTIONS: Final = 32  # pushes on their way at a time: the slowest takes ten seconds
+PUSH_WAITING: Final = 100_000  # mailboxes that wait for their push: some 30 MiB; more are woken by what comes later
 DIAGNOSTICS_BURST: Final = 1000  # reports; nobody answers for them
 DIAGNOSTICS_PER_SECOND: Final = 5  # of a million clients each sends one in a week
 SPARE_FILES: Final = 64  # of the process's open files: kept for the store and the listeners
@@ -79,6 +81,21 @@ class BenchLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class PushPace:
+    """When devices are woken.
+
+    Attributes:
+        least_delay: seconds between an entry and its push, so that the two do not come together.
+        most_delay: the same; how many of these is chance.
+        rest: seconds until a mailbox's next push.
+    """
+
+    least_delay: float = 1.0
+    most_delay: float = 5.0
+    rest: int = 60
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What a relay is started with.
 
@@ -103,6 +120,8 @@ class Settings:
         new_oprf_key: begin an empty directory, if the store has one under another key.
         sms: "console" or the URL of a webhook: what sends text messages.
         sms_secret: file of the secret shared with the webhook.
+        push_private: push services may be at private addresses, and without TLS.
+        push_pace: when devices are woken.
         handshake_timeout: seconds until Hello has come and a receiver has proved its mailbox.
         ping_interval: seconds of silence after which a ping is sent.
         ping_timeout: seconds of silence after which the connection is closed.
@@ -129,6 +148,8 @@ class Settings:
     new_oprf_key: bool = False
     sms: str = ""
     sms_secret: Path | None = None
+    push_private: bool = False
+    push_pace: PushPace = PushPace()
     handshake_timeout: float = limits.HANDSHAKE_TIMEOUT
     ping_interval: float = limits.PING_INTERVAL
     ping_timeout: float = limits.PING_TIMEOUT

@@ -15,6 +15,7 @@ from restante_server.stores.sqlite_schema import write_durably
 
 _SEED_BYTES = 32
 _CONSENT = b"restante consent"
+_DERIVED = b"restante derived"
 _LEDGER = b"restante ledger"
 _SUBJECT = b"restante subject"
 
@@ -80,6 +81,11 @@ class Identity:
     def tombstone(self, identifier: bytes) -> bytes:
         """Return the id of the slot that keeps what is erased from coming back: see ``stores.backup``."""
         return tombstone_id(self._seed, identifier)
+
+    def derived(self, what: str) -> bytes:
+        """Return a secret of 32 bytes that all relays of this key have, and nobody who has another such secret."""
+        key = primitives.blake2b(self._seed, size=32, person=_DERIVED)
+        return primitives.blake2b(what.encode("ascii"), size=32, person=_DERIVED, key=key)
 
     def consent(self, mailbox: bytes, purpose: str) -> bytes:
         """Return the id of the slot that keeps a mailbox's consent: a hash keyed by the relay's key, in its bucket."""

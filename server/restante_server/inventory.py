@@ -11,7 +11,7 @@ from typing import Final
 from restante_protocol import limits
 from restante_server import redis_fields
 from restante_server.categories import Category
-from restante_server.config import CODE_LIFETIME, TOMBSTONE_LIFETIME
+from restante_server.config import CODE_LIFETIME, TOMBSTONE_LIFETIME, PushPace
 
 
 class Kind(StrEnum):
@@ -26,7 +26,7 @@ class Kind(StrEnum):
     LABEL = "metric label"  # metric.label
     SLOT = "slot"  # what is in one, by the name in PROTOCOL.md section 6.12 or the SDK's
     COOKIE = "cookie"
-    PUSH = "push payload field"
+    PUSH = "part of a push"  # its URL and header fields: there is no content
     SMS = "field of a text message"
 
 
@@ -282,6 +282,24 @@ ITEMS: Final[tuple[Item, ...]] = (
         "ConsentPut, MailboxDelete, the sweep",
         "consent",
     ),
+    Item(
+        Kind.SLOT,
+        "push endpoint",
+        Category.ENDPOINT,
+        "under a keyed hash of a mailbox: sealed, where its device is woken",
+        _LAPSE,
+        f"PushPut, PushDelete, {_WITHDRAWN}, the push service, the sweep",
+        "push.endpoint",
+    ),
+    Item(
+        Kind.SLOT,
+        "push rest",
+        Category.ENDPOINT,
+        "under a keyed hash of a mailbox: when its device may be woken again",
+        PushPace().rest,
+        f"PushDelete, {_WITHDRAWN}, the sweep",
+        "push.rest",
+    ),
     *(
         Item(Kind.SLOT, name, Category.DIRECTORY, what, lifetime, f"{ended}, the sweep", exported)
         for name, what, lifetime, ended, exported in (
@@ -329,6 +347,14 @@ ITEMS: Final[tuple[Item, ...]] = (
         "directory",
         Category.PUBLISHED,
         "the directory's public keys",
+        limits.MAX_SLOT_LIFETIME,
+        _SWEEP,
+    ),
+    Item(
+        Kind.SLOT,
+        "push",
+        Category.PUBLISHED,
+        "the relay's public key for push services",
         limits.MAX_SLOT_LIFETIME,
         _SWEEP,
     ),
@@ -499,7 +525,7 @@ ITEMS: Final[tuple[Item, ...]] = (
             "relay.db.codes.lock": "empty: who takes new invite codes",
             "relay.db.epoch": "mark of the store's history",
             "relay.db.v*": "the database before an upgrade, for the operator to delete",
-            "relay.key": "the relay's own key",
+            "relay.key": "the relay's own key, from which those of push are derived",
             "*.new": "one of these files while it is written: the next time it is written over",
             "relay.db.restored": "a backup's database while it is put back",
         },
@@ -538,7 +564,13 @@ ITEMS: Final[tuple[Item, ...]] = (
     *_all(
         Kind.PUSH,
         Category.HANDED_ON,
-        {"push.token": "the push service's name for an app on a device: nothing else is in the payload"},
+        {
+            "push.endpoint": "the URL that a device has at its push service",
+            "push.authorization": "which relay asks, signed: the same for all endpoints of a service for six hours",
+            "push.ttl": "how long the service may try: the same for all",
+            "push.topic": "that a later push replaces an earlier one: the same for all",
+            "push.urgency": "the same for all",
+        },
         "it is sent, and not kept",
     ),
     *_all(
@@ -561,6 +593,7 @@ ITEMS: Final[tuple[Item, ...]] = (
         Category.OPERATIONS,
         {
             "restante_connections.role": "sender or receiver",
+            "restante_pushes.outcome": "what a push service said",
             "restante_requests.kind": "type of a frame",
             "restante_refusals.code": "code of an error",
             "restante_deposit_seconds.le": "bound of a histogram's bucket",

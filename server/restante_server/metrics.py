@@ -13,6 +13,7 @@ from restante_protocol import frames
 from restante_protocol.errors import Code
 
 ROLES: Final = {frames.ROLE_SENDER: "sender", frames.ROLE_RECEIVER: "receiver"}
+OUTCOMES: Final = ("taken", "gone", "later", "refused")  # of pushes: ``services.push.Outcome``
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
@@ -84,6 +85,9 @@ class Metrics:
             "Requests in work, and what peers have not read or not sent to the end",
             registry=registry,
         )
+        self.pushes = Counter("restante_pushes", "Pushes, by what push services said", ["outcome"], registry=registry)
+        for outcome in OUTCOMES:
+            self.pushes.labels(outcome)
         self.entries = Gauge("restante_entries", "Entries waiting", registry=registry)
         self.mailboxes = Gauge("restante_mailboxes", "Mailboxes", registry=registry)
         self.size = Gauge("restante_bytes", "Body bytes waiting, once per recipient", registry=registry)

@@ -13,6 +13,7 @@ from typing import IO, ClassVar, Final, Generic, TypeVar
 
 from restante_server.categories import Text
 from restante_server.config import SettingError
+from restante_server.endpoints import Endpoint, Host
 
 
 class Role(StrEnum):
@@ -35,6 +36,10 @@ class Outgoing:
     __slots__ = ()
     role: ClassVar[Role]
     thing: ClassVar[str]
+
+    def goes_to(self, _processor: "Processor") -> bool:
+        """Say whether it is for this one of those who have its role."""
+        return True
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -70,13 +75,30 @@ class TextMessage(Outgoing):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WakeUp(Outgoing):
-    """A ring without content: all that a push service learns is which device, and when."""
+    """A push without content: all that a push service learns is which endpoint, and when. PROTOCOL.md section 6.18.
+
+    Attributes:
+        endpoint: its URL.
+        authorization: which relay asks (RFC 8292); the same for all endpoints of one service for hours.
+        ttl: seconds that the service keeps it for a device that it does not reach.
+        topic: what a later one replaces an earlier one by: the same for all.
+        urgency: RFC 8030 section 5.3; the same for all.
+    """
 
     role: ClassVar[Role] = Role.PUSH
     thing: ClassVar[str] = "push"
-    token: str
+    endpoint: str
+    authorization: str
+    ttl: str = "604800"  # a week: whoever looks less often finds out when they look
+    topic: str = "waiting"
+    urgency: str = "normal"
+
+    def goes_to(self, processor: "Processor") -> bool:
+        """Say whether it is for this push service: by its host."""
+        return processor.has(Endpoint.parse(self.endpoint))
 
 
+_MORE: Final = {**dict.fromkeys(Role, ""), Role.PUSH: ";HOST HOST..."}  # at the end of a declaration
 V = TypeVar("V", bound=Outgoing)
 
 
@@ -111,10 +133,11 @@ ROLES: Final = {
     Role.PUSH: About(
         Text("wakes your app when something waits", "有内容等待时唤醒您的应用"),
         Text(
-            "which device to wake; neither content nor sender nor conversation",
-            "要唤醒的设备；不含内容、发送者或会话",
+            "the address that your device has there, when something waits, and which relay says so; neither content "
+            "nor sender nor conversation",
+            "您的设备在该处的地址、何时有内容等待以及由哪个中继通知；不含内容、发送者或会话",
         ),
-        frozenset({"push.token"}),
+        frozenset({"push.endpoint", "push.authorization", "push.ttl", "push.topic", "push.urgency"}),
     ),
 }
 
@@ -128,12 +151,18 @@ class Processor:
         name: who they are.
         country: where.
         agreement: what binds them, such as a contract's title and date.
+        hosts: of a push service: where it is.
     """
 
     role: Role
     name: str
     country: str
     agreement: str
+    hosts: tuple[Host, ...] = ()
+
+    def has(self, endpoint: Endpoint) -> bool:
+        """Say whether an endpoint is at this push service."""
+        return any(host.has(endpoint) for host in self.hosts)
 
 
 class Undeclared(Exception):  # noqa: N818 -- says what is the case
@@ -141,12 +170,20 @@ class Undeclared(Exception):  # noqa: N818 -- says what is the case
 
 
 def parse(text: str) -> Processor:
-    """Return the processor in "ROLE=NAME;COUNTRY;AGREEMENT". Raises SettingError."""
+    """Return the processor in "ROLE=NAME;COUNTRY;AGREEMENT"; of push also ";HOST HOST...". Raises SettingError."""
     role, _, rest = text.partition("=")
     parts = [part.strip() for part in rest.split(";")]
-    if role not in set(Role) or len(parts) != 3 or not all(parts):  # noqa: PLR2004 -- name, country, agreement
-        raise SettingError("a processor is ROLE=NAME;COUNTRY;AGREEMENT, and a role " + " or ".join(Role))
-    return Processor(Role(role), *parts)
+    if role not in set(Role) or len(parts) != 3 + (role == Role.PUSH) or not all(parts):
+        raise SettingError(
+            "a processor is ROLE=NAME;COUNTRY;AGREEMENT, of push with ;HOST HOST... at the end, and a role "
+            + " or ".join(Role)
+        )
+    try:
+        hosts = tuple(Host.parse(host) for more in parts[3:] for host in more.split())
+    except ValueError:
+        raise SettingError("a host of a push service is NAME, NAME:PORT or *.NAME, in lower case") from None
+    name, country, agreement = parts[:3]
+    return Processor(Role(role), name, country, agreement, hosts)
 
 
 def names_of(kind: type[Outgoing]) -> frozenset[str]:
@@ -167,19 +204,21 @@ class Gateway:
 
     def __init__(self, declared: Sequence[Processor]) -> None:
         """Let data go to these alone."""
-        self._declared = {processor.role: processor for processor in declared}
+        self._declared = tuple(declared)
 
-    def processor(self, role: Role) -> Processor:
-        """Return who has this role. Raises Undeclared."""
-        processor = self._declared.get(role)
-        if processor is None:
-            raise Undeclared(f"declare who does it: --processor '{role}=NAME;COUNTRY;AGREEMENT'")
-        return processor
+    def processors(self, role: Role) -> Sequence[Processor]:
+        """Return those who have this role. Raises Undeclared: nobody has."""
+        found = [processor for processor in self._declared if processor.role is role]
+        if not found:
+            raise Undeclared(f"declare who does it: --processor '{role}=NAME;COUNTRY;AGREEMENT{_MORE[role]}'")
+        return found
 
     def pass_out(self, values: V) -> Passed[V]:
         """Let values out. Raises Undeclared: nobody is declared for them, or not for all of their fields."""
         role = values.role
-        processor = self.processor(role)
+        found = [each for each in self.processors(role) if values.goes_to(each)]
+        if not found:
+            raise Undeclared(f"no {role} that is declared is where this would go")
         if beyond := sorted(names_of(type(values)) - ROLES[role].fields):
             raise Undeclared(f"{role} is not declared to receive {', '.join(beyond)}")
-        return Passed(processor, values)
+        return Passed(found[0], values)

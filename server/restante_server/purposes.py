@@ -85,11 +85,11 @@ PURPOSES: Final = {
     Purpose.PUSH: About(
         Text("Being woken by a push service", "由推送服务唤醒"),
         Text(
-            "The address that your device has at a push service is stored. When something arrives while you are not "
-            "connected, the relay sends an empty encrypted signal there, always of the same size. The push service "
-            "learns when it does.",
-            "中继会存储您的设备在推送服务处的地址。当您离线而有内容到达时，中继向该地址发送大小始终相同的空加密信号。"
-            "推送服务会知道发送的时间。",
+            "The address that your device has at a push service is stored, encrypted under a key of the relay. When "
+            "something arrives while you are not connected, the relay sends an empty message there, some seconds "
+            "later and at most once a minute. The push service learns that something came for that device, and when.",
+            "您的设备在推送服务处的地址以中继的密钥加密存储。当您离线而有内容到达时，中继会在数秒之后向该地址发送空消息，"
+            "每分钟最多一次。推送服务会知道该设备有内容到达以及时间。",
         ),
         Text(
             "Your app sees what has arrived when it connects.",
@@ -126,10 +126,6 @@ PURPOSES: Final = {
         at_relay=False,
     ),
 }
-
-
-BUILT: Final = tuple(purpose for purpose in Purpose if purpose is not Purpose.PUSH)
-"""What ``restante serve`` can offer: nothing sends a wake-up yet, and what does nothing is not to be asked for."""
 
 
 _HANDED_ON: Final = Text(

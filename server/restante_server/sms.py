@@ -86,7 +86,7 @@ async def sender(where: str, secret: Path | None, gateway: Gateway, clock: Clock
     if len(shared) < _LEAST_SECRET:
         raise SettingError(f"the secret of the webhook has at least {_LEAST_SECRET} bytes")
     try:
-        gateway.processor(Role.SMS)
+        gateway.processors(Role.SMS)
     except Undeclared as error:
         raise SettingError(f"text messages go through others' hands: {error}") from None
     webhook = Webhook(where, shared, clock)

@@ -1,40 +1,14 @@
 """Tokens of RFC 8292, verified by another path than the one that signs."""
 
-import base64
-import json
-from typing import Any
-
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
 from hypothesis import given
 from hypothesis import strategies as st
 
 from restante_crypto import vapid
 from restante_crypto.primitives import P256_UNIFORM_BYTES, P256Key
+from support.push_service import verified
 
 KEY = P256Key(bytes(range(P256_UNIFORM_BYTES)))
 AUDIENCE = "https://push.example.net"
-
-
-def decoded(text: str) -> bytes:
-    assert "=" not in text
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def verified(field: str) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-    """Return header, claims and key of an Authorization field; raises InvalidSignature."""
-    scheme, _, rest = field.partition(" ")
-    assert scheme == "vapid"
-    parameters = dict(each.split("=", 1) for each in rest.split(", "))
-    assert set(parameters) == {"t", "k"}
-    header, claims, signature = parameters["t"].split(".")
-    raw = decoded(signature)
-    assert len(raw) == 64
-    der = utils.encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
-    key = decoded(parameters["k"])
-    public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key)
-    public.verify(der, f"{header}.{claims}".encode(), ec.ECDSA(hashes.SHA256()))
-    return json.loads(decoded(header)), json.loads(decoded(claims)), key
 
 
 def test_a_token_says_for_whom_until_when_and_from_whom() -> None:

@@ -190,7 +190,11 @@ async def test_disclose(tmp_path: Path) -> None:
     assert (code, "cannot write" in text) == (1, True)
 
 
-@pytest.mark.parametrize("name", ["push", "advertising"])
-def test_what_is_not_built_is_not_offered(tmp_path: Path, name: str) -> None:
-    code, text = _run("serve", f"--store=sqlite:{tmp_path / 'relay.db'}", f"--purposes=news, {name}")
-    assert (code, "handle, number, diagnostics, news" in " ".join(text.split())) == (2, True)
+def test_what_is_not_built_is_not_offered(tmp_path: Path) -> None:
+    code, text = _run("serve", f"--store=sqlite:{tmp_path / 'relay.db'}", "--purposes=news, advertising")
+    assert (code, "handle, number, push, diagnostics, news" in " ".join(text.split())) == (2, True)
+
+
+def test_push_needs_a_service_that_is_declared(tmp_path: Path) -> None:
+    code, text = _run("serve", f"--store=sqlite:{tmp_path / 'relay.db'}", "--purposes=push")
+    assert (code, "--processor 'push=NAME;COUNTRY;AGREEMENT;HOST HOST...'" in text) == (1, True)

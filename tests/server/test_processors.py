@@ -33,6 +33,7 @@ OUTWARD = {
     "stores/redis_link.py": {"create_connection"},  # the operator's own store
     "stores/redis_topology.py": {"redis"},  # the same: its sentinels
     "stores/redis_address.py": {"ssl"},  # the same: its certificate
+    "webpush.py": {"ClientSession", "socket", "ssl"},  # push services: takes what the gateway has passed
     "sms.py": {"ClientSession"},  # a provider's webhook: takes what the gateway has passed
     "doctor.py": {"ClientSession"},  # the relay itself
     "link.py": {"ClientSession", "ws_connect"},  # the same
@@ -64,8 +65,41 @@ def test_a_processor_is_read_from_one_setting() -> None:
     assert parse("object-storage=Example Storage; Iceland ;agreement of 2026-01-01") == STORAGE
 
 
+def test_a_push_service_says_where_it_is() -> None:
+    text = "push=Example Push;Iceland;agreement of 2026-01-03; push.example.net  *.push.example.org:8443 [2001:db8::1]"
+    push = parse(text)
+    assert (push.role, push.name) == (Role.PUSH, "Example Push")
+    assert [str(host) for host in push.hosts] == ["push.example.net", "*.push.example.org:8443", "[2001:db8::1]"]
+    for wrong in ("https://push.example.net", "push.example.net/", "Push.example.net", "*", "a..b", "*.*.net", "a:0"):
+        with pytest.raises(SettingError, match="a host of a push service"):
+            parse(f"push=A;B;C;push.example.net {wrong}")
+    with pytest.raises(SettingError, match="a host of a push service"):
+        parse("push=A;B;C;push.example.net:65536")
+
+
+def test_a_push_goes_to_the_service_that_its_endpoint_is_at() -> None:
+    services = [parse(f"push={name};Iceland;agreement;push.{name.lower()}.net") for name in ("One", "Other")]
+    gateway = Gateway([STORAGE, *services])
+    assert list(gateway.processors(Role.PUSH)) == services
+    passed = gateway.pass_out(WakeUp("https://push.other.net/a", "vapid"))
+    assert passed.processor == services[1]
+    with pytest.raises(Undeclared, match="no push that is declared"):
+        gateway.pass_out(WakeUp("https://push.third.net/a", "vapid"))
+
+
 @pytest.mark.parametrize(
-    "text", ["", "hosting", "hosting=", "hosting=A;B", "hosting=A;;C", "mail=A;B;C", "hosting=A;B;C;D"]
+    "text",
+    [
+        "",
+        "hosting",
+        "hosting=",
+        "hosting=A;B",
+        "hosting=A;;C",
+        "mail=A;B;C",
+        "hosting=A;B;C;D",
+        "push=A;B;C",
+        "push=A;B;C;",
+    ],
 )
 def test_what_is_no_processor(text: str) -> None:
     with pytest.raises(SettingError, match="ROLE=NAME"):
@@ -178,6 +212,11 @@ def test_what_opens_connections_takes_only_what_was_passed() -> None:
     assert ast.unparse(tree).count("ClientSession") == ast.unparse(post).count("ClientSession")
     assert post.args.args[1].annotation is not None
     assert ast.unparse(post.args.args[1].annotation) == "Passed[TextMessage]"
+    tree = ast.parse((FOLDER / "webpush.py").read_text())
+    (post,) = [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef) and node.name == "post"]
+    assert ast.unparse(tree).count("_session.post(") == ast.unparse(post).count("_session.post(") == 1
+    assert post.args.args[1].annotation is not None
+    assert ast.unparse(post.args.args[1].annotation) == "Passed[WakeUp]"
     makers = {
         file.relative_to(FOLDER).as_posix()
         for file in FOLDER.rglob("*.py")

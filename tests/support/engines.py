@@ -19,6 +19,7 @@ from restante.engine.inbox import Entry
 from restante.engine.mailroom import PutPrekeys, PutSlot
 from restante.engine.outbox import Answer, Job
 from restante.engine.parcels import Delete
+from restante.engine.push import LookPush
 from restante.invites import Invite, Manifest
 from restante_crypto import primitives, proofs
 from restante_crypto.blobs import Encoder
@@ -184,7 +185,7 @@ class Member:
                             self.post.owners[spec.address] = self
                         else:
                             self.post.owners.pop(spec, None)
-            assert not isinstance(chore, PutEntry | DropEntry), "no directory here"
+            assert not isinstance(chore, PutEntry | DropEntry | LookPush), "neither here"
             self.engine.chore_done(chore)
 
     def invite(self) -> str:

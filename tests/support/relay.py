@@ -25,6 +25,7 @@ from support.proxies import Spread
 TIMEOUT = 60  # seconds until a test gives up waiting; on a machine of many a process starts in twenty
 PATH = "/v1/socket"
 HOUR = 3600
+PUSH = "push=Example Push;Iceland;agreement of 2026-01-03;push.example.net"  # a push service that nothing goes to
 offered: tuple[str, ...] = ()  # purposes that every relay in this process offers: see --refuse-all
 shared_store = ""  # URL of a Redis, of relays whose test names no store: see --store
 nodes = 1  # such relays run as so many over it, behind one address
@@ -36,6 +37,8 @@ async def relay_in_process(folder: Path, *, clock: Clock = system_clock, **setti
     """Run a relay in this event loop, on free ports of the loopback interface."""
     default = {"listen": ("127.0.0.1", 0), "store": folder / "relay.db", "purposes": offered, "sms": "console"}
     chosen: dict[str, Any] = {**default, **settings}
+    if "push" in chosen["purposes"]:
+        chosen.setdefault("processors", (PUSH,))
     count = 1
     if shared_store and "redis" not in settings and "store" not in settings:
         count = 1 if "listen" in settings else nodes

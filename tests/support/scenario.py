@@ -18,12 +18,14 @@ from restante_protocol import frames
 from restante_server import announcements, disclosures, inventory
 from restante_server.app import Relay
 from restante_server.codes import leave
+from restante_server.config import PushPace
 from restante_server.grounds import Ground
 from restante_server.identity import Identity
 from restante_server.inventory import Item, Kind
 from restante_server.oprf_key import OprfKey
 from restante_server.processors import Role
 from restante_server.purposes import Purpose
+from restante_server.push_key import PushKey
 from restante_server.services.bulletin import Bulletin
 from restante_server.services.disclosure import Request, new_id
 from restante_server.stores import backup as backups
@@ -34,11 +36,12 @@ from support.directories import CHEAP, NUMBERS, Phones, put_handle, put_number, 
 from support.directories import consent as consent_to
 from support.people import people, together
 from support.plain_client import Answer, BlobOwner, PlainBlobs
+from support.push_service import PushService, push_service, wake_at
 from support.redis_records import Records
 from support.relay import Owner, Peer, relay_in_process
 from support.stores import DAY, SUITE, MovedClock, address, code, deposit, fence, mailbox, make_mailbox
 
-_PUBLISHED = ("policy", "policy 1", "announcements", "directory", "official", "transparency", "diagnostics")
+_PUBLISHED = ("policy", "policy 1", "announcements", "directory", "official", "transparency", "diagnostics", "push")
 _ENDING = (Kind.COLUMN, Kind.KEY, Kind.FIELD, Kind.SLOT, Kind.BLOB)
 _HANDED_ON = {Kind.SMS: Role.SMS, Kind.PUSH: Role.PUSH}
 
@@ -129,13 +132,20 @@ async def run(folder: Path, redis: str = "") -> Seen:
     shown = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(shown):
         patch.setattr(directory, "COST", CHEAP)
-        async with relay_in_process(
-            seen.folder,
-            clock=clock,
-            official=("Support=restante:AA",),
-            purposes=("push", "handle", "number", "diagnostics"),
-            **{"store": seen.database, **where},
-        ) as relay:
+        async with (
+            push_service() as service,
+            relay_in_process(
+                seen.folder,
+                clock=clock,
+                official=("Support=restante:AA",),
+                purposes=("push", "handle", "number", "diagnostics"),
+                processors=(service.declaration,),
+                push_private=True,
+                push_pace=PushPace(0.0, 0.0),
+                **{"store": seen.database, **where},
+            ) as relay,
+        ):
+            seen.classes |= await _use_push(relay, seen.folder, service)
             await _use(relay, seen, folder, clock, Phones(shown.getvalue))
             found = seen.stored()
             found[Kind.LABEL] = frozenset(observed.labels(relay.metrics.registry))
@@ -230,6 +240,23 @@ async def _use_directory(peer: Peer, owner: Owner, folder: Path, phones: Phones)
         key.slot("texts", mark): "number texts",
         key.slot("texts", waiting): "number texts",
         key.slot("code", waiting + owner.mailbox): "number code",
+    }
+
+
+async def _use_push(relay: Relay, folder: Path, service: PushService) -> dict[bytes, str]:
+    """Have a device woken; return what is in which slots."""
+    owner, identity = Owner(bucket=7), Identity.open(folder)
+    async with await Peer.own(relay.url, owner) as peer:
+        await wake_at(peer, service, service.endpoint("device"))
+        waiting = await peer.add_address(owner.address())
+    async with await Peer.connect(relay.url) as sender:
+        await sender.deposit([waiting])
+    await service.until(1)
+    key = PushKey.of(identity)
+    return {
+        identity.consent(owner.mailbox, Purpose.PUSH): "consent",
+        key.slot("endpoint", owner.mailbox): "push endpoint",
+        key.slot("rest", owner.mailbox): "push rest",
     }
 
 

@@ -1,6 +1,6 @@
 """Who is connected for which mailbox, and the way from the commit to their connections."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from restante_protocol import frames
 from restante_protocol.errors import Code
@@ -10,13 +10,18 @@ from restante_server.stores.contract import Delivery, PoolLow
 
 
 class Hub:
-    """The subscriptions of this process: one per mailbox, the newest."""
+    """The subscriptions of this process: one per mailbox, the newest.
+
+    Attributes:
+        missed: is told for which mailboxes something was committed that nobody here is subscribed to, if it is set.
+    """
 
     def __init__(self, wrap: Wrap, metrics: Metrics) -> None:
         """Begin with nobody connected."""
         self._subscriptions: dict[bytes, Subscription] = {}
         self._wrap = wrap
         self._metrics = metrics
+        self.missed: Callable[[Iterable[bytes]], None] | None = None
 
     def add(self, subscription: Subscription) -> None:
         """Give the mailbox to this subscription; the connection that had it is told and closed."""
@@ -33,6 +38,7 @@ class Hub:
     def announce(self, deliveries: Sequence[Delivery]) -> None:
         """Send what has just been committed to those who are connected: the store's listener."""
         subscriptions = self._subscriptions
+        missed: list[bytes] | None = [] if self.missed is not None else None
         deposits = entries = live = 0
         for delivery in deliveries:
             deposits += len(delivery.entries)
@@ -41,6 +47,8 @@ class Hub:
                 entries += taken
                 subscription = subscriptions.get(mailbox)
                 if subscription is None:
+                    if missed is not None:
+                        missed.append(mailbox)
                     continue
                 if batch is None or taken != batch.count:
                     batch = Batch.of(delivery.entries[:taken], self._wrap)
@@ -49,6 +57,8 @@ class Hub:
         self._metrics.deposits.inc(deposits)
         self._metrics.deposited.inc(entries)
         self._metrics.live.inc(live)
+        if missed and self.missed is not None:
+            self.missed(missed)
 
     def wake(self, mailbox: bytes) -> None:
         """Have a subscription read what nobody announced. From here on: ``contract.Watcher``."""

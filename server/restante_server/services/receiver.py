@@ -27,6 +27,8 @@ _ALONE: Final = frozenset(
         frames.NumberConfirm,
         frames.NumberPut,
         frames.NumberDelete,
+        frames.PushPut,
+        frames.PushDelete,
         frames.MailboxDelete,
     }
 )
@@ -173,6 +175,7 @@ class Receiver:
             if self._relay.directory is not None:
                 held += await self._relay.directory.holdings(self._mailbox)
             held += _disclosures(self._relay.ledger.notices(self._mailbox))
+            held += await self._relay.push.holdings(self._mailbox)
         return frames.Exported(frame.request, [frames.Held(each.name, each.key, each.value) for each in held], after)
 
     async def _put_consent(self, frame: frames.ConsentPut) -> frames.RelayFrame:
@@ -189,6 +192,15 @@ class Receiver:
         answer: frames.RelayFrame = await _DIRECTORY[type(frame)](directory, self._mailbox, frame)
         return answer
 
+    def _put_push(self, frame: frames.PushPut) -> Answer:
+        return self._relay.push.put(self._mailbox, frame)
+
+    def _delete_push(self, frame: frames.PushDelete) -> Answer:
+        return self._relay.push.delete(self._mailbox, frame)
+
+    def _get_push(self, frame: frames.PushGet) -> Answer:
+        return self._relay.push.get(self._mailbox, frame)
+
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any], Answer]]] = {
         frames.Open: _begin_open,
         frames.Create: _create,
@@ -201,6 +213,9 @@ class Receiver:
         frames.Export: _export,
         frames.ConsentPut: _put_consent,
         frames.ConsentGet: _get_consents,
+        frames.PushPut: _put_push,
+        frames.PushDelete: _delete_push,
+        frames.PushGet: _get_push,
         **dict.fromkeys(_DIRECTORY, _ask_directory),
     }
 

@@ -15,6 +15,7 @@ from restante_server.services.directory import Directory
 from restante_server.services.erasure import Eraser
 from restante_server.services.hub import Hub
 from restante_server.services.ledger import Ledger
+from restante_server.services.push import Push
 from restante_server.services.subscription import Wrap
 from restante_server.stores.contract import Store
 
@@ -48,6 +49,7 @@ class Relay:
         eraser: what erases for good.
         consents: what mailboxes have granted.
         directory: who is found by a handle or number, if that is offered, or was.
+        push: what wakes devices, if that is offered, or erases what is left of it.
         ledger: the log of disclosures.
         list_addresses: addresses behind the list handles of all connections.
         slot_creations: new slots, which need no credential.
@@ -65,6 +67,7 @@ class Relay:
     eraser: Eraser
     consents: Consents
     directory: Directory | None
+    push: Push
     ledger: Ledger
     list_addresses: Allowance = field(default_factory=lambda: Allowance(PROCESS_LIST_ADDRESSES))
     slot_creations: Rate = field(default_factory=lambda: Rate(SLOT_CREATIONS, SLOT_CREATIONS_PER_SECOND))

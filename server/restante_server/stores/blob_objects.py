@@ -43,7 +43,7 @@ class BlobObjects:
     async def open(cls, url: str, gateway: Gateway) -> Self:
         """Open a bucket: s3://BUCKET/PREFIX. Raises StoreRefused: it does not answer, or nobody is declared for it."""
         try:
-            gateway.processor(Role.OBJECT_STORAGE)
+            gateway.processors(Role.OBJECT_STORAGE)
             opened = cls(S3Store.from_url(url, retry_config=_RETRIES), gateway)
             await opened.list()
         except Undeclared as error:

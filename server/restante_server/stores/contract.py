@@ -309,6 +309,10 @@ class Store(Protocol):
         """Forget the owner if it still is this one."""
         ...
 
+    async def is_served(self, mailbox: bytes) -> bool:
+        """Say whether a subscription has the mailbox, in this process or in another that is running."""
+        ...
+
     def acknowledge(
         self, mailbox: bytes, owner_token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]
     ) -> "bool | asyncio.Future[bool]":

@@ -62,7 +62,7 @@ from restante_server.stores.redis_notices import (
     Notices,
     low_message,
 )
-from restante_server.stores.redis_scripts import KEYS, bucket_keys
+from restante_server.stores.redis_scripts import KEYS, bucket_keys, channel
 from restante_server.stores.redis_shard import (
     FIELD_BYTES,
     Call,
@@ -337,6 +337,17 @@ class RedisStore:
         """See contract."""
         self._notices.disown(mailbox, owner_token)
         await self._call(mailbox, "release", mailbox, owner_token)
+
+    async def is_served(self, mailbox: bytes) -> bool:
+        """See contract. A node that is gone without releasing its mailboxes listens no more."""
+        (found,) = await self._call(mailbox, "latest", mailbox)
+        node = _NOBODY if found is None else found[:NODE_BYTES]
+        if node in {_NOBODY, self._node}:
+            return node == self._node
+        bucket = self._bucket(mailbox)
+        heard = channel(self._masters.prefix, bucket, node)
+        _, listening = await self._masters.command("PUBSUB", "SHARDNUMSUB", heard, bucket=bucket)
+        return bool(listening)
 
     def acknowledge(
         self, mailbox: bytes, owner_token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]

@@ -22,6 +22,7 @@ LOW: Final = b"l"
 SPENT: Final = b"s"
 EPHEMERAL: Final = b"e"
 _WAKE: Final = struct.Struct(">24sQ")
+_LATEST: Final = struct.Struct(">8s8sQ")
 _LOW: Final = struct.Struct(">24sHI")
 
 
@@ -86,16 +87,18 @@ class Notices:
                 yield bucket, mailboxes[first : first + LOOK_BATCH]
 
     def looked(self, mailbox: bytes, found: bytes | None) -> None:
-        """The store says this (owner token 8, last sequence 8) of a mailbox."""
+        """The store says this (owner's node 8, its token 8, last sequence 8) of a mailbox."""
         owned = self._owned.get(mailbox)
         if owned is None or self._watcher is None:
             return
         if found is None:
             self._watcher.lose(mailbox)
-        elif found[: ids.OWNER_TOKEN_BYTES] != owned.token:
+            return
+        _, token, last = _LATEST.unpack(found)
+        if token != owned.token:
             self._watcher.replace(mailbox, owned.token)
         else:
-            self._woken(mailbox, int.from_bytes(found[ids.OWNER_TOKEN_BYTES :], "big"))
+            self._woken(mailbox, last)
 
     def renewed(self, is_in: Callable[[bytes], bool]) -> None:
         """The bucket of these mailboxes has another history."""

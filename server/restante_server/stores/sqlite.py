@@ -213,6 +213,10 @@ class SqliteStore:
 
         await self._writer.submit(run, writes=False)
 
+    async def is_served(self, mailbox: bytes) -> bool:
+        """See contract."""
+        return mailbox in self._index.owners
+
     def acknowledge(
         self, mailbox: bytes, owner_token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]
     ) -> "bool | asyncio.Future[bool]":

@@ -129,6 +129,19 @@ async def test_nothing_works_without_a_mailbox(store: Store) -> None:
 # Subscriptions.
 
 
+async def test_a_mailbox_is_served_while_a_subscription_has_it(store: Store) -> None:
+    assert not await store.is_served(mailbox(1))
+    await make_mailbox(store, 1, [1])
+    assert not await store.is_served(mailbox(1))
+    older, newer = await subscribe(store, 1), await subscribe(store, 1)
+    for token, served in ((older.owner_token, True), (newer.owner_token, False)):
+        await store.release(mailbox(1), token)
+        assert await store.is_served(mailbox(1)) == served
+    await subscribe(store, 1)
+    await store.delete_mailbox(mailbox(1))
+    assert not await store.is_served(mailbox(1))
+
+
 async def test_the_newest_subscription_owns_the_mailbox(store: Store) -> None:
     await make_mailbox(store, 1, [1])
     await store.deposit(deposit(1, [address(1)]))
