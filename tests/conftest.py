@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from restante import passphrase
 from restante_crypto import directory
-from restante_server.purposes import BUILT, Purpose
+from restante_server.purposes import Purpose
 from support import people, relay, scenario
 from support.directories import CHEAP, Phones
 from support.redis_servers import redis_itself, running_cluster, running_server
@@ -63,8 +63,9 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     if config.getoption("--refuse-all"):
         relay.offered = tuple(Purpose)
-        os.environ["RESTANTE_PURPOSES"] = ",".join(BUILT)  # of relays in processes of their own
+        os.environ["RESTANTE_PURPOSES"] = ",".join(Purpose)  # of relays in processes of their own
         os.environ["RESTANTE_SMS"] = "console"
+        os.environ["RESTANTE_PROCESSOR"] = relay.PUSH
         people.refuse_all = True
 
 

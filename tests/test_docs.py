@@ -22,7 +22,7 @@ async def test_example(
     path: Path, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    async with relay_in_process(tmp_path / "relay") as relay:
+    async with relay_in_process(tmp_path / "relay", purposes=("push",)) as relay:
         source = f"async def example():\n{textwrap.indent(code, '    ')}"
         names: dict[str, object] = {}
         exec(compile(source.replace("http://127.0.0.1:8787", relay.url), path.name, "exec"), names)  # noqa: S102 -- our own text

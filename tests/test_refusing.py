@@ -1,11 +1,12 @@
 """Whatever a person grants and refuses, every other function works: all combinations of all purposes."""
 
 import itertools
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from restante import Profile
+from restante import Client, ConsentNeeded, Profile
 from restante_server.purposes import PURPOSES, Purpose
 from support.people import people, together
 from support.relay import relay_in_process
@@ -16,8 +17,15 @@ COMBINATIONS = [
 ]
 
 
+CALLS: dict[Purpose, Callable[[Client], Awaitable[object]]] = {
+    Purpose.HANDLE: lambda client: client.find_handle("nobody"),
+    Purpose.PUSH: lambda client: client.set_push("https://push.example.net/alice"),
+}
+"""What needs which purpose, and nothing else."""
+
+
 @pytest.mark.parametrize("granted", COMBINATIONS, ids=lambda each: "+".join(each) or "nothing")
-async def test_every_other_function_works(tmp_path: Path, granted: tuple[Purpose, ...]) -> None:
+async def test_every_other_function_works(tmp_path: Path, cheap: None, granted: tuple[Purpose, ...]) -> None:
     async with (
         relay_in_process(tmp_path / "relay", purposes=tuple(Purpose)) as relay,
         people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
@@ -25,6 +33,12 @@ async def test_every_other_function_works(tmp_path: Path, granted: tuple[Purpose
         me = alice.client.account_id
         for purpose in granted:
             await alice.client.consent(purpose)
+        for purpose, call in CALLS.items():
+            if purpose in granted:
+                await call(alice.client)
+            else:
+                with pytest.raises(ConsentNeeded):
+                    await call(alice.client)
         room, other = await together(alice, bob)
         await room.send("question")
         await bob.reads("question")

@@ -31,6 +31,7 @@ from restante.events import Announcement, Event
 from restante.invites import Invite, Manifest
 from restante.links import open_session
 from restante.publications import Official, Policy, Purpose
+from restante.push import Push
 from restante.safety import SafetyNumber, safety_number
 from restante.yourdata import Erasure, Export, export
 from restante_crypto.directory import Kind
@@ -55,6 +56,7 @@ class Client:
         self._engine = engine
         self._driver = driver
         self._directory = Directory(engine, driver)
+        self._push = Push(engine, driver)
         self._changes = 0  # how often something has changed that ``_next`` looks at
         self._waiting: list[asyncio.Future[None]] = []  # for the next change: the loop and the handlers
         self._in_hand: Event | None = None
@@ -322,6 +324,41 @@ class Client:
             Refused: UNAUTHORIZED, no number is verified here; BUDGET, too many were looked for.
         """
         return await self._directory.find_numbers(numbers, region)
+
+    # Push.
+
+    async def push_key(self) -> str:
+        """Return the relay's VAPID key, in base64url, that a subscription at a push service is made for.
+
+        Raises:
+            RelayError: the relay does not offer push.
+        """
+        return await self._push.key()
+
+    async def set_push(self, endpoint: str) -> None:
+        """Have this device woken through a push service while the client is closed; needs the purpose "push".
+
+        It replaces the endpoint before. A push is empty: on one, open the client and see what has arrived.
+
+        Args:
+            endpoint: the https URL of the subscription.
+
+        Raises:
+            ConsentNeeded: the purpose is not granted: the relay does not see the endpoint.
+            Refused: LIMIT, it is no such URL; NOT_FOUND, the relay's policy does not name this push service.
+        """
+        await self._push.set(endpoint)
+
+    async def clear_push(self) -> None:
+        """Have this device woken no more; the relay erases the endpoint."""
+        await self._push.clear()
+
+    async def push(self) -> str | None:
+        """Return where this device is woken, as the relay has it now; None if nowhere.
+
+        The client asks once a day by itself; ``PushLost`` says that the endpoint is gone.
+        """
+        return await self._push.look()
 
     # Contacts.
 
@@ -646,7 +683,7 @@ class Client:
             return events.PurposeChanged(purpose=record.purpose, **fields)
         if isinstance(record, records.DisclosedEvent):
             return _disclosed(record, **fields)
-        if not isinstance(record, records.RolledBackEvent | records.OverusedEvent):
+        if not isinstance(record, records.RolledBackEvent | records.OverusedEvent | records.PushLostEvent):
             fields["conversation"] = conversation = Conversation(self, record.conversation.hex())
         match record:
             case records.MessageEvent():
@@ -697,6 +734,7 @@ _KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
     records.PurposeEvent: events.PurposeChanged,
     records.DisclosedEvent: events.Disclosed,
     records.EntryLostEvent: events.EntryLost,
+    records.PushLostEvent: events.PushLost,
 }
 
 

@@ -29,11 +29,13 @@ from restante.engine.mailroom import Chore, PutAddresses, PutPrekeys, PutSlot, R
 from restante.engine.outbox import Answer, Job
 from restante.engine.parcels import LIFETIME as BLOB_LIFETIME
 from restante.engine.parcels import Delete, Fetch
+from restante.engine.push import LookPush
 from restante.engine.records import AnnouncedEvent
 from restante.engine.usage import Counts
 from restante.errors import Closed, NotAdmitted, PolicyDeclined, Refused, RelayError, RestanteError
 from restante.links import Backoff, Connection, Disconnected
 from restante.publications import Official, Policy, Purpose
+from restante.push import Push
 from restante_crypto.blobs import BlobError
 from restante_crypto.primitives import Random
 from restante_protocol import frames, limits
@@ -897,7 +899,7 @@ class Driver:
                         raise
                     await asyncio.sleep(RETRY_SECONDS)
 
-    async def _chore(self, receiver: Connection, chore: Chore | PutConsent | PutEntry | DropEntry) -> bool:
+    async def _chore(self, receiver: Connection, chore: Chore | PutConsent | PutEntry | DropEntry | LookPush) -> bool:
         """Do it; False if the engine knows its end already."""
         match chore:
             case PutAddresses(addresses=specs):
@@ -919,6 +921,9 @@ class Driver:
                 return False
             case DropEntry(kind=kind):
                 await Directory(self._engine, self).drop(kind)
+                return False
+            case LookPush():
+                await Push(self._engine, self).look()
                 return False
         return True
 

@@ -30,6 +30,7 @@ __all__ = [
     "MessagesMissing",
     "ProfileChanged",
     "PurposeChanged",
+    "PushLost",
     "Replaced",
     "StateRolledBack",
     "SuiteChanged",
@@ -269,6 +270,14 @@ class ProfileChanged(Event):
 
     conversation: "Conversation"
     account: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushLost(Event):
+    """This device is not woken any more, though its owner did not clear that: subscribe anew, and ``set_push`` again.
+
+    Its push service ended the subscription, or the relay does not send to that service any more.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,14 @@ async def _number(client: Client, arguments: argparse.Namespace) -> str:
     return await client.number() or "no number"
 
 
+async def _push(client: Client, arguments: argparse.Namespace) -> str:
+    if arguments.set:
+        await client.set_push(arguments.set)
+    if arguments.clear:
+        await client.clear_push()
+    return f"{await client.push() or 'no endpoint'}\nkey {await client.push_key()}"
+
+
 def _shown(found: Found | None) -> str:
     if found is None:
         return "nobody"
@@ -88,6 +96,7 @@ _COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[str]
     "news": _news,
     "handle": _handle,
     "number": _number,
+    "push": _push,
 }
 
 
@@ -117,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
         either.add_argument("--find", metavar=name.upper())
         either.add_argument("--clear", action="store_true")
     either.add_argument("--confirm", nargs=2, metavar=("NUMBER", "CODE"))
+    either = added["push"].add_mutually_exclusive_group()
+    either.add_argument("--set", metavar="URL")
+    either.add_argument("--clear", action="store_true")
     added["policy"].add_argument("--number", type=int, help="of an earlier version")
     return parser
 

@@ -22,6 +22,7 @@ POLICY: Final = "policy"
 DIRECTORY: Final = "directory"
 ANNOUNCEMENTS: Final = "announcements"
 OFFICIAL: Final = "official"
+PUSH: Final = "push"
 
 _MAX_SECONDS: Final = 253_402_300_800  # the year 10,000, which ``datetime`` does not know
 _MAX_NUMBER: Final = 2**53  # what JSON carries everywhere
@@ -50,6 +51,15 @@ def read_directory(content: bytes) -> DirectoryKeys:
     """Return the directory's public keys. Raises ValueError."""
     keys = read_json(content, _Keys)
     return DirectoryKeys(bytes.fromhex(keys.handle), bytes.fromhex(keys.number))
+
+
+class _Push(msgspec.Struct, frozen=True):
+    vapid: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{87}$")]  # 65 bytes in base64url
+
+
+def read_push(content: bytes) -> str:
+    """Return the relay's key for push services, as they take it. Raises ValueError."""
+    return msgspec.json.decode(content, type=_Push).vapid
 
 
 class _Listed(msgspec.Struct, frozen=True):

@@ -34,11 +34,12 @@ KINDS: Final = (
     "consent",
     "handle",
     "number",
+    "push",
     "disclosure",
 )
 _SCHEMA: Final = "export.schema.json"  # beside this file
 _NAME: Final = re.compile("[a-z_]+")
-_TEXTS: Final = frozenset({"purpose", "entry"})
+_TEXTS: Final = frozenset({"purpose", "entry", "endpoint"})
 _LONG: Final = frozenset({"package", "last_resort", "body", "record"})  # become files
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from restante import Client, PurposeChanged, RelayError, manage
-from restante_server import purposes
+from restante_server import processors, purposes
 from restante_server.categories import Text
 from restante_server.clock import system_clock
 from restante_server.identity import Identity
@@ -15,7 +15,7 @@ from restante_server.purposes import PURPOSES, About, Purpose
 from restante_server.services.bulletin import Bulletin
 from restante_server.stores.redis import RedisStore
 from support.people import person
-from support.relay import relay_in_process
+from support.relay import PUSH, relay_in_process
 
 ALL = tuple(Purpose)
 AT_RELAY = tuple(purpose for purpose in Purpose if PURPOSES[purpose].at_relay)
@@ -58,10 +58,11 @@ async def test_what_is_offered_is_told_in_words(tmp_path: Path) -> None:
         Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p") as client,
     ):
         (push,) = await client.purposes()
-        about = PURPOSES[Purpose.PUSH]
-        assert (push.title(), push.what(), push.refusing()) == (about.title.en, about.what.en, about.refusing.en)
-        assert (push.title("zh"), push.what("fr")) == (about.title.zh, about.what.en)
-        assert push.version == purposes.version(Purpose.PUSH)
+        about, declared = PURPOSES[Purpose.PUSH], [processors.parse(PUSH)]
+        said = purposes.said_in(Purpose.PUSH, "en", declared)
+        assert (push.title(), push.what(), push.refusing()) == (about.title.en, said["what"], about.refusing.en)
+        assert (push.title("zh"), push.what("fr")) == (about.title.zh, said["what"])
+        assert push.version == purposes.version(Purpose.PUSH, declared)
         for other in ("handle", "advertising"):
             with pytest.raises(RelayError, match="does not offer"):
                 await client.consent(other)

@@ -52,6 +52,7 @@ async def use_everything(alice: Reader, bob: Reader, phones: Phones, folder: Pat
     for purpose in ("handle", "number", "push"):
         await client.consent(purpose)
     await client.set_handle("alice")
+    await client.set_push("https://push.example.net/alice")
     await client.verify_number(NUMBERS[0])
     await client.confirm_number(NUMBERS[0], phones.code(NUMBERS[0]))
     await bob.client.consent("number")
@@ -91,7 +92,7 @@ async def test_the_export_is_what_its_schema_describes(
         await carol.client.drained()
         empty = check((await carol.client.export_data()).document)
         assert [kind for kind, rows in empty.items() if not rows] == [
-            *("payload", "slot", "blob", "consent", "handle", "number", "disclosure")
+            *("payload", "slot", "blob", "consent", "handle", "number", "push", "disclosure")
         ]
         await asyncio.to_thread(export.write, tmp_path / "mine")
     mine = tmp_path / "mine"

@@ -33,6 +33,7 @@ from restante.engine.mailroom import Chore, Mailroom, PutSlot
 from restante.engine.outbox import Answer, Job, Outbox
 from restante.engine.parcels import Delete, Fetch, Parcels, Upload
 from restante.engine.profiles import Profile, ProfileLink, Profiles
+from restante.engine.push import LookPush, Push
 from restante.engine.recovery import Recovery
 from restante.engine.state import State
 from restante.errors import (
@@ -130,6 +131,7 @@ class Engine:
         self._profiles = Profiles(self._state, self._conversations, self._outbox)
         self._consents = Consents(self._state)
         self._directory = Directory(self._state, self._mailroom)
+        self._push = Push(self._state)
         self._inbox = Inbox(
             self._state,
             self._conversations,
@@ -220,6 +222,7 @@ class Engine:
             self._profiles.register_again()
             self._consents.register_again()
             self._directory.register_again()
+            self._push.register_again()
 
     def subscribe_frame(self, request: int) -> frames.Subscribe:
         """Return the subscription to ask for."""
@@ -242,6 +245,7 @@ class Engine:
                 self._profiles.register_again()
                 self._consents.register_again()
                 self._directory.register_again()
+                self._push.register_again()
                 self._mailroom.counted(answer.pools)
             elif not position.incarnation:
                 self._state.set_position(records.Position(answer.incarnation, 0))
@@ -324,7 +328,7 @@ class Engine:
         return Due(
             deposits=self._outbox.has_jobs(),
             commits=(*self._commits.wanted(), *self._recovery.staged()),
-            chores=self._mailroom.touched or self._consents.touched or self._directory.touched,
+            chores=any(each.touched for each in (self._mailroom, self._consents, self._directory, self._push)),
             events=self._tables.events.exists(b""),
             held=self._tables.held.exists() or bool(self._recovery.following() or self._recovery.disputed),
             parcels=self._parcels.has_work(),
@@ -507,6 +511,27 @@ class Engine:
         with self._state.transaction():
             return self._directory.read(kind, entry, record)
 
+    # Push.
+
+    def own_push(self) -> records.OwnPush | None:
+        """Return where this device is woken."""
+        return self._push.own()
+
+    def set_push(self, endpoint: str) -> None:
+        """The relay has this endpoint."""
+        with self._state.transaction():
+            self._push.set(endpoint)
+
+    def forget_push(self, lost: bool) -> None:
+        """The relay has none any more; ``lost``: its owner did not want that."""
+        with self._state.transaction():
+            self._push.forget(lost=lost)
+
+    def push_later(self) -> None:
+        """The relay cannot take the endpoint now."""
+        with self._state.transaction():
+            self._push.later()
+
     # Contacts.
 
     def contacts(self) -> list[Contact]:
@@ -537,11 +562,12 @@ class Engine:
         with self._state.transaction():
             return self._mailroom.new_invite()
 
-    def chores(self) -> list[Chore | PutConsent | PutEntry | DropEntry]:
+    def chores(self) -> list[Chore | PutConsent | PutEntry | DropEntry | LookPush]:
         """Return what is to be registered at the relay, in this order."""
         with self._state.transaction():
             kept = [*self._mailroom.chores(), *self._profiles.chores(), *self._consents.chores()]
-            return [*kept, *self._directory.chores(frozenset(self._consents.granted()))]
+            granted = frozenset(self._consents.granted())
+            return [*kept, *self._directory.chores(granted), *self._push.chores(granted)]
 
     def chore_done(self, chore: Chore | PutConsent) -> None:
         """The relay has confirmed the chore."""
@@ -942,5 +968,6 @@ class Engine:
             self._profiles.share()
             self._consents.renew()
             self._directory.renew()
+            self._push.renew()
         self._conversations.epoch_changed = False
         self._file.checkpoint()

@@ -161,6 +161,14 @@ class OwnEntry(Record, frozen=True):
     renew_at: int = 0
 
 
+class OwnPush(Record, frozen=True):
+    """Where this device is woken, whether the relay was told, and when it is asked whether it still knows."""
+
+    endpoint: str
+    told: bool
+    look_at: int = 0
+
+
 class Usage(Record, frozen=True):
     """What was counted for diagnostics since ``since``, to be reported at ``due`` (Unix seconds). ``days``: bits."""
 
@@ -504,6 +512,10 @@ class EntryLostEvent(Record, frozen=True, tag=14):
     purpose: str
 
 
+class PushLostEvent(Record, frozen=True, tag=17):
+    """This device is not woken any more, by no wish of its owner."""
+
+
 StoredEvent = (
     MessageEvent
     | RequestEvent
@@ -521,6 +533,7 @@ StoredEvent = (
     | PurposeEvent
     | DisclosedEvent
     | EntryLostEvent
+    | PushLostEvent
 )
 _event_decoder: msgspec.msgpack.Decoder[StoredEvent] = msgspec.msgpack.Decoder(StoredEvent)
 

@@ -16,6 +16,7 @@ from restante_server import logs, processors, purposes
 from restante_server.app import Relay
 from restante_server.config import PushPace
 from restante_server.identity import Identity
+from restante_server.processors import WakeUp
 from restante_server.purposes import Purpose
 from restante_server.push_key import PushKey
 from restante_server.services import push as module
@@ -370,7 +371,7 @@ async def test_a_new_endpoint_outlives_the_end_of_the_one_before(
         assert push._service is not None
         send = push._service.send
 
-        async def gone(message: module.WakeUp) -> module.Outcome:
+        async def gone(message: WakeUp) -> module.Outcome:
             async with await Peer.own(relay.url, owner) as peer:
                 await put(peer, service.endpoint("after"))
             await send(message)
