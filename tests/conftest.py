@@ -131,12 +131,12 @@ def any_store(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {"redis": f"{request.getfixturevalue(f'{request.param}_url')}?prefix=test-{os.urandom(8).hex()}"}
 
 
-@pytest.fixture(scope="session", params=["sqlite", "redis"])
+@pytest.fixture(scope="session", params=["sqlite", "redis", "cluster"])
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> scenario.Seen:
     """What a relay that was used for everything stored and emitted, on each store."""
     redis = ""
-    if request.param == "redis":
-        redis = f"{request.getfixturevalue('redis_url')}?prefix=test-{os.urandom(8).hex()}"
+    if request.param != "sqlite":
+        redis = f"{request.getfixturevalue(f'{request.param}_url')}?prefix=test-{os.urandom(8).hex()}"
     return asyncio.run(scenario.run(tmp_path_factory.mktemp("seen"), redis))
 
 

@@ -6,7 +6,6 @@ The table in docs/threats.md says what the operator can and cannot see; this goe
 from pathlib import Path
 
 import aiohttp
-import pytest
 
 from restante import Conversation
 from restante.account import account_key
@@ -31,7 +30,6 @@ async def scenario(readers: list[Reader]) -> list[Conversation]:
     return rooms
 
 
-@pytest.mark.database_file
 async def test_no_canary_on_the_relays_side(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     async with (

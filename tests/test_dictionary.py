@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import apsw
 import pytest
 
 from restante_crypto import directory, oprf, primitives, proofs
@@ -22,7 +21,7 @@ from restante_crypto.directory import Kind
 from restante_protocol import limits
 from restante_server.oprf_key import MARK_BYTES, OprfKey
 from restante_server.purposes import Purpose
-from restante_server.stores import backup as backups
+from support import disk
 from support.directories import OFFERED, Phones, consent, opened, put_handle, put_number, verify
 from support.relay import Owner, Peer, relay_in_process
 
@@ -43,15 +42,9 @@ class Stolen:
     """What a thief has, and what he lacks."""
 
     folder: Path
+    slots: dict[bytes, bytes]
     relay_key: bytes
     secret: bytes
-
-    def slots(self) -> dict[bytes, bytes]:
-        """Return the bodies of all slots."""
-        db = apsw.Connection(str(self.folder / "relay.db"))
-        found = dict(db.execute("SELECT id, body FROM slot"))
-        db.close()
-        return found
 
 
 @pytest.fixture
@@ -64,8 +57,9 @@ async def stolen(tmp_path: Path, cheap: None, phones: Phones) -> Stolen:
         await put_handle(peer, folder, HANDLE)
         await verify(peer, phones, NUMBER)
         await put_number(peer, folder, NUMBER)
-        await asyncio.to_thread(backups.backup, folder / "relay.db", tmp_path / "stolen")
-    return Stolen(tmp_path / "stolen", (folder / "relay.key").read_bytes(), (folder / "oprf.key").read_bytes())
+        await asyncio.to_thread(disk.back_up, folder, tmp_path / "stolen")
+        slots = await asyncio.to_thread(disk.slots, folder)
+    return Stolen(tmp_path / "stolen", slots, (folder / "relay.key").read_bytes(), (folder / "oprf.key").read_bytes())
 
 
 def test_nothing_in_the_copy_can_be_made_from_a_name(stolen: Stolen) -> None:
@@ -85,7 +79,7 @@ def test_nothing_in_the_copy_can_be_made_from_a_name(stolen: Stolen) -> None:
 
 def test_only_the_secret_tells_a_name_from_the_others(stolen: Stolen, request: pytest.FixtureRequest) -> None:
     count = int(request.config.getoption("--dictionary"))
-    slots = stolen.slots()
+    slots = stolen.slots
     assert matches(stolen.secret, slots, 100) == {HANDLE.encode(), NUMBER.encode()}, "who has it can try all names"
     assert matches(os.urandom(32), slots, count) == set()
     assert matches(stolen.relay_key, slots, 100) == set()

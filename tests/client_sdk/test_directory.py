@@ -24,7 +24,6 @@ from restante_server.services import handles
 from restante_server.services.budgets import Pace
 from restante_server.services.bulletin import Bulletin
 from restante_server.services.numbers import Numbers
-from restante_server.stores import backup as backups
 from support.directories import NUMBERS, OFFERED, Phones
 from support.people import people, person
 from support.relay import relay_in_process
@@ -230,9 +229,8 @@ async def test_neither_handle_nor_number_is_on_the_relays_side(
         await verify(bob.client, phones, TWO)
         assert await bob.client.find_handle("canary-handle")
         assert await bob.client.find_numbers([ONE])
-        backups.backup(folder / "relay.db", tmp_path / "backup")
-        files = [path for where in (folder, tmp_path / "backup") for path in where.rglob("*") if path.is_file()]
-        contents = {path.name: path.read_bytes() for path in files}
+        disk.back_up(folder, tmp_path / "backup")
+        contents = disk.files(*disk.places(folder), tmp_path / "backup")
         contents["metrics"] = repr([list(family.samples) for family in relay.metrics.registry.collect()]).encode()
         logged = "\n".join(line for line in capfd.readouterr().err.splitlines() if not line.startswith("text message"))
         contents["log"] = logged.encode()
@@ -291,8 +289,8 @@ async def test_a_relay_that_lost_everything_gets_handles_again(tmp_path: Path, p
         await client.set_handle("alice")
         await verify(client, phones, ONE)
         port = int(relay.url.rpartition(":")[2])
-    for name in ("relay.db", "relay.db-wal", "relay.db-shm", "relay.db.epoch", "oprf.key"):
-        (tmp_path / "relay" / name).unlink(missing_ok=True)
+    disk.lose(tmp_path / "relay")
+    (tmp_path / "relay" / "oprf.key").unlink()
     async with (
         relay_in_process(tmp_path / "relay", listen=("127.0.0.1", port), **OFFERED) as relay,
         Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p") as client,

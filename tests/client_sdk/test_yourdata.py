@@ -15,8 +15,7 @@ from restante.yourdata import schema
 from restante_server import disclosures, inventory
 from restante_server.grounds import Ground
 from restante_server.services.disclosure import Request, new_id
-from restante_server.stores import backup as backups
-from support import observed
+from support import disk
 from support.directories import NUMBERS, OFFERED, Phones
 from support.people import Reader, people, person, settled, together
 from support.relay import relay_in_process
@@ -144,7 +143,6 @@ def test_a_relay_cannot_name_files() -> None:
         yourdata._Document().put("../../home", b"", "body", b"anything")
 
 
-@pytest.mark.database_file
 async def test_the_export_holds_all_that_the_relay_holds(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     async with (
@@ -158,20 +156,18 @@ async def test_the_export_holds_all_that_the_relay_holds(tmp_path: Path) -> None
         held = export.document["held"]
         (mailbox,) = held["mailbox"]
         assert mailbox["id"] == alice.client._engine.mailbox.hex()
-        database = folder / "relay.db"
         ids = {bytes.fromhex(each["id"]) for each in held["address"]}
-        assert ids < set(observed.values(database, "address", "id")), "hers, not his"
+        assert ids < disk.addresses(folder), "hers, not his"
         assert len(ids) == mailbox["addresses"]
-        packages = set(observed.values(database, "prekey", "package"))
+        packages = disk.packages(folder)
         told = {export.files[each["package"]["file"]] for each in held["prekey"]}
         assert told
         assert told < packages
         slots = {bytes.fromhex(each["id"]) for each in held["slot"]}
-        assert slots <= set(observed.values(database, "slot", "id"))
+        assert slots <= set(disk.slots(folder))
         assert len(slots) == 1
 
 
-@pytest.mark.database_file
 async def test_erased_is_nowhere_and_never_again(tmp_path: Path) -> None:
     """Acceptance line 3: the database, its log, the logs and later backups, searched."""
     folder = tmp_path / "relay"
@@ -193,16 +189,15 @@ async def test_erased_is_nowhere_and_never_again(tmp_path: Path) -> None:
                 if isinstance(value, str) and len(value) >= 32 and (kind, name) != ("mailbox", "epoch")
             ]
             assert len(traces) > 30
-            assert any(each in (folder / "relay.db").read_bytes() + _wal(folder) for each in traces)
+            there = disk.files(*disk.places(folder)).values()
+            assert any(each in data for each in traces for data in there), "the search finds"
             erasure = await alice.client.erase()
             assert erasure.verify()
             assert not Erasure(bytes(24), erasure.erased_at, erasure.relay_key, erasure.signature).verify()
             assert erasure.mailbox == alice.client._engine.mailbox
-            backups.backup(folder / "relay.db", tmp_path / "later")
-            for file in (*folder.rglob("*"), *(tmp_path / "later").rglob("*")):
-                if file.is_file():
-                    data = file.read_bytes()
-                    assert not [each for each in traces if each in data], file.name
+            disk.back_up(folder, tmp_path / "later")
+            for name, data in disk.files(*disk.places(folder), tmp_path / "later").items():
+                assert not [each for each in traces if each in data], name
             with pytest.raises(Closed, match="erased"):
                 await alice.client.invite()
         async with person(tmp_path, "alice", relay.url) as alice:
@@ -213,11 +208,6 @@ async def test_erased_is_nowhere_and_never_again(tmp_path: Path) -> None:
             with pytest.raises(Exception, match="revoked"):
                 await carol.client.start_conversation([invite])
         assert (await relay.store.totals()).mailboxes == 2, "bob and carol"
-
-
-def _wal(folder: Path) -> bytes:
-    path = folder / "relay.db-wal"
-    return path.read_bytes() if path.exists() else b""
 
 
 async def test_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

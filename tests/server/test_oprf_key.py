@@ -17,7 +17,6 @@ from restante_server.oprf_key import OprfKey
 from restante_server.purposes import Purpose
 from restante_server.services.bulletin import Bulletin
 from restante_server.services.directory import PUBLICATION
-from restante_server.stores import backup as backups
 from restante_server.stores.contract import StoreRefused
 from support.directories import OFFERED, consent, find, put_handle, read_handle
 from support.relay import Owner, Peer, relay_in_process
@@ -71,11 +70,10 @@ async def test_it_is_neither_in_the_store_nor_in_a_backup(tmp_path: Path, cheap:
     async with relay_in_process(folder, **OFFERED) as relay, await Peer.own(relay.url, Owner()) as alice:
         await consent(alice, Purpose.HANDLE)
         await put_handle(alice, folder, "alice")
-        await asyncio.to_thread(backups.backup, folder / "relay.db", tmp_path / "backup")
+        await asyncio.to_thread(disk.back_up, folder, tmp_path / "backup")
         seed = (folder / "oprf.key").read_bytes()
-        files = [path for where in (folder, tmp_path / "backup") for path in where.rglob("*") if path.is_file()]
-        assert [path.name for path in files if seed in path.read_bytes()] == ["oprf.key"]
-        assert not (tmp_path / "backup" / "oprf.key").exists()
+        files = disk.files(*disk.places(folder), tmp_path / "backup")
+        assert [name for name, data in files.items() if seed in data] == [str(folder / "oprf.key")]
 
 
 async def test_a_relay_with_another_key_or_none_does_not_start(tmp_path: Path, any_store: dict[str, Any]) -> None:

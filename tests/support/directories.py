@@ -12,6 +12,7 @@ from restante_crypto import directory, oprf, primitives, proofs
 from restante_crypto.directory import Cost, Entry, Kind
 from restante_protocol import frames, limits
 from restante_server import purposes
+from restante_server.processors import Processor
 from restante_server.purposes import Purpose
 from restante_server.stores.contract import Store
 from support.relay import Peer
@@ -22,8 +23,9 @@ OFFERED: dict[str, Any] = {"purposes": ("handle", "number"), "sms": "console"}
 NUMBERS = ["+447911123456", "+447911123457", "+4915112345678", "+8613800138000"]
 
 
-async def consent(peer: Peer, purpose: Purpose) -> None:
-    answer = await peer.ask(lambda n: frames.ConsentPut(n, purpose, purposes.version(purpose)))
+async def consent(peer: Peer, purpose: Purpose, *named: Processor) -> None:
+    """Grant a purpose, whose text names these processors."""
+    answer = await peer.ask(lambda n: frames.ConsentPut(n, purpose, purposes.version(purpose, named)))
     assert isinstance(answer, frames.Done), answer
 
 

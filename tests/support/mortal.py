@@ -7,14 +7,10 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from support.relay import store_options
+from support import disk
+from support import relay as relays
 
 START_SECONDS = 60
-
-
-def _contents(*places: Path) -> dict[str, bytes]:
-    files = [path for place in places for path in (place, *place.rglob("*")) if path.is_file()]
-    return {path.as_posix(): path.read_bytes() for path in files}
 
 
 class MortalRelay:
@@ -39,7 +35,7 @@ class MortalRelay:
                 "serve",
                 "--listen",
                 f"127.0.0.1:{self.port}",
-                *store_options(self.store),
+                *relays.store_options(self.store),
                 *self.options,
                 *options,
                 stdout=asyncio.subprocess.PIPE,
@@ -65,10 +61,13 @@ class MortalRelay:
 
     async def everything(self, backup: Path) -> dict[str, bytes]:
         """Back it up into this folder; return all that is on the relay's side: store, blobs, backup, log."""
-        command = (sys.executable, "-m", "restante_server", "backup", backup, "--store", f"sqlite:{self.store}")
-        process = await asyncio.create_subprocess_exec(*command)
-        assert await process.wait() == 0
-        return _contents(self.folder, backup, self.log)
+        if relays.shared_store:
+            await asyncio.to_thread(disk.back_up, self.folder, backup)
+        else:
+            command = (sys.executable, "-m", "restante_server", "backup", backup, "--store", f"sqlite:{self.store}")
+            process = await asyncio.create_subprocess_exec(*command)
+            assert await process.wait() == 0
+        return {**disk.files(*disk.places(self.folder), backup), self.log.as_posix(): self.log.read_bytes()}
 
     async def stop(self) -> int:
         """SIGTERM; return the exit status."""

@@ -5,8 +5,9 @@ name that is not here, is found as ``?``: a field that somebody adds to a record
 """
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +38,9 @@ _NAMED: Final = {
     "store": {"version": 0, "buckets": 0, "key": 32},
 }
 """Bytes of each field of a hash of fields; 0 is a number in digits."""
+_SORTED: Final = {"expiry": ("expires", "kind:1 what:1*"), "lease": ("until", "fence:32")}
+"""Of a sorted set: what its scores are, and what is in a member."""
+_LISTS: Final = {"forget": "expires:6 digest:16", "prekey:*": ""}
 _PENDING: Final = ("message_id", "addresses", "body", "lifetime", "fence", "large", "digest")
 _PACKAGE: Final = ("code", "number", "package")  # as a claim's answer has it
 _SPENT: Final = b"spent"
@@ -80,73 +84,104 @@ def _record(key: str, name: bytes, value: bytes) -> set[str]:
     return {name.decode()}
 
 
+@dataclass(frozen=True)
+class Contents:
+    """All that a store had when it was read: of each key its name, with ``*`` for a running part, that part, and what
+    is in it: fields, members or a list; a number if nobody knows the name."""
+
+    of_keys: list[tuple[str, bytes, Any]]
+
+    def keys(self) -> frozenset[str]:
+        """Return the names of all keys; b stands for the bucket."""
+        return frozenset(f"{{b}}:{name}" for name, _, _ in self.of_keys)
+
+    def fields(self) -> frozenset[str]:
+        """Return key.field of all that is in them."""
+        return frozenset(
+            f"{{b}}:{name}.{field}" for name, part, content in self.of_keys for field in _fields(name, part, content)
+        )
+
+    def hash(self, name: str) -> dict[bytes, bytes]:
+        """Return all records of this name, of all buckets."""
+        found = (content for each, _, content in self.of_keys if each == name)
+        return {field: value for records in found for field, value in records.items()}
+
+    def packages(self) -> set[bytes]:
+        """Return all one-time prekeys."""
+        found = (content for name, _, content in self.of_keys if name == "prekey:*")
+        return {msgspec.msgpack.decode(each)[2] for packages in found for each in packages}
+
+
 class Records:
-    """Reads a store on one server."""
+    """A store on Redis.
+
+    Args:
+        url: of a server or a cluster.
+        prefix: of the store's keys.
+    """
 
     def __init__(self, url: str, prefix: str) -> None:
         self._url = url.partition("?")[0]
         self._prefix = prefix
 
-    def _keys(self, client: Any) -> Iterator[tuple[str, str, bytes]]:  # noqa: ANN401 -- without types
-        """Yield (name without the bucket, the same with what stands for a running part, key)."""
-        for key in client.keys(f"{self._prefix}:*"):
-            short = re.sub(rb"^\{\d+\}:", b"", key[len(self._prefix) + 1 :])
-            head = b"prekey:"
-            name = head.decode() + "*" if short.startswith(head) else short.decode(errors="replace")
-            yield name, short.decode("latin-1"), key
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        kind, _, hosts = self._url.partition("://")
+        host, _, port = hosts.partition(",")[0].partition(":")
+        opened = redis.RedisCluster(host, int(port)) if "cluster" in kind else redis.Redis(host, int(port))
+        with closing(opened) as client:
+            yield client
 
-    def keys(self) -> set[str]:
-        """Return the names of all keys; b stands for the bucket."""
-        return self._look(lambda _client, name, _short, _key: {name})
+    def _keys(self, client: Any) -> list[bytes]:  # noqa: ANN401 -- without types
+        everywhere = {"target_nodes": client.PRIMARIES} if isinstance(client, redis.RedisCluster) else {}
+        return list(client.keys(f"{self._prefix}:*", **everywhere))
 
-    def fields(self) -> set[str]:
-        """Return key.field of all that is in them."""
-        return self._look(
-            lambda client, name, short, key: {f"{name}.{field}" for field in _fields(client, name, short, key)}
-        )
+    def read(self) -> Contents:
+        """Read all of it."""
+        named = []
+        with self._client() as client:
+            pipeline = client.pipeline(transaction=False)
+            for key in self._keys(client):
+                name, _, part = re.sub(rb"^\{\d+\}:", b"", key[len(self._prefix) + 1 :]).partition(b"prekey:")
+                named.append(("prekey:*" if part else name.decode(errors="replace"), part))
+                _read(pipeline, named[-1][0], key)
+            return Contents([(*each, found) for each, found in zip(named, pipeline.execute(), strict=True)])
 
-    def slots(self) -> set[bytes]:
-        """Return the ids of all slots."""
-        with closing(redis.Redis.from_url(self._url)) as client:
-            return {slot for name, _, key in self._keys(client) if name == "slot" for slot in client.hkeys(key)}
+    def clear(self) -> None:
+        """Delete all."""
+        with self._client() as client:
+            for key in self._keys(client):
+                client.delete(key)
 
     def put(self, key: str, field: bytes, value: bytes) -> None:
         """Put something into bucket 0 that nobody declared."""
-        with closing(redis.Redis.from_url(self._url)) as client:
+        with self._client() as client:
             client.hset(f"{self._prefix}:{{0}}:{key}", field, value)
 
     def append(self, key: str, more: bytes) -> None:
         """Make a record of bucket 0 longer."""
-        with closing(redis.Redis.from_url(self._url)) as client:
-            name = f"{self._prefix}:{{0}}:{key}"
-            fields: dict[bytes, bytes] = client.hgetall(name)  # type: ignore[assignment]
-            field, value = next(iter(fields.items()))
-            client.hset(name, field, value + more)  # type: ignore[arg-type]
-
-    def _look(self, see: Callable[[Any, str, str, bytes], set[str]]) -> set[str]:
-        with closing(redis.Redis.from_url(self._url)) as client:
-            found = [see(client, name, short, key) for name, short, key in self._keys(client)]
-        return {f"{{b}}:{each}" for names in found for each in names}
+        field, value = next(iter(self.read().hash(key).items()))
+        self.put(key, field, value + more)
 
 
-def _fields(client: Any, name: str, short: str, key: bytes) -> set[str]:  # noqa: ANN401 -- without types
-    match client.type(key):
-        case b"hash":
-            return {each for field, value in client.hgetall(key).items() for each in _record(name, field, value)}
-        case b"zset" if name == "expiry":
-            return {"expires"} | {
-                each for member in client.zrange(key, 0, -1) for each in parts(member, "kind:1 what:1*")
-            }
-        case b"zset" if name == "lease":
-            return {"until"} | {each for member in client.zrange(key, 0, -1) for each in parts(member, "fence:32")}
-        case b"list" if name == "forget":
-            found = [parts(value, "expires:6 digest:16") for value in client.lrange(key, 0, -1)]
-        case b"list" if name == "prekey:*":
-            place = short.removeprefix("prekey:").encode("latin-1")
-            found = [
-                parts(place, "queue:4 suite:2"),
-                *(_decoded(value, _PACKAGE) - {"code"} for value in client.lrange(key, 0, -1)),
-            ]
-        case _:
-            return {"?"}
-    return {each for names in found for each in names}
+def _read(pipeline: Any, name: str, key: bytes) -> None:  # noqa: ANN401 -- without types
+    if name in _SORTED:
+        pipeline.zrange(key, 0, -1)
+    elif name in _LISTS:
+        pipeline.lrange(key, 0, -1)
+    elif name in _HASHES or name in _NAMED or name == "pending":
+        pipeline.hgetall(key)
+    else:
+        pipeline.exists(key)
+
+
+def _fields(name: str, part: bytes, content: Any) -> set[str]:  # noqa: ANN401 -- as above
+    if isinstance(content, int):
+        return {"?"}
+    if isinstance(content, dict):
+        return {each for field, value in content.items() for each in _record(name, field, value)}
+    if name == "prekey:*":
+        packages = [_decoded(each, _PACKAGE) - {"code"} for each in content]
+        return parts(part, "queue:4 suite:2").union(*packages)
+    score, layout = _SORTED[name] if name in _SORTED else ("", _LISTS[name])
+    return ({score} - {""}).union(*(parts(each, layout) for each in content))

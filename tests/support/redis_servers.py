@@ -215,6 +215,16 @@ class RedisCluster:
             server.stop()
 
 
+def folders_of(url: str) -> list[Path]:
+    """Return the folders of all servers of a store, replicas included, by its URL."""
+    kind, _, hosts = url.partition("?")[0].partition("://")
+    ports = [int(each.rpartition(":")[2]) for each in hosts.split(",")]
+    if "cluster" in kind:
+        nodes: Any = redis.Redis(port=ports[0]).execute_command("CLUSTER NODES")  # type: ignore[no-untyped-call]
+        ports = [int(address.partition("@")[0].rpartition(":")[2]) for address in nodes]
+    return [Path(str(redis.Redis(port=port).config_get("dir")["dir"])) for port in ports]
+
+
 def running_server(folder: Path, program: str = "") -> Iterator[str]:
     """Run one server, of this program if it is named; yield its URL."""
     if not program and (url := os.environ.get("RESTANTE_TEST_REDIS")):

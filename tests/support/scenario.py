@@ -78,20 +78,17 @@ class Seen:
         """What is compared in both directions: over Redis a relay has not all files."""
         return {kind: names for kind, names in self.found.items() if self.records is None or kind != Kind.FILE}
 
-    def slots(self) -> frozenset[str]:
-        """Return what is in the slots; of one that is of no known kind, its id."""
-        if self.records is not None:
-            identifiers: Iterable[bytes] = self.records.slots()
-        else:
-            identifiers = observed.values(self.database, "slot", "id")
-        return frozenset(self.classes.get(each, each.hex()) for each in identifiers)
-
     def stored(self) -> dict[Kind, frozenset[str]]:
-        """Return what is stored now, beside files."""
-        found = {Kind.SLOT: self.slots(), Kind.BLOB: frozenset(observed.blobs(self.folder / "relay.db.blobs"))}
+        """Return what is stored now, beside files; of a slot of no known kind, its id."""
+        found = {Kind.BLOB: frozenset(observed.blobs(self.folder / "relay.db.blobs"))}
         if self.records is not None:
-            return {**found, Kind.KEY: frozenset(self.records.keys()), Kind.FIELD: frozenset(self.records.fields())}
-        return {**found, Kind.COLUMN: frozenset(observed.columns(self.database))}
+            contents = self.records.read()
+            slots: Iterable[bytes] = contents.hash("slot")
+            found |= {Kind.KEY: contents.keys(), Kind.FIELD: contents.fields()}
+        else:
+            slots = observed.values(self.database, "slot", "id")
+            found[Kind.COLUMN] = frozenset(observed.columns(self.database))
+        return {**found, Kind.SLOT: frozenset(self.classes.get(each, each.hex()) for each in slots)}
 
 
 def differences(found: Things, items: Iterable[Item] = inventory.ITEMS) -> set[tuple[Kind, str]]:

@@ -10,7 +10,7 @@ from restante import Profile
 from restante.engine import profiles
 from restante_crypto import padding, sealing
 from restante_protocol import limits
-from support import observed
+from support import disk
 from support.people import Reader, people, person, together
 from support.relay import relay_in_process
 
@@ -24,10 +24,9 @@ async def settled_profile(reader: Reader, account: str) -> Profile | None:
 
 
 def slots(folder: Path) -> list[bytes]:
-    return observed.values(folder / "relay.db", "slot", "body")
+    return list(disk.slots(folder).values())
 
 
-@pytest.mark.database_file
 async def test_contacts_see_it_and_its_changes_and_its_end(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     async with relay_in_process(folder) as relay, people(tmp_path, relay.url, "alice", "bob") as (alice, bob):
@@ -92,7 +91,6 @@ async def test_a_conversation_with_a_stranger_in_it_is_not_told(tmp_path: Path) 
         assert await carol.client.profile(bob.client.account_id) is None
 
 
-@pytest.mark.database_file
 async def test_all_lengths_look_alike_and_fit(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     async with relay_in_process(folder) as relay, person(tmp_path, "alice", relay.url) as alice:

@@ -11,7 +11,9 @@ import pytest
 from restante_crypto.directory import Entry, Kind
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
+from restante_server import processors
 from restante_server.oprf_key import OprfKey
+from restante_server.processors import Processor
 from restante_server.purposes import Purpose
 from restante_server.services import numbers
 from restante_server.services.budgets import Pace
@@ -37,9 +39,9 @@ pytestmark = pytest.mark.usefixtures("cheap")
 ONE, TWO, THREE, FOUR = NUMBERS
 
 
-async def granted(url: str, owner: Owner) -> Peer:
+async def granted(url: str, owner: Owner, *named: Processor) -> Peer:
     peer = await Peer.own(url, owner)
-    await consent(peer, Purpose.NUMBER)
+    await consent(peer, Purpose.NUMBER, *named)
     return peer
 
 
@@ -206,14 +208,15 @@ async def test_text_messages_are_limited_by_number_mailbox_and_relay(
 async def test_a_sender_that_fails_leaves_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"a shared secret of the test")
+    nobody = "sms=Nobody;Nowhere;none"
     nowhere: dict[str, Any] = {
         "sms": "http://127.0.0.1:1/",
         "sms_secret": secret,
-        "processors": ("sms=Nobody;Nowhere;none",),
+        "processors": (nobody,),
     }
     async with (
         relay_in_process(tmp_path, purposes=("number",), **nowhere) as relay,
-        await granted(relay.url, Owner()) as alice,
+        await granted(relay.url, Owner(), processors.parse(nobody)) as alice,
     ):
         assert (await alice.ask(lambda n: frames.NumberClaim(n, ONE))).code == Code.UNAVAILABLE
         assert (await alice.ask(lambda n: frames.NumberConfirm(n, ONE, "123456"))).code == Code.NOT_FOUND
