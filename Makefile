@@ -26,7 +26,8 @@ demo: $(STAMP) ## three people in two conversations, and what the relay's disk s
 test: $(STAMP) peers ## the whole suite
 	$(BIN)/python -m pytest -n auto
 	# and a part of it over a cluster, with two relays; make cluster has all
-	$(BIN)/python -m pytest -q -n auto --store cluster tests/protocol/test_plain_client.py tests/client_sdk/test_client.py
+	$(BIN)/python -m pytest -q -n auto --store cluster tests/protocol/test_plain_client.py tests/client_sdk/test_client.py \
+		tests/client_sdk/test_yourdata.py tests/client_sdk/engine/test_profiles.py
 	# whoever refuses everything optional loses nothing of the main job
 	$(BIN)/python -m pytest -q -n auto --refuse-all $(MAIN_JOB)
 
@@ -88,7 +89,8 @@ chaos: $(STAMP) ## kill -9 of relay and client 50 times each; faults of relays o
 cluster: $(STAMP) ## the suites of the main job with two relays over a cluster of three masters with replicas
 	$(BIN)/python -m pytest -n 2 --redis-server '$(REDIS_SERVER)' --store cluster tests/client_sdk tests/protocol tests/test_canaries.py \
 		tests/server/services tests/server/transport tests/server/stores tests/server/test_nodes.py \
-		tests/server/test_migrate.py tests/server/test_acl.py
+		tests/server/test_migrate.py tests/server/test_acl.py tests/server/test_oprf_key.py \
+		tests/server/test_announcements.py tests/test_refusing.py tests/test_dictionary.py
 
 fuzz: $(STAMP) ## mutated inputs to every decoder and to groups, and 100,000 mutated frames to a relay
 	$(BIN)/python -m pytest tests/fuzz -q --inputs 500000 --seed $(SEED) --timeout 1800

@@ -62,6 +62,7 @@ async def stolen(tmp_path: Path, cheap: None, phones: Phones) -> Stolen:
     return Stolen(tmp_path / "stolen", slots, (folder / "relay.key").read_bytes(), (folder / "oprf.key").read_bytes())
 
 
+@pytest.mark.database_file
 def test_nothing_in_the_copy_can_be_made_from_a_name(stolen: Stolen) -> None:
     files = [path.read_bytes() for path in stolen.folder.rglob("*") if path.is_file()]
     assert not any(stolen.secret in data for data in files)

@@ -24,6 +24,7 @@ from restante_server.services import handles
 from restante_server.services.budgets import Pace
 from restante_server.services.bulletin import Bulletin
 from restante_server.services.numbers import Numbers
+from support import disk
 from support.directories import NUMBERS, OFFERED, Phones
 from support.people import people, person
 from support.relay import relay_in_process

@@ -18,6 +18,7 @@ from restante_server.purposes import Purpose
 from restante_server.services.bulletin import Bulletin
 from restante_server.services.directory import PUBLICATION
 from restante_server.stores.contract import StoreRefused
+from support import disk
 from support.directories import OFFERED, consent, find, put_handle, read_handle
 from support.relay import Owner, Peer, relay_in_process
 from support.stores import MovedClock

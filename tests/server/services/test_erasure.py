@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
@@ -23,7 +22,7 @@ from restante_server.stores.contract import StoreFull, StoreRefused, StoreUnavai
 from restante_server.stores.sqlite import SqliteStore
 from restante_server.stores.tombstones import NAME, Journal
 from support.plain_client import Answer, BlobOwner, PlainBlobs
-from support.redis_servers import RedisServer, free_ports
+from support.redis_servers import RedisServer, folders_of, free_ports
 from support.relay import HOUR, Owner, Peer, relay_in_process, relay_process
 from support.stores import DAY, MovedClock, address, deposit, identifier, mailbox, make_mailbox
 
@@ -257,14 +256,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[list[str], li
     """Return a relay's arguments for a store, and the folders of all that this store writes."""
     folder = tmp_path / "relay"
     if request.param == "sqlite":
-        return [], [folder]
+        return [f"--store=sqlite:{folder / 'relay.db'}"], [folder]
     url: str = request.getfixturevalue("redis_url" if request.param == "redis" else "cluster_url")
-    ports = [int(each.rpartition(":")[2]) for each in url.partition("://")[2].split(",")]
-    if request.param == "cluster":
-        nodes: Any = redis.Redis(port=ports[0]).execute_command("CLUSTER NODES")  # type: ignore[no-untyped-call]
-        ports = [int(address.partition("@")[0].rpartition(":")[2]) for address in nodes]
-    folders = [Path(str(redis.Redis(port=port).config_get("dir")["dir"])) for port in ports]
-    return [f"--store={url}?prefix=test-{os.urandom(8).hex()}", f"--state={folder}"], [folder, *folders]
+    return [f"--store={url}?prefix=test-{os.urandom(8).hex()}", f"--state={folder}"], [folder, *folders_of(url)]
 
 
 def in_any(folders: list[Path], person: Person) -> set[str]:
@@ -280,8 +274,8 @@ async def test_nothing_of_who_erased_is_anywhere(place: tuple[list[str], list[Pa
         assert await asyncio.to_thread(in_any, folders, gone), "the search finds"
         await gone.erase(relay.url)
         assert await asyncio.to_thread(in_any, folders, gone) == set()
-        if arguments:  # a copy of the servers' files is their backup
-            for number, folder in enumerate(folders):
+        if len(folders) > 1:  # a copy of the servers' files is their backup
+            for number, folder in enumerate(folders[1:]):
                 await asyncio.to_thread(shutil.copytree, folder, tmp_path / "later" / str(number))
         else:
             await asyncio.to_thread(backups.backup, tmp_path / "relay" / "relay.db", tmp_path / "later")
@@ -296,21 +290,13 @@ async def test_nothing_of_who_erased_is_anywhere(place: tuple[list[str], list[Pa
 # A store that is put back, by whatever means.
 
 
-@pytest.fixture(params=["sqlite", "redis", "cluster"])
-def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    if request.param == "sqlite":
-        return {}
-    url = request.getfixturevalue("redis_url" if request.param == "redis" else "cluster_url")
-    return {"redis": f"{url}?prefix=test-{os.urandom(8).hex()}"}
-
-
 async def test_an_older_store_is_noticed_and_what_was_erased_since_is_erased(
-    settings: dict[str, Any], tmp_path: Path
+    any_store: dict[str, Any], tmp_path: Path
 ) -> None:
     """The store is set back to what it was before: everything is there again, and no tombstone."""
     folder = tmp_path / "relay"
     gone, kept, blob = Person(), Person(), BlobOwner()
-    async with relay_in_process(folder, **settings) as relay:
+    async with relay_in_process(folder, **any_store) as relay:
         await asyncio.gather(gone.settle(relay.url), kept.settle(relay.url))
         await gone.erase(relay.url)
         key = primitives.ed25519_public((folder / "relay.key").read_bytes())
@@ -324,7 +310,7 @@ async def test_an_older_store_is_noticed_and_what_was_erased_since_is_erased(
             await relay.store.delete_slot(tombstone)
         await gone.settle(relay.url)
         assert await blobs.put(blob, b"sealed") == Answer(201)
-    async with relay_in_process(folder, **settings) as relay:
+    async with relay_in_process(folder, **any_store) as relay:
         assert not await relay.store.has_mailbox(gone.owner.mailbox)
         assert await relay.store.has_mailbox(kept.owner.mailbox)
         assert await relay.store.get_slot(gone.slot) is None
@@ -354,6 +340,7 @@ async def test_a_store_that_is_set_back_while_the_relay_runs(tmp_path: Path) -> 
         await eraser.look(blobs)
 
 
+@pytest.mark.database_file
 async def test_a_lost_store_does_not_lose_what_was_erased(tmp_path: Path) -> None:
     folder, person, blob = tmp_path / "relay", Person(), BlobOwner()
     async with relay_in_process(folder) as relay:
