@@ -28,8 +28,8 @@ from benchmarks.points import (
     LPOP,
     MOSQUITTO,
     PUBSUB,
+    RELAYS,
     SHORT,
-    STORES,
     SYNAPSE,
 )
 from benchmarks.relays import relay_system
@@ -63,7 +63,7 @@ def many_files() -> None:
 
 def start(folder: Path, name: str) -> AbstractContextManager[System]:
     """Run a system by its name. Entering raises MissingError."""
-    return relay_system(folder, name) if name in STORES else PEERS[name](folder)
+    return relay_system(folder, name) if name in RELAYS else PEERS[name](folder)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ SOURCES: Final = Path(__file__).parent / "loadgen"
 CORES: Final = sorted(os.sched_getaffinity(0))
 SERVER_CORE: Final = CORES[0]
 CLIENT_CORE: Final = CORES[-1]
+WORKERS_CORES: Final = CORES[:-1] or CORES  # of several workers, with their Redis on the first
 FLAGS: Final = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
@@ -186,9 +187,12 @@ class RelayProcess:
 
 @contextmanager
 def relay(
-    folder: Path, *options: str, command: Sequence[str] = (sys.executable, "-m", "restante_server")
+    folder: Path,
+    *options: str,
+    command: Sequence[str] = (sys.executable, "-m", "restante_server"),
+    cores: Collection[int] = (SERVER_CORE,),
 ) -> Iterator[RelayProcess]:
-    """Run a relay on a store in this folder."""
+    """Run a relay on a store in this folder, on these cores."""
     arguments = [*command, "serve", "--listen", "127.0.0.1:0"]
     if "--store" not in options:
         arguments += ["--store", f"sqlite:{folder}/relay.db"]
@@ -196,7 +200,7 @@ def relay(
         [*arguments, *options],
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),  # noqa: PLW1509 -- one thread here
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509 -- one thread here
     ) as process:
         try:
             if process.stdout is None:
@@ -211,9 +215,16 @@ def relay(
 
 @dataclass(slots=True)
 class Audience:
-    """Subscribed mailboxes on a relay."""
+    """Subscribed mailboxes.
 
-    url: str
+    Attributes:
+        urls: of the relays that they connect to in turn.
+        mailboxes: all.
+        sockets: of each, its connection.
+        prefixes: of each, what an acknowledgement begins with.
+    """
+
+    urls: Sequence[str]
     mailboxes: list[Mailbox] = field(default_factory=list)
     sockets: list[Socket] = field(default_factory=list)
     prefixes: list[bytes] = field(default_factory=list)
@@ -222,7 +233,7 @@ class Audience:
         """Have so many subscribed mailboxes."""
         while len(self.sockets) < count:
             mailbox = Mailbox.make(len(self.sockets))
-            peer = mailbox.create(self.url)
+            peer = mailbox.create(self.urls[len(self.sockets) % len(self.urls)])
             self.mailboxes.append(mailbox)
             self.sockets.append(peer)
             self.prefixes.append(subscribe(peer))

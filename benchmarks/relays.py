@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.claims import Pools
-from benchmarks.load import Audience, Job, RelayProcess, address_targets, list_targets, relay
+from benchmarks.load import (
+    WORKERS_CORES,
+    Audience,
+    Job,
+    RelayProcess,
+    address_targets,
+    list_targets,
+    relay,
+)
 from benchmarks.people import Socket
-from benchmarks.points import CROWD, REDIS_ALWAYS, REDIS_EVERYSEC, Point
-from benchmarks.processes import valkey
+from benchmarks.points import CLUSTER, CROWD, REDIS_ALWAYS, SQLITE, WORKERS, Point
+from benchmarks.processes import valkey, valkey_cluster
 
+from benchmarks import machine
 from restante_protocol import frames
 
 FIRST_SUPPLY: Final = 50_000  # keys that are ready for one window of claims
@@ -29,6 +38,7 @@ class RelaySystem:
         pids: the relay's and its store's processes.
         audience: its mailboxes.
         supply: keys that are uploaded before a job of claims.
+        others: URLs of further relays, which have their part of the mailboxes.
     """
 
     folder: Path
@@ -36,12 +46,13 @@ class RelaySystem:
     options: tuple[str, ...]
     pids: list[int]
     supply: int = FIRST_SUPPLY
+    others: tuple[str, ...] = ()
     audience: Audience = field(init=False)
     _pools: Pools = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin without mailboxes."""
-        self.audience = Audience(self.process.url)
+        self.audience = Audience((self.process.url, *self.others))
         self._pools = Pools(self.process.url)
 
     @property
@@ -91,21 +102,42 @@ class RelaySystem:
 
 @contextmanager
 def relay_system(folder: Path, name: str) -> Iterator[RelaySystem]:
-    """Run a relay on an empty store of this kind, one of points.STORES."""
+    """Run a relay, or several, on an empty store of this kind, one of points.RELAYS."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with ExitStack() as stack:
-        options: tuple[str, ...] = ("--store", f"sqlite:{folder / 'relay.db'}")
-        others = []
-        if name in {REDIS_ALWAYS, REDIS_EVERYSEC}:
-            always = name == REDIS_ALWAYS
-            port, pid = stack.enter_context(valkey(folder / "valkey", "always" if always else "everysec"))
-            others.append(pid)
-            options = ("--store", f"redis://127.0.0.1:{port}", "--state", str(folder / "state"))
-            if not always:
-                options += ("--accept-loss-on-power-failure",)
-        process = stack.enter_context(relay(folder, *options))
-        here = RelaySystem(folder, process, options, [process.pid, *others])
+        if name == CLUSTER:
+            here = _cluster(stack, folder)
+        elif name == SQLITE:
+            options = ("--store", f"sqlite:{folder / 'relay.db'}")
+            process = stack.enter_context(relay(folder, *options))
+            here = RelaySystem(folder, process, options, [process.pid])
+        else:
+            here = _over_redis(stack, folder, name)
         stack.callback(here.audience.close)
         yield here
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _over_redis(stack: ExitStack, folder: Path, name: str) -> RelaySystem:
+    always = name == REDIS_ALWAYS
+    port, pid = stack.enter_context(valkey(folder / "valkey", "always" if always else "everysec"))
+    options: tuple[str, ...] = ("--store", f"redis://127.0.0.1:{port}", "--state", str(folder / "state"))
+    if not always:
+        options += ("--accept-loss-on-power-failure",)
+    if name not in WORKERS:
+        process = stack.enter_context(relay(folder, *options))
+        return RelaySystem(folder, process, options, [process.pid, pid])
+    options += ("--workers", str(WORKERS[name]))
+    process = stack.enter_context(relay(folder, *options, cores=WORKERS_CORES))
+    workers = machine.children(process.pid) or [process.pid]  # one worker is the process itself
+    return RelaySystem(folder, process, options, [*workers, pid])
+
+
+def _cluster(stack: ExitStack, folder: Path) -> RelaySystem:
+    """Half of the mailboxes are subscribed at each of two relays; whatever is deposited comes in at the first."""
+    ports, pids = stack.enter_context(valkey_cluster(folder / "valkey"))
+    store = "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
+    options = [("--store", store, "--state", str(folder / f"state{number}")) for number in range(2)]
+    first, second = (stack.enter_context(relay(folder, *each)) for each in options)
+    return RelaySystem(folder, first, options[0], [first.pid, second.pid, *pids], others=(second.url,))

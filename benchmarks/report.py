@@ -105,17 +105,33 @@ def markdown(title: str, run: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def plot(rows: Mapping[str, Row], place: Path) -> None:
-    """Draw throughput and cost of every row that has windows."""
+def _pictures() -> Any:  # noqa: ANN401 -- a module
+    """Return pyplot, drawing the same bytes for the same figures. Raises ModuleNotFoundError."""
     import matplotlib as mpl  # noqa: PLC0415 -- of the group bench
 
     mpl.use("svg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 -- the same
 
     mpl.rcParams["svg.hashsalt"] = "restante"
+    return plt
+
+
+def _colours(rows: Mapping[str, Row]) -> dict[str, str]:
+    return {name: f"C{number}" for number, name in enumerate(dict.fromkeys(row["system"] for row in rows.values()))}
+
+
+def _save(plt: Any, figure: Any, place: Path) -> None:  # noqa: ANN401 -- of a module without types
+    figure.tight_layout()
+    figure.savefig(place, metadata={"Date": None})
+    plt.close(figure)
+
+
+def plot(rows: Mapping[str, Row], place: Path) -> None:
+    """Draw throughput and cost of every row that has windows."""
+    plt = _pictures()
     shown = [row for row in reversed(_by_job(rows)) if timed(row)]
     names = [f"{row['job']}: {row['system']}" for row in shown]
-    colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(row["system"] for row in rows.values()))}
+    colours = _colours(rows)
     figure, axes = plt.subplots(1, 2, figsize=(14, 1 + 0.22 * len(shown)), sharey=True)
     for axis, key, title in zip(axes, ("deliveries", "server_us"), ("per second", "server µs each"), strict=True):
         values = [middle(row["figures"])[key] for row in shown]
@@ -124,17 +140,44 @@ def plot(rows: Mapping[str, Row], place: Path) -> None:
         axis.set_title(title)
         axis.grid(visible=True, axis="x", alpha=0.3)
         axis.tick_params(axis="y", labelsize=7)
-    figure.tight_layout()
-    figure.savefig(place, metadata={"Date": None})
-    plt.close(figure)
+    _save(plt, figure, place)
+
+
+def latencies(rows: Mapping[str, Row]) -> list[Row]:
+    """Return the rows whose latencies are compared: those of an open loop, or all if there are none."""
+    shown = [row for row in _by_job(rows) if timed(row)]
+    return [row for row in shown if "open loop" in row["job"]] or shown
+
+
+def plot_latencies(rows: Mapping[str, Row], place: Path) -> None:
+    """Draw median, 99th and 99.9th percentile of each system, in milliseconds."""
+    plt = _pictures()
+    shown = list(reversed(latencies(rows)))
+    seen = [middle(row["figures"]) for row in shown]
+    colours = [_colours(rows)[row["system"]] for row in shown]
+    names = [f"{row['job']}: {row['system']}" for row in shown]
+    figure, axis = plt.subplots(figsize=(12, 1.5 + 0.25 * len(shown)))
+    axis.hlines(names, [each["p50"] / 1000 for each in seen], [each["p999"] / 1000 for each in seen], colors=colours)
+    for key, title, marker in (("p50", "p50", "o"), ("p99", "p99", "D"), ("p999", "p99.9", "|")):
+        values = [each[key] / 1000 for each in seen]
+        axis.scatter(values, names, c=colours, marker=marker, s=60, label=title, zorder=3)
+    axis.set_xscale("log")
+    axis.set_title("ms from the intended publication to a delivery")
+    axis.grid(visible=True, axis="x", alpha=0.3)
+    axis.tick_params(axis="y", labelsize=8)
+    axis.legend()
+    _save(plt, figure, place)
 
 
 def write(name: str, text: str, run: Mapping[str, Any], folder: Path = RESULTS) -> None:
-    """Write the three files of a run."""
+    """Write the files of a run."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(run, indent=1) + "\n")
     (folder / f"{name}.md").write_text(text)
+    if not any(timed(row) for row in run["rows"].values()):
+        return
     try:
         plot(run["rows"], folder / f"{name}.svg")
+        plot_latencies(run["rows"], folder / f"{name}-latency.svg")
     except ModuleNotFoundError:
         print("no picture: matplotlib is not installed")

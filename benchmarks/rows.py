@@ -1,6 +1,7 @@
 """Each kind of point: set up, run, and return figures."""
 
 import os
+import random
 import signal
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Final
 from benchmarks.claims import MOST_SUPPLY
 from benchmarks.load import Job, Window, list_targets, median, relay, run
 from benchmarks.people import Mailbox, Socket
-from benchmarks.points import Point
+from benchmarks.points import CROWD, Point
 from benchmarks.relays import RelaySystem
 from benchmarks.systems import System
 
@@ -87,14 +88,18 @@ def _waiting(program: Path, here: RelaySystem, point: Point, window: float, wind
     usual = Point(kind="fan-out", system=point.system)
     with here.job(usual) as job:
         before = _cost(program, replace(job, warmup=window, window=window, windows=windows))
-    asleep = [Mailbox.make(number) for number in range(usual.recipients)]
+    crowd = CROWD if point.varied else usual.recipients
+    asleep = [Mailbox.make(number) for number in range(crowd)]
     for mailbox in asleep:
         mailbox.create(here.process.url).close()
+    addresses = [mailbox.address for mailbox in asleep]
     sender = Socket(here.process.url, frames.ROLE_SENDER)
-    list_targets(sender, [[mailbox.address for mailbox in asleep]])
+    list_targets(sender, [addresses[: usual.recipients]])
+    chance = random.Random(1)
     memory = machine.resident(here.pids)
-    for number in range(point.count // len(asleep)):
-        sender.ask(frames.Deposit(number + 1, os.urandom(16), 0, os.urandom(point.size), LIFETIME, None, 0))
+    for number in range(point.count // usual.recipients):
+        to: list[bytes] | int = chance.sample(addresses, usual.recipients) if point.varied else 0
+        sender.ask(frames.Deposit(number + 1, os.urandom(16), to, os.urandom(point.size), LIFETIME, None, 0))
     sender.close()
     grown = machine.resident(here.pids) - memory
     with here.job(usual) as job:
@@ -137,5 +142,5 @@ def measure(
     if point.kind == "waiting":
         return [_waiting(program, here, point, window, windows)]
     if point.kind == "storm":
-        return [storm.measure(here.process.url, point.count, here.pids)]
-    return [drain.measure(here.process.url, here.folder, point.count)]
+        return [storm.measure(program, here.process.url, point.count, here.pids)]
+    return [drain.measure(here.process.url, here.folder, point.count, here.pids)]

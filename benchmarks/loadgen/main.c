@@ -11,6 +11,8 @@
  * Publications go to the targets in turn and leave by the senders in turn. One is in flight until it is accepted and has
  * arrived at all its recipients. For each window a line of JSON goes to standard output. Latencies are from the intended
  * time of the publication, so a stall delays everything behind it, as it would for people.
+ *
+ * With the argument ``storm`` it does what storm.c says.
  */
 #define _GNU_SOURCE
 #include "peer.h"
@@ -85,7 +87,7 @@ void append(struct bytes *bytes, const void *data, size_t length)
     bytes->length += length;
 }
 
-static uint64_t nanoseconds(void)
+uint64_t nanoseconds(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -93,7 +95,7 @@ static uint64_t nanoseconds(void)
 }
 
 /* The histogram: buckets of equal width within each power of two. */
-static void record(uint64_t latency)
+void record(uint64_t latency)
 {
     int power = 63 - __builtin_clzll(latency | 1);
     int bucket = power < 5 ? (int)latency : (power - 4) * STEPS + (int)((latency >> (power - 5)) & (STEPS - 1));
@@ -108,7 +110,7 @@ static double bucket_microseconds(int bucket)
     return (double)((uint64_t)(STEPS + bucket % STEPS) << (power - 5)) / 1000.0;
 }
 
-static double percentile(double share)
+double percentile(double share)
 {
     uint64_t total = 0, seen = 0;
     for (int i = 0; i < BUCKETS; i++)
@@ -237,8 +239,14 @@ static void take(struct connection *c)
         peer->acknowledge(c);
 }
 
-/* CPU seconds of the processes that are measured. */
-static double server_seconds(void)
+void measure_process(int pid)
+{
+    if (pid_count == MAX_PIDS)
+        fail("input", "too many processes");
+    pids[pid_count++] = pid;
+}
+
+double server_seconds(void)
 {
     double total = 0;
     for (int i = 0; i < pid_count; i++) {
@@ -259,7 +267,7 @@ static double server_seconds(void)
     return total;
 }
 
-static double own_seconds(void)
+double own_seconds(void)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
@@ -267,7 +275,7 @@ static double own_seconds(void)
         + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-static int hex(uint8_t *out, size_t capacity, const char *text)
+int from_hex(uint8_t *out, size_t capacity, const char *text)
 {
     size_t length = strlen(text) / 2;
     if (length > capacity)
@@ -339,19 +347,19 @@ static void read_job(void)
             windows = (uint32_t)value;
         } else if (!strcmp(key, "rate")) {
             rate = value;
-        } else if (!strcmp(key, "pid") && pid_count < MAX_PIDS) {
-            pids[pid_count++] = (int)value;
+        } else if (!strcmp(key, "pid")) {
+            measure_process((int)value);
         } else if (!strcmp(key, "sender")) {
             connect_to((int)value)->is_sender = 1;
             senders = realloc(senders, (size_t)(sender_count + 1) * sizeof *senders);
             senders[sender_count++] = connection_count - 1;
         } else if (!strcmp(key, "receiver")) {
             struct connection *c = connect_to((int)value);
-            c->prefix_length = second ? (size_t)hex(c->prefix, sizeof c->prefix, second) : 0;
+            c->prefix_length = second ? (size_t)from_hex(c->prefix, sizeof c->prefix, second) : 0;
         } else if (!strcmp(key, "target")) {
             targets = realloc(targets, (size_t)(target_count + 1) * sizeof *targets);
             targets[target_count].data = malloc(strlen(first) / 2 + 1);
-            targets[target_count].length = (size_t)hex(targets[target_count].data, strlen(first), first);
+            targets[target_count].length = (size_t)from_hex(targets[target_count].data, strlen(first), first);
             target_count++;
         } else {
             fail("input", key);
@@ -373,8 +381,10 @@ static void wait_until(uint64_t until)
         ppoll(&readable, 1, &left, NULL);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1 && !strcmp(argv[1], "storm"))
+        return storm();
     read_job();
     prctl(PR_SET_TIMERSLACK, 1);
     body = calloc(1, job.size);

@@ -64,4 +64,19 @@ void delivered(const uint8_t *body, size_t length);
 void used_up(void); /* a claim had no key of its own */
 void fail(const char *what, const char *detail) __attribute__((noreturn));
 
+/* Measuring. */
+uint64_t nanoseconds(void);
+void record(uint64_t latency); /* nanoseconds */
+double percentile(double share); /* microseconds of what was recorded */
+void measure_process(int pid);
+double server_seconds(void); /* CPU time of the processes that are measured */
+double own_seconds(void);
+int from_hex(uint8_t *out, size_t capacity, const char *text); /* returns the length */
+
+/* WebSocket messages (restante.c). */
+void masked_message(struct connection *c, uint8_t first, const uint8_t *payload, size_t length);
+int message_size(const uint8_t *at, size_t length, size_t *header, size_t *size); /* 0: it has not come whole */
+
+int storm(void);
+
 #endif

@@ -19,7 +19,7 @@ static void put64(uint8_t *at, uint64_t value)
 }
 
 /* Append a masked binary message: what a browser sends. */
-static void message(struct connection *c, uint8_t first, const uint8_t *payload, size_t length)
+void masked_message(struct connection *c, uint8_t first, const uint8_t *payload, size_t length)
 {
     uint8_t *at = grow(&c->out, length + 14), *start = at;
     *at++ = first;
@@ -62,7 +62,7 @@ static void publish(struct connection *c, const struct job *job, uint32_t slot, 
         at += 4;
         memcpy(at, target, target_length);
         at += target_length;
-        message(c, 0x82, start, (size_t)(at - start));
+        masked_message(c, 0x82, start, (size_t)(at - start));
         return;
     }
     *at++ = 0xc4;
@@ -82,7 +82,7 @@ static void publish(struct connection *c, const struct job *job, uint32_t slot, 
     at += 4;
     *at++ = 0xc0;
     *at++ = 0;
-    message(c, 0x82, start, (size_t)(at - start));
+    masked_message(c, 0x82, start, (size_t)(at - start));
 }
 
 /* Read an unsigned integer of MessagePack. */
@@ -180,37 +180,35 @@ static void acknowledge(struct connection *c)
     put64(at, c->sequence);
     at += 8;
     *at++ = 0x90;
-    message(c, 0x82, ack, (size_t)(at - ack));
+    masked_message(c, 0x82, ack, (size_t)(at - ack));
     c->unacked = 0;
+}
+
+int message_size(const uint8_t *at, size_t length, size_t *header, size_t *size)
+{
+    if (length < 2)
+        return 0;
+    size_t extended = at[1] == 126 ? 2 : at[1] == 127 ? 8 : 0;
+    *header = 2 + extended;
+    *size = extended ? 0 : at[1];
+    if (length < *header)
+        return 0;
+    for (size_t i = 2; i < *header; i++)
+        *size = *size << 8 | at[i];
+    return length >= *header + *size;
 }
 
 static size_t parse(struct connection *c, const struct job *job, const uint8_t *data, size_t length)
 {
-    size_t taken = 0;
-    while (length - taken >= 2) {
+    size_t taken = 0, header, size;
+    while (message_size(data + taken, length - taken, &header, &size)) {
         const uint8_t *at = data + taken;
-        size_t size = at[1], header = 2;
-        if (size == 126) {
-            if (length - taken < 4)
-                break;
-            size = (size_t)at[2] << 8 | at[3];
-            header = 4;
-        } else if (size == 127) {
-            if (length - taken < 10)
-                break;
-            size = 0;
-            for (int i = 2; i < 10; i++)
-                size = size << 8 | at[i];
-            header = 10;
-        }
-        if (length - taken < header + size)
-            break;
         if (at[0] == 0x82) {
             frame(c, at + header);
             if (job->ack && c->unacked >= job->ack)
                 acknowledge(c);
         } else if (at[0] == 0x89) {
-            message(c, 0x8a, at + header, size);
+            masked_message(c, 0x8a, at + header, size);
         } else if (at[0] == 0x88) {
             fail("restante", "closed");
         }

@@ -62,17 +62,27 @@ def join(stream: Stream, room: str, nick: str) -> None:
 
 @dataclass(slots=True)
 class Ejabberd:
-    """A server."""
+    """A server.
+
+    Attributes:
+        port: of its clients.
+        pids: its process.
+        level: what is stored.
+        jobs: so many, each in rooms of its own: a room that all have left is on its way out for a while, and whoever
+            enters it then waits for an answer without end.
+    """
 
     port: int
     pids: list[int]
     level: str = "nothing stored"
+    jobs: int = 0
 
     @contextmanager
     def job(self, point: Point) -> Iterator[Job]:
         """Let every receiver enter its room, and the sender all rooms."""
         names, listened = topics(point)
-        rooms = {name: f"{name}@rooms.localhost" for name in names}
+        self.jobs += 1
+        rooms = {name: f"{name}.{self.jobs}@rooms.localhost" for name in names}
         with Crowd() as crowd:
             sender = crowd.add(connect(self.port))
             for room in rooms.values():

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.points import Point
+from benchmarks.points import CLUSTER, WORKERS, Point
 from benchmarks.relays import relay_system
 
 from benchmarks import rows
@@ -30,13 +30,35 @@ def test_one_point(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()  # a part is no result
 
 
-@pytest.mark.parametrize("kind", ["idle", "waiting", "storm", "drain"])
-def test_kinds_without_windows(generator: Path, tmp_path: Path, kind: str) -> None:
-    point = Point(kind=kind, count=200 if kind == "waiting" else 20)  # type: ignore[arg-type]  # one of the kinds
+KINDS = (
+    Point(kind="idle", count=20),
+    Point(kind="waiting", count=200),
+    Point(kind="waiting", count=200, varied=True),
+    Point(kind="storm", count=50),
+    Point(kind="drain", count=20),
+)
+
+
+@pytest.mark.parametrize("point", KINDS, ids=lambda point: point.job)
+def test_kinds_without_windows(generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: Point) -> None:
+    monkeypatch.setattr("benchmarks.rows.CROWD", 120)
     with relay_system(tmp_path / "store", "sqlite") as here:
         (figures,) = rows.measure(generator, here, point, window=0.05, windows=1)
     assert figures
     assert all(value >= 0 or name in {"kib_per_connection", "bytes_per_entry"} for name, value in figures.items())
+    assert not figures.get("failures")
+
+
+@pytest.mark.parametrize("system", [CLUSTER, *list(WORKERS)[1:2]])
+def test_several_relays(generator: Path, tmp_path: Path, system: str) -> None:
+    """Recipients are at both relays of the cluster, and the processes of all servers are counted."""
+    with relay_system(tmp_path / "store", system) as here:
+        (figures,) = rows.measure(generator, here, Point(kind="fan-out", recipients=4), window=0.05, windows=1)
+        assert here.level == ("failover" if system == CLUSTER else "process")
+        assert len(here.pids) == (8 if system == CLUSTER else 3)
+        (storm,) = rows.measure(generator, here, Point(kind="storm", count=20), window=0.05, windows=1)
+    assert figures["deliveries"] > 0
+    assert figures["failures"] == storm["failures"] == 0
 
 
 @pytest.mark.parametrize("kind", ["spread", "one-to-one"])

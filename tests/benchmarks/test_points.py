@@ -2,14 +2,20 @@
 
 import itertools
 
-from benchmarks.points import COMPARED, FULL, PEERS, POPS, SHORT, STORES, Point, of
+from benchmarks.points import CLUSTER, COMPARED, FULL, PEERS, POPS, RELAYS, SHORT, STORES, Point, of
 
 
 def test_the_short_list_is_short_and_has_every_kind_and_store() -> None:
     assert len(SHORT) <= 40
     kinds = {"fan-out", "spread", "one-to-one", "claims", "idle", "waiting", "storm", "drain"}
     assert {point.kind for point in SHORT} == kinds
-    assert {point.system for point in SHORT} == set(STORES)
+    assert {point.system for point in SHORT} == {*STORES, CLUSTER}
+    assert {point.system for point in FULL} == set(RELAYS)
+
+
+def test_the_level_of_a_cluster_is_in_the_matrix() -> None:
+    of_cluster = {point.job for point in FULL if point.system == CLUSTER}
+    assert of_cluster == {point.job for point in FULL if point.system == "sqlite"}
 
 
 def test_names_tell_points_apart() -> None:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks import report
 
 WINDOW = {
@@ -78,3 +80,22 @@ def test_files(tmp_path: Path) -> None:
     report.write("some", "text", result, tmp_path)
     assert json.loads((tmp_path / "some.json").read_text()) == result
     assert (tmp_path / "some.md").read_text() == "text"
+
+
+def test_latencies_are_those_of_the_open_loop_where_there_is_one() -> None:
+    closed, opened = row("a", "x"), row("a, open loop at 50%", "x")
+    idle = {"job": "idle", "system": "x", "level": "power", "figures": [{"kib_per_connection": 5.0}]}
+    assert report.latencies(run(closed, opened, idle)["rows"]) == [opened]
+    assert report.latencies(run(closed, idle)["rows"]) == [closed]
+
+
+def test_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: it comes with make bench")
+    result = run(row("a", "x"), row("a, open loop at 50%", "x"), row("a, open loop at 50%", "y", p999=9000.0))
+    for _ in range(2):
+        report.write("some", "text", result, tmp_path)
+        first, second = ((tmp_path / name).read_text() for name in ("some.svg", "some-latency.svg"))
+        (tmp_path / "some.svg").rename(tmp_path / "old.svg")
+    assert (tmp_path / "old.svg").read_text() == first, "the same figures make the same picture"
+    assert "p99.9" in second
+    assert "a, open loop at 50%: y" in second
