@@ -80,9 +80,9 @@ class Parcels:
         return Upload(BlobKeys.decode(record.keys), record.content)
 
     def uploaded(self, blob: bytes) -> None:
-        """The relay has it."""
+        """The relay has it; what was dropped meanwhile stays to be deleted."""
         record = self._blob(blob)
-        if record is not None:
+        if record is not None and not record.uploaded:
             expires = self._state.now() + LIFETIME  # at the latest: the relay counts from when it was stored
             self._put(blob, msgspec.structs.replace(record, expires=expires, uploaded=True, own=True))
 

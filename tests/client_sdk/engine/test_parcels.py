@@ -108,7 +108,7 @@ def test_a_tree_that_never_comes_is_told(world: World, dave: Member) -> None:
     dave.read()
     world.clock.pass_seconds(HELD_SECONDS)
     dave.do_parcels()
-    assert dave.causes() == ["a Welcome whose tree is gone"]
+    assert dave.causes() == ["a Welcome whose tree the relay does not have"]
     assert not dave.engine.due().parcels
 
 
@@ -239,6 +239,23 @@ def test_a_relay_that_does_not_answer_is_asked_for_ever(world: World) -> None:
     bob.do_parcels()
     assert epoch(world, bob) == 2
     assert bob.events() == []
+
+
+@pytest.mark.usefixtures("large_commits")
+def test_what_lost_while_it_was_uploaded_is_deleted_as_well(world: World) -> None:
+    alice, bob, _ = world.members
+    for member in (alice, bob):
+        member.engine.update_keys(world.room)
+    job = alice.engine.prepare_commit(bytes.fromhex(world.room))
+    assert job is not None
+    (lost,) = job.blobs
+    assert alice.engine.upload(lost) is not None
+    assert bob.commit(world.room)
+    alice.engine.receive(alice.waiting)
+    world.post.blobs[lost] = b"sealed"  # now the relay has it
+    alice.engine.uploaded(lost)
+    alice.do_parcels()
+    assert lost not in world.post.blobs
 
 
 @pytest.mark.usefixtures("large_commits")
