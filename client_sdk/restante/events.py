@@ -114,7 +114,7 @@ class MemberAdded(Event):
     Attributes:
         conversation: where.
         member: who joined.
-        by: who added them.
+        by: who added them; empty if this device was lost at that time, and was let in again since.
     """
 
     __match_args__ = ("conversation", "member", "by")
@@ -167,7 +167,7 @@ class MemberRemoved(Event):
     Attributes:
         conversation: where.
         member: who is gone.
-        by: whose Commit it was.
+        by: whose Commit it was; empty if this device was lost at that time, and was let in again since.
     """
 
     __match_args__ = ("conversation", "member", "by")

@@ -123,17 +123,28 @@ class Inbox:
             del self._fetched[reference.blob]
 
     def not_fetched(self, blob: bytes, *, lost: bool) -> None:
-        """A blob did not come; ``lost``: the relay says that it does not have it, or has given another."""
+        """A blob did not come; ``lost``: the relay says that it does not have it, or has given another.
+
+        A Commit and the answer to a request are waited for COMMIT_PATIENCE, a Welcome HELD_SECONDS: who added us may
+        bring its tree again.
+        """
         for held, seconds in self._parcels.failed(blob, lost=lost):
-            stored = self._tables.epochs.get(held.body[:TAG_BYTES])
-            if stored is None and seconds >= HELD_SECONDS:
-                self._parcels.give_up(held, blob)
-                self._state.fail("a Welcome whose tree is gone", "ask to be removed and added again")
-            elif stored is not None and seconds >= COMMIT_PATIENCE:
-                self._parcels.give_up(held, blob)
+            tag = held.body[:TAG_BYTES]
+            stored = self._tables.epochs.get(tag)
+            is_welcome = stored is None and self._mailroom.bundle(tag) is not None
+            if seconds < (HELD_SECONDS if is_welcome else COMMIT_PATIENCE):
+                continue
+            self._parcels.give_up(held, blob)
+            if stored is not None:
                 conversation = self._conversations.get(records.Epoch.unpack(stored).conversation)
                 if conversation is not None and conversation.state.awaited:
                     self._recovery.request(conversation, "a Commit that the relay does not have any more")
+            elif is_welcome:
+                self._state.fail("a Welcome whose tree the relay does not have", "ask to be removed and added again")
+            elif self._tables.resync_keys.get(tag) is not None:
+                self._state.fail(
+                    "an answer whose tree the relay does not have", "nothing to do: this device asks again"
+                )
 
     def give_up_held(self) -> None:
         """Report what stayed closed for HELD_SECONDS."""

@@ -410,7 +410,7 @@ class RequestEvent(Record, frozen=True, tag=2):
 
 
 class AddedEvent(Record, frozen=True, tag=3):
-    """An account joined."""
+    """An account joined; ``by`` is empty if this device was lost meanwhile."""
 
     conversation: bytes
     member: bytes
@@ -418,7 +418,7 @@ class AddedEvent(Record, frozen=True, tag=3):
 
 
 class RemovedEvent(Record, frozen=True, tag=4):
-    """An account left or was removed."""
+    """An account left or was removed; ``by`` as above."""
 
     conversation: bytes
     member: bytes

@@ -343,6 +343,7 @@ class Recovery:
         if stored is None or records.Rejoin.unpack(stored).message_id != message_id:
             return False
         rejoin, old = records.Rejoin.unpack(stored), conversation.state
+        before = {member.account for member in self._conversations.roster(conversation).members}
         group = Group.restore(rejoin.group, rejoin.messages)
         self._conversations.forget_epochs(conversation, above=rejoin.epoch)
         self._forget_requests(conversation)
@@ -375,7 +376,16 @@ class Recovery:
         self._tables.numbers.delete_group(conversation.id)
         for member in group.members:
             self._state.meet(leaf_account(member.leaf), member.leaf.signature_key, conversation.id)
+        self._announce(fresh, before, {leaf_account(member.leaf) for member in group.members})
         return True
+
+    def _announce(self, conversation: Conversation, before: set[bytes], after: set[bytes]) -> None:
+        """Queue who came and went while this device was lost; it cannot know by whom."""
+        hold = b"" if conversation.state.accepted else conversation.id
+        for account in sorted(before - after):
+            self._state.emit(records.RemovedEvent(conversation.id, account, b""), hold=hold)
+        for account in sorted(after - before):
+            self._state.emit(records.AddedEvent(conversation.id, account, b""), hold=hold)
 
     def lost(self, fence: bytes, message_id: bytes) -> bool:
         """Say whether a staged external Commit of ours waited for this fence; if another Commit won it, ask again."""

@@ -13,6 +13,7 @@ from restante import handshakes
 from restante.account import capabilities, certify, credential, leaf_extensions
 from restante.blobs import BlobKeys
 from restante.engine import records, recovery
+from restante.engine.inbox import COMMIT_PATIENCE
 from restante.errors import ConversationError
 from restante.resync import ResyncAnswer, ResyncRequest, read_request
 from restante_crypto import primitives, sealing
@@ -25,6 +26,7 @@ from restante_crypto.mls import (
 from restante_crypto.mls.message import MLSMessage
 from restante_crypto.mls.proposals import ExternalInit, PreSharedKey, Remove
 from restante_protocol import frames
+from restante_protocol.errors import Code
 from support.engines import Member, World, conversation
 
 REFUSED = "an answer to this device that fails its checks"
@@ -168,6 +170,72 @@ def test_a_tree_that_is_not_what_was_named_is_refused(world: World) -> None:
     assert carol.causes() == [NOWHERE]
 
 
+def test_an_answer_whose_tree_is_lost_is_said_and_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshakes, "TREE_INLINE_BYTES", 0)
+    alice, bob, carol = world.members
+    carol.engine.resync(world.room)
+    carol.do_chores()
+    carol.send_all()
+    for member in (alice, bob):
+        member.read()
+        world.clock.pass_seconds(1)
+        member.engine.ripen()
+        member.send_all()
+    world.post.blobs.clear()
+    carol.read()
+    world.clock.pass_seconds(COMMIT_PATIENCE)
+    carol.do_parcels()
+    assert carol.causes() == ["an answer whose tree the relay does not have"] * 2
+    for member in (alice, bob):
+        for keys, _ in member.engine.blobs():
+            member.engine.deleted(keys.blob)
+    world.settle()
+    assert world.agreed
+    assert not carol.engine.is_resyncing(world.room)
+
+
+def test_the_tree_of_an_answer_that_is_not_needed_is_not_missed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshakes, "TREE_INLINE_BYTES", 0)
+    alice, bob, carol = world.members
+    request = requested(world, carol)
+    keys = BlobKeys.make(os.urandom)
+    give(world, carol, request, answer_of(world, bob, request, changes={"tree": keys.reference(b"lost")}))
+    for member in (alice, bob):
+        give(world, carol, request, answer_of(world, member, request))
+    world.clock.pass_seconds(3)
+    carol.engine.ripen()
+    assert carol.commit(world.room)
+    world.clock.pass_seconds(COMMIT_PATIENCE)
+    carol.do_parcels()
+    assert not carol.engine.due().parcels
+    assert carol.causes() == []
+
+
+def test_who_came_and_went_while_one_was_lost_is_said(world: World, tmp_path: Path) -> None:
+    alice, bob, carol = world.members
+    dave = Member(world.post, tmp_path, "dave", world.clock)
+    alice.engine.remove(world.room, bob.engine.account_id)
+    alice.engine.add(world.room, [alice.claim(dave.invite(), dave)])
+    assert alice.commit(world.room)
+    alice.send_all()
+    for member in (bob, dave):
+        member.read()
+    carol.waiting.clear()
+    carol.engine.resync(world.room)
+    world.members[1] = dave
+    world.settle()
+    assert world.agreed
+    changes = [each for each in carol.events() if isinstance(each, records.AddedEvent | records.RemovedEvent)]
+    room = bytes.fromhex(world.room)
+    assert changes == [
+        records.RemovedEvent(room, bob.engine._state.me, b""),
+        records.AddedEvent(room, dave.engine._state.me, b""),
+    ]
+    bob.engine.close()
+
+
 def test_without_its_psk_a_member_is_let_in_as_well(world: World) -> None:
     alice, bob, carol = world.members
     request = requested(world, carol)
@@ -246,7 +314,7 @@ def test_a_commit_that_the_relay_refuses(world: World) -> None:
     for member in (alice, bob):
         give(world, carol, request, answer_of(world, member, request))
     assert carol.engine.prepare_commit(bytes.fromhex(world.room)) is not None
-    carol.engine.commit_refused(bytes.fromhex(world.room))
+    carol.engine.commit_refused(bytes.fromhex(world.room), Code.LIMIT)
     assert carol.engine.prepare_commit(bytes.fromhex(world.room)) is None
     assert carol.causes() == ["the relay refused to let this device in again"]
 
