@@ -468,11 +468,16 @@ class Client:
 
         Raises:
             InviteError: an invite is malformed, expired, revoked, forged, or of another relay.
+            Refused: the relay takes no handshake of this size; there is no conversation.
         """
         packages = await self._packages([invites] if isinstance(invites, str) else invites)
         await self._driver.settled()
         conversation, intents = await self._driver.do(self._engine.create, title, packages)
-        await self._committed(conversation, intents)
+        try:
+            await self._committed(conversation, intents)
+        except Refused:
+            await self._leave(conversation)
+            raise
         return Conversation(self, conversation)
 
     async def _packages(self, invites: Sequence[str], conversation: str | None = None) -> list[KeyPackage]:

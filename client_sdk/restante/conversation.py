@@ -100,6 +100,7 @@ class Conversation:
         Raises:
             InviteError: the invite is malformed, expired, revoked, forged, or of another relay.
             NotAMember: this account is no longer in the conversation.
+            Refused: the relay takes no handshake of the size that this group has; nobody was added.
         """
         await self._client._add(self.id, invite)  # noqa: SLF001 -- our own
 

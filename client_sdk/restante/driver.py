@@ -781,7 +781,7 @@ class Driver:
                 elif error.code in _LATER:
                     await asyncio.sleep(RETRY_SECONDS)
                 else:
-                    await self.do(self._engine.commit_refused, conversation)
+                    await self.do(self._engine.commit_refused, conversation, error.code)
                 continue
             await self.do(self._engine.commit_won, conversation, job.message_id, answer.failed)
 
@@ -811,13 +811,20 @@ class Driver:
             await self._look()
 
     async def committed(self, intents: Sequence[bytes]) -> None:
-        """Wait until a winning Commit has these intents and the relay holds its Welcomes."""
+        """Wait until a winning Commit has these intents and the relay holds its Welcomes.
+
+        Raises:
+            Refused: the relay will never take such a Commit, or what goes with it; the intents are dropped.
+        """
 
         async def done() -> bool:
             return not await self.run(lambda: any(self._engine.is_wanted(intent) for intent in intents))
 
         await self._look()
         await self.until(done)
+        code = await self.run(self._engine.refusal_of, intents)
+        if code is not None:
+            raise Refused(code, "the relay takes no handshake of this size, or no blobs: ask its operator")
         await self.deposited(await self.run(self._engine.welcomes_of, intents))
 
     # Blobs: over HTTP, without credential.

@@ -4,12 +4,13 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from restante import InviteError, blobs, handshakes
+from restante import InviteError, Refused, blobs, handshakes
 from restante.blobs import BlobKeys, BlobReference
 from restante.driver import Driver
 from restante.engine import inbox
@@ -19,6 +20,8 @@ from restante.handshakes import MAX_HANDSHAKE_BYTES, Admission, CommitReference
 from restante.links import Connection
 from restante_crypto.suites import SUITES, XWING
 from restante_protocol import frames, limits
+from restante_protocol.errors import Code
+from restante_server import config
 from restante_server.app import Relay
 from support.engines import stranger
 from support.people import people, person, settled, together
@@ -163,9 +166,33 @@ async def test_a_loser_leaves_nothing_at_the_relay(relay: Relay, tmp_path: Path)
                 await asyncio.sleep(0.02)
 
 
-async def test_a_relay_without_room_for_blobs_delays(tmp_path: Path, large: None) -> None:
+async def test_a_relay_without_blobs_refuses_large_handshakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with (
         relay_in_process(tmp_path / "relay", max_blobs_bytes=0) as relay,
+        people(tmp_path, relay.url, "alice", "bob", "carol") as (alice, bob, carol),
+    ):
+        room = await alice.client.start_conversation(await bob.client.invite())
+        theirs = await bob.room()
+        monkeypatch.setattr(handshakes, "TREE_INLINE_BYTES", 0)
+        invite = await carol.client.invite()
+        for change in (partial(room.add, invite), partial(alice.client.start_conversation, invite)):
+            with pytest.raises(Refused, match="ask its operator") as refused:
+                await change()
+            assert refused.value.code == Code.LIMIT
+        assert [each.id for each in alice.client.conversations()] == [room.id]
+        assert len(room.members) == 2
+        await theirs.send("as before")
+        async with asyncio.timeout(30):
+            while len(alice.alarms) < 2 or not alice.got:
+                await asyncio.sleep(0.02)
+        assert {alarm.cause for alarm in alice.alarms} == {"a change that the relay does not take"}
+        monkeypatch.undo()
+        await room.add(await carol.client.invite())
+
+
+async def test_a_relay_whose_blobs_are_full_delays(tmp_path: Path, large: None) -> None:
+    async with (
+        relay_in_process(tmp_path / "relay", max_blobs_bytes=config.BLOB_LEAST_CHARGE) as relay,
         people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
     ):
         starting = asyncio.ensure_future(alice.client.start_conversation(await bob.client.invite()))

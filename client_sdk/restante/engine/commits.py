@@ -57,6 +57,7 @@ class Commits:
         self.moves = Moves(state, conversations, mailroom)
         self._order = (state.tables.intents.max_sort() or 0) + 1
         self.welcomes: dict[bytes, list[bytes]] = {}
+        self.refused: dict[bytes, int] = {}
 
     def want(self, conversation: Conversation, intent: records.Intent) -> bytes:
         """Queue an intent; return its id."""
@@ -191,14 +192,16 @@ class Commits:
             "a change that the group cannot take", "ask the other account for a new invite", conversation.id
         )
 
-    def give_up(self, conversation: Conversation) -> None:
-        """The pending commit can never be deposited: drop it and its intents."""
+    def give_up(self, conversation: Conversation, code: int) -> None:
+        """The relay will never take the pending commit, and says so with this code: drop it and its intents."""
         stored = self._tables.commits.get(conversation.id)
         if stored is not None:
             for intent in records.PendingCommit.unpack(stored).intents:
                 self._tables.intents.delete(intent)
+                self.refused[intent] = code
             self.drop(conversation)
-            self._state.fail("a change that the relay does not take", "add fewer members at once", conversation.id)
+            advice = "add fewer members at once, or ask the relay's operator"
+            self._state.fail("a change that the relay does not take", advice, conversation.id)
 
     def _plan(self, conversation: Conversation, rows: Sequence[Row]) -> Plan:
         group = conversation.current

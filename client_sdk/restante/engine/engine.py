@@ -748,6 +748,11 @@ class Engine:
         """Say whether an intent is still open: not in a winning Commit, not found needless, not dropped."""
         return self._commits.is_wanted(intent_id)
 
+    def refusal_of(self, intent_ids: Sequence[bytes]) -> int | None:
+        """Return the code with which the relay has refused a Commit of these intents, if it has."""
+        codes = [self._commits.refused.pop(intent, None) for intent in intent_ids]
+        return next((code for code in codes if code is not None), None)
+
     def welcomes_of(self, intent_ids: Sequence[bytes]) -> list[bytes]:
         """Return the keys of the Welcomes, still undelivered, of the Commit that fulfilled these intents."""
         keys = {key for intent in intent_ids for key in self._commits.welcomes.pop(intent, [])}
@@ -800,7 +805,7 @@ class Engine:
         with self._state.transaction():
             self._tables.outbox.delete(key)
             self._tables.deposits.delete(key)
-            self._state.fail("the relay refused a deposit", "report it: this is a defect")
+            self._state.fail("the relay refused a deposit", "ask its operator: its limits are lower than usual")
 
     # Commits.
 
@@ -824,15 +829,15 @@ class Engine:
             self._profiles.share()
         self._checkpoint()
 
-    def commit_refused(self, conversation_id: bytes) -> None:
-        """The relay will never take our Commit (it is too large): give up what it was for."""
+    def commit_refused(self, conversation_id: bytes, code: int) -> None:
+        """The relay will never take our Commit, or a blob that goes with it: give up what it was for."""
         conversation = self._conversations.get(conversation_id)
         if conversation is not None:
             with self._state.transaction():
                 if self._recovery.prepare(conversation) is not None:
                     self._recovery.refused(conversation)
                 else:
-                    self._commits.give_up(conversation)
+                    self._commits.give_up(conversation, code)
 
     def fence_winner(self, fence: bytes, message_id: bytes, body: bytes) -> None:
         """The relay says who won this fence: process it as if it had been delivered."""

@@ -141,6 +141,8 @@ class Blobs:
         if await self.is_there(put):
             return None
         now, charge = self._clock(), _charge(put.size)
+        if charge > self.reserved.limit:
+            raise Refused(Code.LIMIT, "all blobs")  # not FULL: waiting would not help
         if not (self._creations.take(now) and self._creation_bytes.take(now, charge)):
             raise Refused(Code.FULL, "new blobs")
         if not self.reserved.take(charge):

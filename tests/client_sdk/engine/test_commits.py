@@ -95,7 +95,7 @@ def test_a_commit_that_the_relay_never_takes_is_given_up(world: World) -> None:
     alice = world.members[0]
     intent = alice.engine.update_keys(world.room)
     assert alice.engine.prepare_commit(bytes.fromhex(world.room)) is not None
-    alice.engine.commit_refused(bytes.fromhex(world.room))
+    alice.engine.commit_refused(bytes.fromhex(world.room), Code.LIMIT)
     assert not alice.engine.is_wanted(intent)
     assert alice.causes() == ["a change that the relay does not take"]
     assert alice.engine.prepare_commit(bytes.fromhex(world.room)) is None

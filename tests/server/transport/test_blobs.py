@@ -48,6 +48,15 @@ async def small(tmp_path: Path, clock: MovedClock) -> AsyncIterator[Relay]:
         yield relay
 
 
+@pytest.mark.parametrize("room", [0, config.BLOB_LEAST_CHARGE])
+async def test_a_blob_that_can_never_be_stored_is_refused_for_good(tmp_path: Path, room: int) -> None:
+    async with relay_in_process(tmp_path / "less", max_blobs_bytes=room) as relay:
+        theirs = await client(relay)
+        assert (await theirs.put(BlobOwner(), bytes(room + 1))).code == LIMIT
+        fits = await theirs.put(BlobOwner(), b"sealed")
+        assert fits.code == LIMIT if not room else fits == CREATED
+
+
 async def test_a_large_blob_comes_back_in_pieces(blobs: PlainBlobs) -> None:
     owner, body = BlobOwner(), os.urandom(3 * config.BLOB_PIECE_BYTES + 1)
     assert await blobs.put(owner, body) == CREATED
