@@ -131,6 +131,14 @@ def any_store(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {"redis": f"{request.getfixturevalue(f'{request.param}_url')}?prefix=test-{os.urandom(8).hex()}"}
 
 
+@pytest.fixture(params=["sqlite", "redis", "cluster"])
+def chosen_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, shared_store: None) -> None:
+    """Have one relay over each store, as ``--store`` does: for tests that look at its disk."""
+    url = "" if request.param == "sqlite" else request.getfixturevalue(f"{request.param}_url")
+    monkeypatch.setattr(relay, "shared_store", url)
+    monkeypatch.setattr(relay, "nodes", 1)
+
+
 @pytest.fixture(scope="session", params=["sqlite", "redis", "cluster"])
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> scenario.Seen:
     """What a relay that was used for everything stored and emitted, on each store."""

@@ -15,18 +15,23 @@ from restante_protocol.errors import Code
 from restante_server.app import Relay
 from restante_server.config import BACKUP_LIFETIME, TOMBSTONE_LIFETIME
 from restante_server.identity import Identity
+from restante_server.purposes import Purpose
 from restante_server.services.erasure import Eraser
 from restante_server.stores import backup as backups
 from restante_server.stores.blob_folder import BlobFolder
 from restante_server.stores.contract import StoreFull, StoreRefused, StoreUnavailable
 from restante_server.stores.sqlite import SqliteStore
 from restante_server.stores.tombstones import NAME, Journal
+from support import disk
+from support.directories import NUMBERS, Phones, consent, put_handle, put_number, verify, withdraw
 from support.plain_client import Answer, BlobOwner, PlainBlobs
+from support.push_service import push_service, wake_at
 from support.redis_servers import RedisServer, folders_of, free_ports
 from support.relay import HOUR, Owner, Peer, relay_in_process, relay_process
 from support.stores import DAY, MovedClock, address, deposit, identifier, mailbox, make_mailbox
 
 SUITE = 3
+SEEN = 20  # bytes: nothing else has the same by chance
 
 
 class Person:
@@ -285,6 +290,44 @@ async def test_nothing_of_who_erased_is_anywhere(place: tuple[list[str], list[Pa
             assert (await peer.ask(frames.Status)).entries == len(kept.bodies)
         await relay.stop()
     assert not any(trace in relay.stderr for trace in gone.traces)
+
+
+def of(slots: dict[bytes, bytes]) -> list[bytes]:
+    """What must not be found of slots: their ids, beginnings and ends."""
+    return [part for slot, body in slots.items() for part in (slot, body[:24], body[-24:]) if len(part) >= SEEN]
+
+
+async def test_what_is_withdrawn_is_in_no_file(chosen_store: None, tmp_path: Path, cheap: None, phones: Phones) -> None:
+    """Each purpose for which the relay holds anything: its slots, on masters and replicas, and in a later copy."""
+    folder, offered = tmp_path / "relay", (Purpose.HANDLE, Purpose.NUMBER, Purpose.PUSH)
+    async with (
+        push_service() as service,
+        relay_in_process(
+            folder, purposes=offered, processors=(service.declaration,), push_private=True, sms="console"
+        ) as relay,
+        await Peer.own(relay.url, Owner(bucket=9)) as peer,
+    ):
+        empty = await asyncio.to_thread(disk.slots, folder)
+        await consent(peer, Purpose.HANDLE)
+        await put_handle(peer, folder, "alice")
+        await consent(peer, Purpose.NUMBER)
+        await verify(peer, phones, NUMBERS[0])
+        await put_number(peer, folder, NUMBERS[0])
+        await wake_at(peer, service, service.endpoint("device"))
+        for number, purpose in enumerate(offered):
+            before = await asyncio.to_thread(disk.slots, folder)
+            there = await asyncio.to_thread(disk.files, *disk.places(folder))
+            await withdraw(peer, purpose)
+            after = await asyncio.to_thread(disk.slots, folder)
+            gone = {slot: body for slot, body in before.items() if slot not in after}
+            assert len(gone) >= 2, f"{purpose}: the consent, and what was held"
+            assert all(any(trace in data for data in there.values()) for trace in of(gone)), "the search finds"
+            changed = {slot: body for slot, body in before.items() if body != after.get(slot)}
+            traces = of(gone) + [trace for trace in of(changed) if trace not in after]
+            await asyncio.to_thread(disk.back_up, folder, tmp_path / f"later {number}")
+            files = await asyncio.to_thread(disk.files, *disk.places(folder), tmp_path / f"later {number}")
+            assert {name for name, data in files.items() if any(trace in data for trace in traces)} == set(), purpose
+        assert set(after) > set(empty), "tombstones, and how often a number was asked and told"
 
 
 # A store that is put back, by whatever means.
