@@ -34,6 +34,7 @@ from restante.engine.records import AnnouncedEvent
 from restante.engine.usage import Counts
 from restante.errors import Closed, NotAdmitted, PolicyDeclined, Refused, RelayError, RestanteError
 from restante.links import Backoff, Connection, Disconnected
+from restante.lists import AddressLists
 from restante.publications import Official, Policy, Purpose
 from restante.push import Push
 from restante_crypto.blobs import BlobError
@@ -52,7 +53,6 @@ DIAGNOSE_SECONDS: Final = 3600  # on average, between looks at whether a report 
 DIAGNOSTICS: Final = "diagnostics"  # a purpose
 LOOK_SECONDS: Final = 1.0  # a condition is looked at so often even if nothing seems to have happened
 LIFETIME: Final = limits.MAX_LIFETIME
-LIST_FROM: Final = 64  # addresses; longer lists are registered once and named by a handle
 COMMIT_SPREAD: Final = 0.02  # seconds by place, after a lost fence
 RETRY_SECONDS: Final = 0.5  # after a relay that is full or unavailable
 SUSPICION_SECONDS: Final = 0.3  # held entries wait so long before their fences are asked for
@@ -118,9 +118,7 @@ class Driver:
         self._answers: list[Answer] = []
         self._timer: asyncio.TimerHandle | None = None
         self._suspicion: asyncio.TimerHandle | None = None
-        self._lists: dict[tuple[bytes, ...], asyncio.Future[int]] = {}
-        self._lists_of: Connection | None = None
-        self._list_handles = 0
+        self._lists: AddressLists | None = None
         self._failure: BaseException | None = None
         self._jitter = random.Random(int.from_bytes(random_bytes(8), "big"))  # noqa: S311 -- spreads load, no secret
 
@@ -695,48 +693,15 @@ class Driver:
         return answer
 
     async def _deposited_by(self, connection: Connection, job: Job) -> frames.Deposited:
-        to: list[bytes] | int = job.addresses
-        if len(job.addresses) >= LIST_FROM:
-            try:
-                to = await self._list(connection, tuple(job.addresses))
-            except Refused as error:
-                if error.code != Code.FULL or len(job.addresses) > limits.MAX_DEPOSIT_ADDRESSES:
-                    raise  # else whoever has taken all lists of the relay stops only the largest conversations
+        if self._lists is None or self._lists.connection is not connection:
+            self._lists = AddressLists(connection)
+        to = await self._lists.name(job.addresses)
         answer = await connection.request(
             lambda request: frames.Deposit(request, job.message_id, to, job.body, LIFETIME, job.fence, 0)
         )
         if not isinstance(answer, frames.Deposited):
             raise Disconnected
         return answer
-
-    async def _list(self, connection: Connection, addresses: tuple[bytes, ...]) -> int:
-        """Return the handle of a list that the relay has. Raises Refused, Disconnected."""
-        if self._lists_of is not connection:
-            self._lists, self._lists_of = {}, connection
-        put = self._lists.get(addresses)
-        if put is None:
-            oldest = self._lists.pop(next(iter(self._lists))) if len(self._lists) >= limits.MAX_LISTS else None
-            put = self._lists[addresses] = asyncio.ensure_future(self._put_list(connection, addresses, oldest))
-            put.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left who waits
-        try:
-            return await asyncio.shield(put)
-        except (Refused, Disconnected):
-            if self._lists.get(addresses) is put:
-                del self._lists[addresses]
-            raise
-
-    async def _put_list(
-        self, connection: Connection, addresses: tuple[bytes, ...], oldest: asyncio.Future[int] | None
-    ) -> int:
-        """Put a list in the place of another. No handle is used twice: what goes to a list goes there or nowhere."""
-        if oldest is not None:
-            with contextlib.suppress(Refused):
-                gone = await oldest
-                await connection.request(lambda request: frames.ListDrop(request, gone))
-        self._list_handles += 1
-        handle = self._list_handles
-        await connection.request(lambda request: frames.ListPut(request, handle, list(addresses)))
-        return handle
 
     def waiter(self, key: bytes) -> asyncio.Future[None]:
         """Return what is done when this deposit is accepted."""

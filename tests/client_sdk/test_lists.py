@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from restante import Queued, driver
+from restante import Queued, lists
+from restante.driver import RETRY_SECONDS
 from restante_protocol import frames, limits
 from restante_server.app import Relay
 from restante_server.services import relay as shared
@@ -14,7 +15,7 @@ from support.relay import Peer, relay_in_process
 
 @pytest.fixture(autouse=True)
 def _every_deposit_goes_to_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "LIST_FROM", 1)
+    monkeypatch.setattr(lists, "LIST_FROM", 1)
     monkeypatch.setattr(shared, "PROCESS_LIST_ADDRESSES", 10)
 
 
@@ -52,10 +53,10 @@ async def test_what_only_a_list_can_carry_waits_until_there_is_room(
         await alice.client.drained()
         stranger = await _taken(relay)
         monkeypatch.setattr(limits, "MAX_DEPOSIT_ADDRESSES", 0)
-        alice.client._driver._lists.clear()  # as after another connection
+        alice.client._driver._lists = None  # as after another connection
         for text in ("one", "two"):
             with pytest.raises(Queued):
-                await room.send(text, timeout=2 * driver.RETRY_SECONDS)
+                await room.send(text, timeout=2 * RETRY_SECONDS)
         await stranger.close()
         await bob.reads("one", "two")
 
@@ -70,4 +71,6 @@ async def test_lists_make_room_for_each_other(tmp_path: Path, monkeypatch: pytes
         for number in range(9):
             await rooms[number % 3].send(str(number))
         await bob.reads(*map(str, range(9)))
-        assert len(alice.client._driver._lists) == 1
+        known = alice.client._driver._lists
+        assert known is not None
+        assert len(known._handles) == 1
