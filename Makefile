@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RUNS := $(VENV)/.runs
 
 MAIN_JOB := tests/test_canaries.py tests/client_sdk/engine/test_profiles.py $(patsubst %,tests/client_sdk/test_%.py, \
 	client invites account recovery yourdata blobs crash)
@@ -13,14 +14,24 @@ MAIN_JOB := tests/test_canaries.py tests/client_sdk/engine/test_profiles.py $(pa
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(STAMP): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Restante needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[server]' --group dev
-	touch $(STAMP)
+define ENVIRONMENT
+$(PYTHON) -c 'import sys; sys.exit("Restante needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+$(PYTHON) -m venv $(VENV)
+$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+endef
 
-demo: $(STAMP) ## three people in two conversations, and what the relay's disk shows of it
+$(STAMP): pyproject.toml
+	$(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet --editable '.[server]' --group dev
+	touch $(RUNS) $(STAMP)
+
+# without what only tests and checks need
+$(RUNS): pyproject.toml
+	$(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet --editable '.[server]'
+	touch $(RUNS)
+
+demo: $(RUNS) ## three people in two conversations, and what the relay's disk shows of it
 	$(BIN)/python -m restante_server demo
 
 test: $(STAMP) peers ## the whole suite

@@ -1,4 +1,8 @@
-"""The client: what an application embeds."""
+"""The client: what an application embeds.
+
+Longer than 600 lines because it is the public surface, and half of it says what each call promises; what is behind it
+is in the engine and the driver.
+"""
 
 import asyncio
 import contextlib

@@ -2,6 +2,8 @@
 
 A frame is one binary WebSocket message. Numbers below 64 come from clients, from 64 on from the relay. Unknown fields,
 missing fields and wrong types are malformed. Lengths that a type cannot say (ids, keys) are in ``checks``.
+
+Longer than 600 lines because it is a list: one small class for each frame, in the order of their numbers.
 """
 
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""The command line: ``restante``."""
+"""Run a relay for end-to-end encrypted messages, look after it, and see what it holds of an account."""
 
 import asyncio
 import os

@@ -2,6 +2,9 @@
 
 All methods run in one worker thread, each in one transaction of the client's file: what it returns has happened, and
 bytes that leave are in the file before. The shell calls, sends what comes out, and calls again.
+
+Longer than 600 lines because it is the one door: a method for each thing that the shell asks, which opens the
+transaction and says in which order the parts (``inbox``, ``commits``, ``recovery`` and others) have it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

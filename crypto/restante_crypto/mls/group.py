@@ -2,6 +2,8 @@
 
 A failure changes nothing, because nothing is changed in place. What a Commit does is in ``commits``, how one joins in
 ``joining`` and ``external``.
+
+Longer than 600 lines because it is the public surface of MLS, and half of it says what each step promises.
 """
 
 from collections.abc import Collection, Mapping, Sequence

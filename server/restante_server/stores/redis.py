@@ -4,6 +4,8 @@
 script changes a bucket all or nothing. ``redis_masters`` knows where buckets are, ``redis_shard`` batches calls,
 ``redis_scripts`` has the scripts, ``redis_fan`` takes deposits to their buckets. Calls of one bucket take effect in
 their order; a deposit under a fence first wins it, and then goes out.
+
+Longer than 600 lines because the contract has that many methods; each is a call of a script and its answer's reading.
 """
 
 import asyncio
