@@ -4,8 +4,9 @@ One transfer per connection: the connection is closed after its answer, so nobod
 """
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
 
 import structlog
@@ -99,8 +100,8 @@ class BlobEndpoint:
         if incoming is None:
             return _closing(web.Response(status=200))
         try:
-            async with asyncio.timeout(_patience(size)):
-                created = await _receive(request, incoming)
+            async with _patience() as moved:
+                created = await _receive(request, incoming, moved)
         except TimeoutError:
             raise Refused(Code.TIMEOUT, "too slow") from None
         finally:
@@ -125,9 +126,10 @@ class BlobEndpoint:
         piece = await self._blobs.read(blob, start, min(BLOB_PIECE_BYTES, stop - start))
         await response.prepare(request)
         try:
-            async with asyncio.timeout(_patience(stop - start)):
+            async with _patience() as moved:
                 await response.write(piece)
                 while (start := start + len(piece)) < stop:
+                    moved(len(piece))
                     piece = await self._blobs.read(blob, start, min(BLOB_PIECE_BYTES, stop - start))
                     await response.write(piece)
                 await response.write_eof()
@@ -146,7 +148,7 @@ async def _expect(_request: web.Request) -> None:
     """Do not ask for the body yet: ``_receive`` does, when it is known to be wanted."""
 
 
-async def _receive(request: web.Request, incoming: Incoming) -> bool:
+async def _receive(request: web.Request, incoming: Incoming, moved: Callable[[int], None]) -> bool:
     """Take the body; say whether it was stored now."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -154,6 +156,7 @@ async def _receive(request: web.Request, incoming: Incoming) -> bool:
     held = bytearray()
     try:
         async for data in request.content.iter_any():
+            moved(len(data))
             held += data
             if len(held) >= BLOB_PIECE_BYTES:
                 await incoming.write(bytes(held))
@@ -209,6 +212,19 @@ def _range(request: web.Request, size: int) -> tuple[int, int]:
     return start, stop
 
 
-def _patience(size: int) -> float:
-    """Return how many seconds a transfer may take."""
-    return limits.BLOB_PATIENCE + size / limits.BLOB_LEAST_RATE
+@contextlib.asynccontextmanager
+async def _patience() -> AsyncIterator[Callable[[int], None]]:
+    """Raise TimeoutError once less has moved than should have by then; the block says how many bytes have.
+
+    So who moves nothing holds a place, and the room that it is to fill, for BLOB_PATIENCE, and not for as long as the
+    whole might take.
+    """
+    ends = asyncio.get_running_loop().time() + limits.BLOB_PATIENCE
+    async with asyncio.timeout_at(ends) as timeout:
+
+        def moved(size: int) -> None:
+            nonlocal ends
+            ends += size / limits.BLOB_LEAST_RATE
+            timeout.reschedule(ends)
+
+        yield moved

@@ -226,6 +226,17 @@ async def test_who_is_too_slow_is_cut_off(relay: Relay, blobs: PlainBlobs, monke
     assert relay.blobs.transfers.used == 0
 
 
+async def test_who_moves_nothing_is_cut_off_however_much_is_to_come(
+    relay: Relay, blobs: PlainBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BLOB_PATIENCE", 0.2)
+    monkeypatch.setattr(limits, "BLOB_LEAST_RATE", 100)
+    owner, body = BlobOwner(), bytes(1_000_000)
+    headers = blobs.put_headers(owner, body) | {"Content-Length": "1000000"}
+    assert b" 408 " in await raw(relay, head(owner, headers) + "\0" * 20)
+    assert relay.blobs.reserved.used == 0
+
+
 async def test_a_transfer_outlives_the_time_to_decide(tmp_path: Path) -> None:
     """A connection that has not opened a WebSocket in time is dropped, unless it moves a blob."""
     async with relay_in_process(tmp_path, handshake_timeout=0.2) as relay:
