@@ -18,6 +18,16 @@ from support.people import people, person, together
 AHEAD = 200  # messages that a speaker may be ahead of who reads them: a starved process has to catch up in time
 
 
+BUSY = 0.8  # of the kills come while somebody is served, however slow the machine is; the others at any time
+
+
+async def _one_more(sent: dict[int, list[str]]) -> None:
+    """Wait until something is accepted."""
+    count = sum(map(len, sent.values()))
+    while sum(map(len, sent.values())) == count:
+        await asyncio.sleep(0.01)
+
+
 async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int) -> None:
     chance = random.Random(seed)
     sent: dict[int, list[str]] = {0: [], 1: [], 2: []}
@@ -36,7 +46,12 @@ async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int
     ):
         rooms = await together(*readers)
         speakers = [asyncio.ensure_future(speak(index, room)) for index, room in enumerate(rooms)]
+        busy = 0
         for _ in range(rounds):
+            if chance.random() < BUSY:
+                busy += 1
+                async with asyncio.timeout(60):
+                    await _one_more(sent)
             await asyncio.sleep(chance.uniform(0.05, 0.5))
             await relay.kill()
             await relay.start()
@@ -45,7 +60,7 @@ async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int
             speaker.cancel()
         await asyncio.gather(*speakers, return_exceptions=True)
         everything = {name for names in sent.values() for name in names}
-        assert len(everything) > rounds
+        assert len(everything) >= busy
         for index, reader in enumerate(readers):
             await reader.has(everything - set(sent[index]))
             await reader.client.drained()

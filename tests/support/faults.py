@@ -65,14 +65,15 @@ class Stage:
         await self.served()
 
     async def stop(self) -> None:
-        for relay in self.relays:
+        started = [relay for relay in self.relays if relay.started]
+        for relay in started:
             with contextlib.suppress(ProcessLookupError):
                 relay.signal(signal.SIGCONT)
         await self._people.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for relay in self.relays:
+        for relay in started:
             await relay.stop()
         for proxy in (*self.proxies, self.front):
             await proxy.stop()

@@ -49,6 +49,10 @@ class MortalRelay:
         self.port = int(self.url.rpartition(":")[2])
         return line[2]
 
+    @property
+    def started(self) -> bool:
+        return self._process is not None
+
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)

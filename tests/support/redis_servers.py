@@ -51,9 +51,10 @@ def redis_itself() -> str | None:
     return named if named and Path(named).name == "redis-server" else shutil.which("redis-server")
 
 
-_candidates = itertools.cycle(range(20_000, 40_000))
+_PORTS = range(10_000, 20_000)  # with their bus ports 10,000 above: below those that systems give to clients
+_candidates = itertools.cycle(_PORTS)
 """Of this process: beginning far from those of other test processes, and none twice in a run, for servers come back."""
-for _ in range(os.getpid() * 997 % 20_000):
+for _ in range(os.getpid() * 997 % len(_PORTS)):
     next(_candidates)
 
 
@@ -163,6 +164,14 @@ class RedisCluster:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:MASTERS])
 
     def start(self) -> None:
+        """Start all, or none."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         for server in self.servers:
             server.start()
         masters, replicas = self.servers[:MASTERS], self.servers[MASTERS:]
