@@ -85,6 +85,7 @@ class Worker:
         self.sent: dict[str, str] = {}
         self.runs: list[list[str]] = []
         self.events: list[Any] = []
+        self.stopped = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -118,6 +119,8 @@ class Worker:
                     self.sent[name] = text
                 case ["got", name, _, _]:
                     self.runs[-1].append(name)
+                case ["stopped"]:
+                    self.stopped.set()
                 case other:
                     self.events.append(other)
 
@@ -173,6 +176,32 @@ async def test_killed_client_loses_nothing(tmp_path: Path, rounds: int, seed: in
         texts = Counter(message.text for message in reader.got)
         assert max(texts.values()) == 1
         assert set(victim.sent.values()) <= set(texts) <= set(victim.sending)
+        assert reader.alarms == []
+        assert victim.events == []
+
+
+@pytest.mark.parametrize("uploaded", ["half", "whole"])
+async def test_a_client_killed_while_it_uploads_a_handshake_goes_on(tmp_path: Path, uploaded: str) -> None:
+    async with mortal_relay(tmp_path / "relay") as relay:
+        victim = Worker(tmp_path / "victim.db", relay)
+        await victim.start("invite", "large", uploaded)
+        async with person(tmp_path, "alice", relay.url) as reader:
+            room = await reader.client.start_conversation(await asyncio.wait_for(victim.invite, 60))
+            before = room.epoch
+            await asyncio.wait_for(victim.stopped.wait(), 60)
+            await victim.kill()
+            assert room.epoch == before, "the Commit was not deposited without its blob"
+            await victim.start("large")
+            async with asyncio.timeout(60):
+                while room.epoch < before + 2:  # that Commit, and the one that it makes now
+                    await asyncio.sleep(0.05)
+            await victim.kill()
+            await reader.has(set(victim.sent))
+            await reader.client.drained()
+            assert room.epoch == before + 2
+        kept = [path for path in (tmp_path / "relay" / "relay.db.blobs").rglob("*") if path.is_file()]
+        assert len(kept) == 2, "the same blob, not another one, and nothing by halves"
+        assert max(Counter(message.text for message in reader.got).values()) == 1
         assert reader.alarms == []
         assert victim.events == []
 
