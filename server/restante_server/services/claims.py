@@ -3,29 +3,32 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from msgspec import Raw
 
 from restante_protocol import frames
 from restante_server.services.relay import Relay
-from restante_server.stores.contract import GONE, Claimed, PoolLow, StoreError
+from restante_server.stores.contract import GONE, Claimed, Outcome, PoolLow, StoreError, forward
 
-Outcome = tuple[Sequence[Claimed], Sequence[PoolLow]]
+Taken = tuple[Sequence[Claimed], Sequence[PoolLow]]
 """What the store says to a claim."""
 
 
-def begin(relay: Relay, frame: frames.Claim) -> asyncio.Future[Outcome]:
-    """Take one prekey for each address. The store commits the claims of one tick together."""
+def begin(relay: Relay, frame: frames.Claim, outcome: Outcome) -> None:
+    """Take one prekey for each address, and tell what came of it. The store commits the claims of one tick together."""
     spent = relay.claim_budgets.take(frame.addresses, relay.clock())
     if spent:
-        return asyncio.ensure_future(_claim_and_tell(relay, frame, spent))
-    return asyncio.ensure_future(relay.store.claim(frame.suite, frame.addresses))
+        task = asyncio.ensure_future(_claim_and_tell(relay, frame, spent))
+        task.add_done_callback(partial(forward, outcome))
+    else:
+        relay.store.begin_claim(frame.suite, frame.addresses, outcome)
 
 
-def claimed(relay: Relay, frame: frames.Claim, outcome: Outcome) -> frames.Claimed:
+def claimed(relay: Relay, frame: frames.Claim, taken: Taken) -> frames.Claimed:
     """Return the answer to a claim."""
-    answers, lows = outcome
+    answers, lows = taken
     if lows:
         relay.hub.announce_low(lows)
     if GONE in answers:
@@ -35,7 +38,7 @@ def claimed(relay: Relay, frame: frames.Claim, outcome: Outcome) -> frames.Claim
     return frames.Claimed(frame.request, cast("list[frames.ClaimedPrekey]", [Raw(answer) for answer in answers]))
 
 
-async def _claim_and_tell(relay: Relay, frame: frames.Claim, spent: Sequence[int]) -> Outcome:
+async def _claim_and_tell(relay: Relay, frame: frames.Claim, spent: Sequence[int]) -> Taken:
     answers, lows = await relay.store.claim(frame.suite, frame.addresses, spent)
     addresses = [frame.addresses[position] for position in spent if answers[position] != GONE]
     for address in relay.claim_budgets.news(addresses):

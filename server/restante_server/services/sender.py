@@ -1,6 +1,5 @@
 """One connection in the role of sender: deposits, claims, fences and slots, without any credential."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Final
 
@@ -11,10 +10,9 @@ from restante_protocol.limits import MAX_BODY_BYTES, MAX_LISTS
 from restante_server.errors import Refused
 from restante_server.services import claims, slots
 from restante_server.services.relay import Relay
-from restante_server.stores.contract import Accepted, Deposit, FenceLost
+from restante_server.stores.contract import Accepted, Deposit, FenceLost, Outcome
 
-Answer = Coroutine[Any, Any, frames.RelayFrame] | asyncio.Future[Accepted | FenceLost] | asyncio.Future[claims.Outcome]
-"""What computes an answer; of a deposit or claim its outcome, that ``deposited`` and ``claims.claimed`` answer with."""
+Answer = Coroutine[Any, Any, frames.RelayFrame]
 
 _READS: Final = frozenset({frames.FenceGet, frames.SlotGet})
 
@@ -57,6 +55,21 @@ class Sender:
         """Return to how many addresses a deposit goes."""
         return len(frame.to if isinstance(frame.to, list) else self._lists.get(frame.to, ()))
 
+    def begin_stored(self, frame: frames.Deposit | frames.Claim, outcome: Outcome) -> None:
+        """Begin a deposit or claim; what the outcome is told, ``deposited`` and ``claims.claimed`` answer with.
+
+        Raises:
+            Refused: at once.
+        """
+        if isinstance(frame, frames.Claim):
+            claims.begin(self._relay, frame, outcome)
+            return
+        addresses = self._addresses(frame)
+        digest = proofs.deposit_digest(frame.message_id, addresses, frame.body)
+        large = len(frame.body) > MAX_BODY_BYTES
+        item = Deposit(frame.message_id, addresses, frame.body, frame.lifetime, frame.fence, large=large, digest=digest)
+        self._relay.store.begin_deposit(item, outcome)
+
     async def close(self) -> None:
         """Free the lists."""
         for addresses in self._lists.values():
@@ -76,27 +89,23 @@ class Sender:
         self._relay.list_addresses.give_back(len(self._lists.pop(frame.handle, ())))
         return frames.Done(frame.request)
 
-    def _begin_deposit(self, frame: frames.Deposit) -> Answer:
+    def _addresses(self, frame: frames.Deposit) -> list[bytes]:
+        """Return where a deposit goes, and count it."""
         addresses = frame.to if isinstance(frame.to, list) else self._lists.get(frame.to)
         if addresses is None:
             raise Refused(Code.NOT_FOUND, "list handle")
         if self._relay.meter is not None:
             self._relay.meter.deposit()
-        if frame.flags & frames.FLAG_EPHEMERAL:
-            return self._deposit_ephemeral(frame, addresses)
-        digest = proofs.deposit_digest(frame.message_id, addresses, frame.body)
-        large = len(frame.body) > MAX_BODY_BYTES
-        item = Deposit(frame.message_id, addresses, frame.body, frame.lifetime, frame.fence, large=large, digest=digest)
-        return asyncio.ensure_future(self._relay.store.deposit(item))
+        return addresses
+
+    def _begin_ephemeral(self, frame: frames.Deposit) -> Answer:
+        return self._deposit_ephemeral(frame, self._addresses(frame))
 
     async def _deposit_ephemeral(self, frame: frames.Deposit, addresses: list[bytes]) -> frames.RelayFrame:
         mailboxes = await self._relay.store.pass_on(addresses, frame.message_id, frame.body)
         self._relay.hub.announce_ephemeral(mailboxes, frame.message_id, frame.body)
         gone = [(index, int(Code.GONE)) for index, mailbox in enumerate(mailboxes) if mailbox is None]
         return frames.Deposited(frame.request, gone)
-
-    def _claim(self, frame: frames.Claim) -> Answer:
-        return claims.begin(self._relay, frame)
 
     def _get_slot(self, frame: frames.SlotGet) -> Answer:
         return slots.get(self._relay, frame)
@@ -114,10 +123,9 @@ class Sender:
         return frames.Fence(frame.request, winner.message_id, winner.digest, winner.body)
 
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any], frames.RelayFrame | Answer]]] = {
-        frames.Deposit: _begin_deposit,
+        frames.Deposit: _begin_ephemeral,
         frames.ListPut: _put_list,
         frames.ListDrop: _drop_list,
-        frames.Claim: _claim,
         frames.FenceGet: _winner,
         frames.SlotGet: _get_slot,
         frames.SlotPut: _put_slot,

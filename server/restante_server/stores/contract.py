@@ -9,7 +9,7 @@ commit and before the deposit returns. Any method raises StoreUnavailable, and o
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -44,6 +44,34 @@ class StoreFull(StoreError):  # noqa: N818 -- the same
 
 class StoreRefused(StoreError):  # noqa: N818 -- the same
     """The store cannot be opened: another process holds it, a newer version wrote it, or it is damaged."""
+
+
+class Outcome(Protocol):
+    """Who is told how an operation went, once: an asyncio future, or something that needs no turn of the loop."""
+
+    def done(self) -> bool:
+        """Nobody has to be told any more."""
+        ...
+
+    def set_result(self, result: Any, /) -> None:  # noqa: ANN401 -- of whatever was asked for
+        """It went well."""
+        ...
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """It did not."""
+        ...
+
+
+def forward(outcome: Outcome, done: "asyncio.Future[Any]") -> None:
+    """Tell how a task went."""
+    if outcome.done():
+        return
+    try:
+        result = done.result()
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- whatever it was
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(result)
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -363,6 +391,10 @@ class Store(Protocol):
         """
         ...
 
+    def begin_claim(self, suite: int, addresses: Sequence[bytes], outcome: Outcome) -> None:
+        """The same, with none of them spent, for whoever is told as soon as it is done."""
+        ...
+
     async def mark_spent(self, address: bytes) -> bytes | None:
         """Keep for the next subscription that this address is spent; return its mailbox, or None.
 
@@ -384,6 +416,10 @@ class Store(Protocol):
         A deposit that was stored for at least one address is known again by its digest, and answered as before.
         A fence is won even if no address can take the deposit; the winner's retry is Accepted.
         """
+        ...
+
+    def begin_deposit(self, deposit: Deposit, outcome: Outcome) -> None:
+        """The same, for whoever is told as soon as it is done."""
         ...
 
     async def winner(self, fence: bytes) -> Winner | None:

@@ -37,6 +37,7 @@ from restante_server.stores.contract import (
     Holding,
     Level,
     Listener,
+    Outcome,
     Pool,
     PoolLow,
     SeenPool,
@@ -48,6 +49,7 @@ from restante_server.stores.contract import (
     Totals,
     Watcher,
     Winner,
+    forward,
 )
 from restante_server.stores.quotas import Quotas
 from restante_server.stores.redis_address import RedisAddress
@@ -416,16 +418,25 @@ class RedisStore:
         """See contract."""
         if self._masters.buckets > 1 or spent:
             return self._claim(suite, addresses, spent)
+        future: asyncio.Future[tuple[Sequence[Claimed], Sequence[PoolLow]]] = asyncio.get_running_loop().create_future()
+        self.begin_claim(suite, addresses, future)
+        return future
+
+    def begin_claim(self, suite: int, addresses: Sequence[bytes], outcome: Outcome) -> None:
+        """See contract."""
+        if self._masters.buckets > 1:
+            asyncio.ensure_future(self._claim(suite, addresses, ())).add_done_callback(partial(forward, outcome))
+            return
         known, head = self._pools[0], suite.to_bytes(2, "big")
         keys = [known.get(head + address) for address in addresses]
         call: Call
         if None in keys:
             call = self._look_up_call(0, suite, addresses, last_resort=False)
+            call.future.add_done_callback(partial(forward, outcome))
         else:
             complete = partial(self._complete_claim, suite, addresses)
-            call = WholeClaim(0, self._known[0], cast("list[bytes]", keys), complete)
+            call = WholeClaim(0, self._known[0], cast("list[bytes]", keys), complete, outcome)
         self._masters.submit(call)
-        return call.future
 
     async def _complete_claim(
         self, suite: int, addresses: Sequence[bytes], answers: Sequence[bytes | None], low: bytes
@@ -577,10 +588,20 @@ class RedisStore:
 
     def deposit(self, deposit: Deposit) -> Awaitable[Accepted | FenceLost]:
         """See contract."""
+        future: asyncio.Future[Accepted | FenceLost] = asyncio.get_running_loop().create_future()
+        self.begin_deposit(deposit, future)
+        return future
+
+    def begin_deposit(self, deposit: Deposit, outcome: Outcome) -> None:
+        """See contract."""
         if deposit.fence is not None:
-            return self._deposit_fenced(deposit)
-        fan = self._submit(deposit)
-        return self._settle(fan) if fan.split else fan.future
+            asyncio.ensure_future(self._deposit_fenced(deposit)).add_done_callback(partial(forward, outcome))
+            return
+        fan = FanOut(deposit, next(self._numbers), self._masters.buckets, outcome)
+        if fan.split:
+            fan.outcome = future = asyncio.get_running_loop().create_future()
+            asyncio.ensure_future(self._settle(fan, future)).add_done_callback(partial(forward, outcome))
+        self._submit(fan)
 
     async def _deposit_fenced(self, deposit: Deposit) -> Accepted | FenceLost:
         outcome = await self.win_fence(deposit)
@@ -609,20 +630,20 @@ class RedisStore:
         return outcome
 
     async def _finish_fence(self, deposit: Deposit) -> Accepted:
-        accepted = await self._submit(deposit).future
+        future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        self._submit(FanOut(deposit, next(self._numbers), self._masters.buckets, future))
+        accepted = await future
         if deposit.fence is not None:
             await self._call(deposit.fence, "fence_done", deposit.fence)
         return accepted
 
-    def _submit(self, deposit: Deposit) -> FanOut:
-        fan = FanOut(deposit, next(self._numbers), self._masters.buckets)
+    def _submit(self, fan: FanOut) -> None:
         for part in fan.parts:
             self._masters.submit(part)
-        return fan
 
-    async def _settle(self, fan: FanOut) -> Accepted:
+    async def _settle(self, fan: FanOut, future: asyncio.Future[Accepted]) -> Accepted:
         """Have all buckets forget a deposit that none has stored: it is not known again."""
-        outcome = await fan.future
+        outcome = await future
         if len(outcome.failed) == len(fan.item.addresses):
             calls = [Call(part.bucket, "forget", (fan.digest,)) for part in fan.parts]
             for call in calls:

@@ -1,6 +1,5 @@
 """A deposit on its way to the buckets of its addresses, and as it waits for another node to finish it."""
 
-import asyncio
 import struct
 from collections.abc import Sequence
 from typing import Final
@@ -8,7 +7,7 @@ from typing import Final
 import msgspec
 
 from restante_protocol.errors import Code
-from restante_server.stores.contract import DIGEST_BYTES, Accepted, Deposit
+from restante_server.stores.contract import DIGEST_BYTES, Accepted, Deposit, Outcome
 from restante_server.stores.redis_shard import Part
 
 _FAILED: Final = struct.Struct(">HB")
@@ -26,18 +25,18 @@ class FanOut:
         digest: under which it is known again.
         parts: one per bucket.
         split: there are several: what one of them does not store another may have, so all of them remember it.
-        future: gets the outcome, when all buckets have it or one has failed.
+        outcome: is told, when all buckets have it or one has failed.
     """
 
-    __slots__ = ("_failed", "_left", "_places", "digest", "future", "item", "number", "parts", "split")
+    __slots__ = ("_failed", "_left", "_places", "digest", "item", "number", "outcome", "parts", "split")
 
-    def __init__(self, item: Deposit, number: int, buckets: int) -> None:
+    def __init__(self, item: Deposit, number: int, buckets: int, outcome: Outcome) -> None:
         """Split it; nothing is remembered of what one part stored nowhere, unless it has won a fence."""
         self.item = item
         self.number = number
         self.digest = item.digest[:DIGEST_BYTES]
         self._failed: list[tuple[int, Code]] = []
-        self.future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        self.outcome = outcome
         self._places: dict[int, list[int]] = {}
         if buckets > 1:
             for index, address in enumerate(item.addresses):
@@ -61,13 +60,13 @@ class FanOut:
         for position, code in _FAILED.iter_unpack(failed):
             self._failed.append((position if places is None else places[position], Code(code)))
         self._left -= 1
-        if not self._left and not self.future.done():
-            self.future.set_result(Accepted(tuple(sorted(self._failed))))
+        if not self._left and not self.outcome.done():
+            self.outcome.set_result(Accepted(tuple(sorted(self._failed))))
 
     def fail(self, error: Exception) -> None:
         """See ``redis_shard.Fan``."""
-        if not self.future.done():
-            self.future.set_exception(error)
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
 
 
 def encode_deposit(item: Deposit) -> bytes:

@@ -10,13 +10,14 @@ import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import hiredis
 import structlog
 
 from restante_protocol import ids
-from restante_server.stores.contract import Deposit, StoreFull, StoreUnavailable
+from restante_server.stores.contract import Deposit, Outcome, StoreFull, StoreUnavailable, forward
 from restante_server.stores.redis_address import Host
 from restante_server.stores.redis_link import Link, LinkLost, Reply, bulk
 from restante_server.stores.redis_scripts import SCRIPTS, Script, bucket_keys
@@ -113,42 +114,38 @@ class KnownClaim(Call):
 
 
 class WholeClaim(KnownClaim):
-    """One that is all of a request. Its future gets what the store returns, by ``complete`` if more has to be done."""
+    """One that is all of a request: tells its outcome what the store returns, by ``complete`` if more is to be done."""
 
-    __slots__ = ("_complete", "_task")
+    __slots__ = ("_complete", "_outcome")
 
-    def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes], complete: Complete) -> None:
+    def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes], complete: Complete, outcome: Outcome) -> None:
         """``complete``: called with what was answered."""
-        super().__init__(bucket, known, keys)
+        self.bucket = bucket
+        self.script = "claim_known"
+        self.arguments = (bulk(known),)
+        self.cost = len(keys)
+        self.deadline = 0.0
+        self.keys = keys
         self._complete = complete
+        self._outcome = outcome
 
     def succeed(self, reply: Reply) -> None:
         """Take the packages."""
         answers, low = reply
         if low or None in answers:
             self._go_on(answers, low)
-        elif not self.future.done():
-            self.future.set_result((answers, ()))
+        elif not self._outcome.done():
+            self._outcome.set_result((answers, ()))
 
     def fail(self, error: Exception) -> None:
         """Take an error."""
         if isinstance(error, StaleError):
             self._go_on([None] * len(self.keys), b"")
-        else:
-            super().fail(error)
+        elif not self._outcome.done():
+            self._outcome.set_exception(error)
 
     def _go_on(self, answers: list[bytes | None], low: bytes) -> None:
-        self._task = asyncio.ensure_future(self._complete(answers, low))
-        self._task.add_done_callback(self._completed)
-
-    def _completed(self, task: "asyncio.Future[Any]") -> None:
-        if self.future.done():
-            return
-        error = task.exception()
-        if error is None:
-            self.future.set_result(task.result())
-        else:
-            self.future.set_exception(error)
+        asyncio.ensure_future(self._complete(answers, low)).add_done_callback(partial(forward, self._outcome))
 
 
 class Part(Call):

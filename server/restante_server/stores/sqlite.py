@@ -35,6 +35,7 @@ from restante_server.stores.contract import (
     Holding,
     Level,
     Listener,
+    Outcome,
     PoolLow,
     SeenPool,
     Status,
@@ -298,6 +299,10 @@ class SqliteStore:
         """See contract."""
         return self._writer.submit(lambda batch: sqlite_prekeys.claim(batch, self._index, suite, addresses, spent))
 
+    def begin_claim(self, suite: int, addresses: Sequence[bytes], outcome: Outcome) -> None:
+        """See contract."""
+        self._writer.begin(lambda batch: sqlite_prekeys.claim(batch, self._index, suite, addresses, ()), outcome)
+
     async def mark_spent(self, address: bytes) -> bytes | None:
         """See contract."""
         return await self._writer.submit(lambda batch: sqlite_mailboxes.mark_spent(batch, self._index, address))
@@ -316,7 +321,13 @@ class SqliteStore:
 
     def deposit(self, deposit: Deposit) -> Awaitable[Accepted | FenceLost]:
         """See contract."""
-        return self._writer.deposit(deposit)
+        future: asyncio.Future[Accepted | FenceLost] = asyncio.get_running_loop().create_future()
+        self._writer.deposit(deposit, future)
+        return future
+
+    def begin_deposit(self, deposit: Deposit, outcome: Outcome) -> None:
+        """See contract."""
+        self._writer.deposit(deposit, outcome)
 
     async def winner(self, fence: bytes) -> Winner | None:
         """See contract."""

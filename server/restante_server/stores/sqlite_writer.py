@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import apsw
 
-from restante_server.stores.contract import Delivery, Deposit, Listener, StoreFull, StoreUnavailable
+from restante_server.stores.contract import Delivery, Deposit, Listener, Outcome, StoreFull, StoreUnavailable
 from restante_server.stores.sqlite_index import Index, Undo
 
 MAX_BATCH: Final = 512  # operations per commit: bounds what one waits for
@@ -56,7 +56,7 @@ class Operation:
     Attributes:
         run: what to do.
         item: the deposit, if there is no ``run``.
-        future: gets the result after the commit.
+        outcome: is told the result after the commit.
         writes: it changes the database.
         grows: it stores something.
         apart: it runs in the thread, between transactions.
@@ -65,7 +65,7 @@ class Operation:
 
     run: Callable[[Batch], Any] | None
     item: Any
-    future: asyncio.Future[Any]
+    outcome: Outcome
     writes: bool
     grows: bool
     apart: bool = False
@@ -144,31 +144,35 @@ class Writer:
             StoreFull: (the future does) no room; it did not happen.
             StoreUnavailable: (the future does) unknown whether it happened.
         """
-        return self._queue(Operation(run, None, self._loop.create_future(), writes, grows))
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue(Operation(run, None, future, writes, grows))
+        return future
 
     def submit_apart(self, run: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
         """Queue what takes long and changes nothing that operations see: it runs in the thread, in no transaction.
 
         Raises what ``submit`` raises; StoreUnavailable here means that another try may go well.
         """
-        operation = Operation(
-            lambda batch: run(batch.db), None, self._loop.create_future(), writes=False, grows=False, apart=True
-        )
-        return self._queue(operation)
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue(Operation(lambda batch: run(batch.db), None, future, writes=False, grows=False, apart=True))
+        return future
 
-    def deposit(self, item: Deposit) -> asyncio.Future[Any]:
-        """Queue a deposit. Raises what ``submit`` raises."""
-        return self._queue(Operation(None, item, self._loop.create_future(), writes=True, grows=True))
+    def begin(self, run: Callable[[Batch], object], outcome: Outcome) -> None:
+        """Queue an operation that writes; tell the outcome what ``submit`` would."""
+        self._queue(Operation(run, None, outcome, writes=True, grows=False))
 
-    def _queue(self, operation: Operation) -> asyncio.Future[Any]:
+    def deposit(self, item: Deposit, outcome: Outcome) -> None:
+        """Queue a deposit; tell the outcome what ``submit`` would."""
+        self._queue(Operation(None, item, outcome, writes=True, grows=True))
+
+    def _queue(self, operation: Operation) -> None:
         if self._closed or self._broken:
             _fail([operation], StoreUnavailable())
-            return operation.future
+            return
         self._waiting.append(operation)
         self._idle.clear()
         if self._running is None and self._begin_handle is None:
             self._begin_handle = self._loop.call_soon(self._begin)
-        return operation.future
 
     def unsaved(self) -> None:
         """The index has changed: save it soon."""
@@ -351,8 +355,8 @@ class Writer:
         if batch.deliveries:
             self._listener(batch.deliveries)
         for operation in operations:
-            if not operation.future.done():
-                operation.future.set_result(operation.result)
+            if not operation.outcome.done():
+                operation.outcome.set_result(operation.result)
         if self._index.unsaved:
             self.unsaved()
 
@@ -385,5 +389,5 @@ def _is_fatal(error: Exception) -> bool:
 
 def _fail(operations: Iterable[Operation], error: Exception) -> None:
     for operation in operations:
-        if not operation.future.done():
-            operation.future.set_exception(error)
+        if not operation.outcome.done():
+            operation.outcome.set_exception(error)

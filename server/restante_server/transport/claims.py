@@ -120,7 +120,9 @@ class ClaimEndpoint:
         cost = len(data) + len(frame.addresses) * limits.MAX_PREKEY_BYTES
         self._backlog.take(cost)
         try:
-            answer = claims.claimed(self._relay, frame, await claims.begin(self._relay, frame))
+            taken: asyncio.Future[claims.Taken] = self._loop.create_future()
+            claims.begin(self._relay, frame, taken)
+            answer = claims.claimed(self._relay, frame, await taken)
         except StoreError as error:
             code = Code.FULL if isinstance(error, StoreFull) else Code.UNAVAILABLE
             return refusal(metrics, code, "store", frame.request)

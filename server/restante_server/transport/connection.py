@@ -7,7 +7,6 @@ without a request in work has no task, no future and no timer.
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, Final, cast
 
@@ -34,7 +33,7 @@ from restante_server.services import claims, sender
 from restante_server.services.receiver import Receiver
 from restante_server.services.relay import ADMISSIONS, Relay
 from restante_server.services.sender import Sender
-from restante_server.stores.contract import StoreFull, StoreUnavailable
+from restante_server.stores.contract import StoreFull, StoreUnavailable, forward
 from restante_server.transport import acknowledgements, rfc6455
 from restante_server.transport.backlog import Backlog
 from restante_server.transport.messages import Flusher, binary_message, close_message, pong_message
@@ -54,7 +53,6 @@ _CLOSE_CODES: Final = {
 }
 """The WebSocket close code (RFC 6455 section 7.4.1) after a fatal error."""
 
-_NOTHING: Final[frozenset[asyncio.Future[Any]]] = frozenset()  # a set of its own is a thirtieth of a connection
 _NORMAL: Final = 1000  # a close code
 _MESSAGES_PER_TURN: Final = 256  # then others have theirs: about a millisecond of the smallest
 _CLOSE_TIMEOUT: Final = 2.0  # seconds for the peer to read the error and answer the close
@@ -72,6 +70,33 @@ def _cost(frame: frames.ClientFrame, size: int) -> int:
         case frames.SlotGet():
             return size + MAX_SLOT_BYTES
     return size
+
+
+class _Work:
+    """A request in work: it is told how it went, by the store or by a task. ``contract.Outcome``."""
+
+    __slots__ = ("_connection", "_cost", "_done", "_frame", "_started")
+
+    def __init__(self, connection: "Connection", frame: frames.ClientFrame, cost: int, started: float) -> None:
+        self._connection = connection
+        self._frame = frame
+        self._cost = cost
+        self._started = started
+        self._done = False
+
+    def done(self) -> bool:
+        """See ``contract.Outcome``."""
+        return self._done
+
+    def set_result(self, result: Any) -> None:  # noqa: ANN401 -- of whatever was asked for
+        """See ``contract.Outcome``."""
+        self._done = True
+        self._connection._finish(self._frame, self._cost, self._started, result, None)  # noqa: SLF001 -- a part of it
+
+    def set_exception(self, error: BaseException) -> None:
+        """See ``contract.Outcome``."""
+        self._done = True
+        self._connection._finish(self._frame, self._cost, self._started, None, error)  # noqa: SLF001 -- a part of it
 
 
 class Connection(asyncio.Protocol):
@@ -93,6 +118,8 @@ class Connection(asyncio.Protocol):
         "_flusher",
         "_held",
         "_held_up",
+        "_idle",
+        "_in_work",
         "_loop",
         "_out",
         "_paused",
@@ -103,7 +130,6 @@ class Connection(asyncio.Protocol):
         "_room",
         "_session",
         "_transport",
-        "_working",
         "_writable",
         "heard",
         "opened",
@@ -126,10 +152,11 @@ class Connection(asyncio.Protocol):
         self._ack_start = b""  # of all acknowledgements of the subscription, once there is one
         self._out: list[bytes] = []
         self._dirty = False
-        self._working: AbstractSet[asyncio.Future[Any]] = _NOTHING  # requests
+        self._in_work = 0  # requests
         self._held = 0  # bytes of these
         self._held_up: asyncio.Task[None] | None = None  # what has to happen before more is read
-        self._room: asyncio.Future[None] | None = None  # the reader waits until fewer requests are in work
+        self._room: asyncio.Future[None] | None = None  # the reader waits until fewer requests are in work,
+        self._idle: asyncio.Future[None] | None = None  # or somebody until none is
         self._paused = False  # the peer does not read as fast as it is written to
         self._writable: asyncio.Event | None = None  # somebody waits until it does
         self._role = ""
@@ -157,7 +184,7 @@ class Connection(asyncio.Protocol):
         """Nothing that was received waits for its answer or its commit."""
         subscription = self._session.subscription if isinstance(self._session, Receiver) else None
         settled = subscription is None or not subscription.acknowledging
-        return self._held_up is None and not self._working and settled and not self._out
+        return self._held_up is None and not self._in_work and settled and not self._out
 
     def ping(self, message: bytes) -> None:
         """Write a complete control message."""
@@ -326,37 +353,35 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, session: Sender | Receiver, frame: frames.ClientFrame, size: int) -> Awaitable[None] | None:
         """Begin a request; later ones may begin before its answer."""
-        try:
-            answer = session.begin(frame)
-        except Refused as refused:
-            self._answer(frames.Error(_number(frame), refused.code, refused.detail))
-            return None
-        if isinstance(answer, Struct):
-            self._answer(answer)
-            return None
         cost = _cost(frame, size)
         if isinstance(frame, frames.Deposit) and isinstance(session, Sender):
             cost += session.width(frame) * ids.ID_BYTES  # as if they had come with it: each may be in the answer
+        work = _Work(self, frame, cost, self._loop.time())
+        self._in_work += 1
         self._held += cost
         self._backlog.take(cost)
-        work: asyncio.Future[Any] = asyncio.ensure_future(answer, loop=self._loop)
-        if isinstance(self._working, set):
-            self._working.add(work)
-        else:
-            self._working = {work}
-        work.add_done_callback(partial(self._finish, frame, cost, self._loop.time()))
+        try:
+            if isinstance(session, Sender) and isinstance(frame, frames.Deposit | frames.Claim):
+                session.begin_stored(frame, work)
+            else:
+                answer = session.begin(frame)
+                if isinstance(answer, Struct):
+                    work.set_result(answer)
+                else:
+                    asyncio.ensure_future(answer, loop=self._loop).add_done_callback(partial(forward, work))
+        except Refused as refused:
+            work.set_exception(refused)
         if self._crowded or self._backlog.full:
             return self._wait_for_room()
         return None
 
     @property
     def _crowded(self) -> bool:
-        return len(self._working) >= MAX_REQUESTS_IN_FLIGHT or self._held >= CONNECTION_REQUEST_BYTES
+        return self._in_work >= MAX_REQUESTS_IN_FLIGHT or self._held >= CONNECTION_REQUEST_BYTES
 
     async def _serve_alone(self, session: Sender | Receiver, frame: frames.ClientFrame) -> None:
         """Serve a request after all earlier ones and before all later ones."""
-        while self._working:
-            await asyncio.wait(self._working)
+        await self._nothing_in_work()
         try:
             answer = session.begin(frame)
         except Refused as refused:
@@ -364,7 +389,7 @@ class Connection(asyncio.Protocol):
             return
         if not isinstance(answer, Struct):
             try:  # and no task: what it begins comes after its answer
-                answer = cast("frames.RelayFrame", await answer)
+                answer = await answer
             except Exception as error:  # noqa: BLE001 -- it must not take other requests with it
                 answer = _failure(frame, error)
         if isinstance(session, Receiver) and session.proved and self._protocol.state is State.RECEIVER:
@@ -375,33 +400,38 @@ class Connection(asyncio.Protocol):
         if isinstance(frame, frames.MailboxDelete) and isinstance(answer, frames.Erased):
             self._close(1000)
 
-    def _finish(self, frame: frames.ClientFrame, cost: int, started: float, done: "asyncio.Future[Any]") -> None:
+    def _finish(
+        self,
+        frame: frames.ClientFrame,
+        cost: int,
+        started: float,
+        result: Any,  # noqa: ANN401 -- of whatever was asked for
+        error: BaseException | None,
+    ) -> None:
         """Answer a request that is no longer in work."""
-        if isinstance(self._working, set):
-            self._working.discard(done)
-        if not self._working:
-            self._working = _NOTHING
+        self._in_work -= 1
         self._held -= cost
         self._backlog.give_back(cost)
         try:
-            self._answer(self._outcome(frame, done))
+            self._answer(self._outcome(frame, result) if error is None else _failure(frame, error))
             if isinstance(frame, frames.Deposit):
                 self._relay.metrics.commit.observe(self._loop.time() - started)
-        except Exception as error:  # noqa: BLE001 -- our bug: the client reconnects instead of waiting for ever
-            _log.error("answer failed", error=type(error).__name__)
+        except Exception as raised:  # noqa: BLE001 -- our bug: the client reconnects instead of waiting for ever
+            _log.error("answer failed", error=type(raised).__name__)
             self.fail(Code.GOING_AWAY, "internal")
         if self._room is not None and not self._crowded and not self._room.done():
             self._room.set_result(None)
+        if self._idle is not None and not self._in_work and not self._idle.done():
+            self._idle.set_result(None)
 
-    def _outcome(self, frame: frames.ClientFrame, done: "asyncio.Future[Any]") -> frames.RelayFrame:
-        """Return the answer of what is done, or the Error frame for what it raised."""
+    def _outcome(self, frame: frames.ClientFrame, result: Any) -> frames.RelayFrame:  # noqa: ANN401 -- of whatever was asked for
+        """Return the answer of what is done, or the Error frame for what it means."""
         try:
-            result = done.result()
+            if isinstance(frame, frames.Deposit):
+                return sender.deposited(frame, result)
             if isinstance(frame, frames.Claim):
                 return claims.claimed(self._relay, frame, result)
-            if isinstance(frame, frames.Deposit) and not isinstance(result, frames.Deposited):
-                return sender.deposited(frame, result)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- it must not take other requests with it
+        except Exception as error:  # noqa: BLE001 -- it must not take other requests with it
             return _failure(frame, error)
         return cast("frames.RelayFrame", result)
 
@@ -411,10 +441,15 @@ class Connection(asyncio.Protocol):
         self.send(answer)
 
     async def _wait_for_room(self) -> None:
-        while self._working and self._crowded:
+        while self._in_work and self._crowded:
             self._room = self._loop.create_future()
             await self._room
         await self._backlog.room()
+
+    async def _nothing_in_work(self) -> None:
+        while self._in_work:
+            self._idle = self._loop.create_future()
+            await self._idle
 
     # The end.
 
@@ -426,8 +461,7 @@ class Connection(asyncio.Protocol):
     async def _finish_all(self) -> None:
         if self._held_up is not None:
             await asyncio.wait([self._held_up])
-        if self._working:
-            await asyncio.wait(self._working)
+        await self._nothing_in_work()
         session, self._session = self._session, None
         if session is not None:
             self._relay.metrics.connections.labels(self._role).dec()

@@ -11,7 +11,7 @@ from restante_protocol.limits import MAX_BODY_BYTES, MAX_LIST_ADDRESSES, MAX_LIS
 from restante_server.app import Relay
 from restante_server.config import CONNECTION_REQUEST_BYTES
 from restante_server.services import relay as shared
-from restante_server.stores.contract import Accepted
+from restante_server.stores.contract import Accepted, Outcome
 from support.relay import HOUR, Owner, Peer, relay_in_process
 
 SUITE = 3
@@ -58,18 +58,21 @@ async def test_same_deposit_twice_is_one(relay: Relay) -> None:
 async def test_few_deposits_to_a_long_list_are_in_work_at_a_time(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     working, most = 0, 0
 
-    async def deposit(_: object) -> Accepted:
+    def deposit(_: object, outcome: Outcome) -> None:
         nonlocal working, most
         working += 1
         most = max(most, working)
-        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(finish, outcome)
+
+    def finish(outcome: Outcome) -> None:
+        nonlocal working
         working -= 1
-        return Accepted(())
+        outcome.set_result(Accepted(()))
 
     async with await Peer.connect(relay.url) as sender:
         addresses = [bytes(24)] * MAX_LIST_ADDRESSES
         assert isinstance(await sender.ask(lambda n: frames.ListPut(n, 1, addresses)), frames.Done)
-        monkeypatch.setattr(relay.store, "deposit", deposit)
+        monkeypatch.setattr(relay.store, "begin_deposit", deposit)
         build = lambda n: frames.Deposit(n, os.urandom(16), 1, b"x", HOUR, None, 0)  # noqa: E731
         for number in [await sender.send(build) for _ in range(50)]:
             assert await sender.answer(number) == frames.Deposited(number, [])

@@ -13,7 +13,7 @@ import pytest
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
 from restante_server.app import Relay
-from restante_server.stores.contract import StoreFull, StoreUnavailable
+from restante_server.stores.contract import Outcome, StoreFull, StoreUnavailable
 from restante_server.transport import claims
 from restante_server.transport.websocket import Acceptor
 from support.relay import TIMEOUT, Owner, Peer, relay_in_process
@@ -160,10 +160,10 @@ async def test_a_body_without_size_is_malformed(relay: Relay) -> None:
 async def test_what_the_store_does_not_do(
     relay: Relay, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, code: Code
 ) -> None:
-    async def fail(*_: object) -> None:
-        raise error
+    def fail(_suite: int, _addresses: object, outcome: Outcome) -> None:
+        outcome.set_exception(error)
 
-    monkeypatch.setattr(relay.store, "claim", fail)
+    monkeypatch.setattr(relay.store, "begin_claim", fail)
     async with Post.connect(relay) as http:
         answer = await http.ask(frames.Claim(3, SUITE, [bytes(24)]))
         assert answer == (status, frames.Error(3, code, "store"))

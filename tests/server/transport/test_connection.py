@@ -11,7 +11,7 @@ from restante_protocol.errors import Code
 from restante_protocol.limits import MAX_FRAME_BYTES, MAX_UNPROVED_FRAME_BYTES
 from restante_server.app import Relay
 from restante_server.services.sender import Sender
-from restante_server.stores.contract import StoreFull
+from restante_server.stores.contract import Outcome, StoreFull
 from restante_server.transport import rfc6455
 from support.relay import HOUR, PATH, Owner, Peer
 from support.websockets import frame
@@ -169,10 +169,10 @@ async def test_without_its_store_the_relay_says_so(relay: Relay) -> None:
 
 
 async def test_a_bug_of_ours_fails_its_request_alone(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def claim(*_: object) -> None:
-        raise KeyError("secret")
+    def claim(_suite: int, _addresses: object, outcome: Outcome) -> None:
+        outcome.set_exception(KeyError("secret"))
 
-    monkeypatch.setattr(relay.store, "claim", claim)
+    monkeypatch.setattr(relay.store, "begin_claim", claim)
     async with await Peer.connect(relay.url) as sender:
         answer = await sender.ask(lambda n: frames.Claim(n, 3, [bytes(24)]))
         assert (answer.code, answer.detail) == (Code.UNAVAILABLE, "internal")
@@ -193,10 +193,10 @@ async def test_a_bug_of_ours_in_the_reader_is_said_before_the_end(
 
 
 async def test_a_bug_of_ours_in_an_answer_is_said_before_the_end(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def deposit(*_: object) -> None:
-        return None
+    def deposit(_: object, outcome: Outcome) -> None:
+        outcome.set_result(None)
 
-    monkeypatch.setattr(relay.store, "deposit", deposit)
+    monkeypatch.setattr(relay.store, "begin_deposit", deposit)
     monkeypatch.setattr(relay.metrics.commit, "observe", lambda _: 1 / 0)
     async with await Peer.connect(relay.url) as sender:
         assert (await sender.deposit([bytes(24)])).detail == "internal"
@@ -204,10 +204,10 @@ async def test_a_bug_of_ours_in_an_answer_is_said_before_the_end(relay: Relay, m
 
 
 async def test_a_full_store_refuses_and_goes_on(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def deposit(*_: object) -> None:
-        raise StoreFull
+    def deposit(_: object, outcome: Outcome) -> None:
+        outcome.set_exception(StoreFull())
 
-    monkeypatch.setattr(relay.store, "deposit", deposit)
+    monkeypatch.setattr(relay.store, "begin_deposit", deposit)
     async with await Peer.connect(relay.url) as sender:
         assert (await sender.deposit([bytes(24)])).code == Code.FULL
         assert isinstance(await sender.ask(lambda n: frames.Claim(n, 3, [bytes(24)])), frames.Claimed)
