@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from restante_server.config import PushPace
 from support import plain_client
 from support.plain_client import (
     RECEIVER,
@@ -26,6 +27,7 @@ from support.plain_client import (
     Refused,
     SlotOwner,
 )
+from support.push_service import decoded, push_service, verified
 from support.relay import relay_in_process
 
 EMPTY, GONE = 41, 40
@@ -302,3 +304,39 @@ async def test_what_the_operator_publishes_is_signed_by_the_relay(sender: PlainC
     assert hashlib.blake2b(content, digest_size=8, person=b"restante policy").hexdigest() == listed["version"]
     assert {"en", "zh"} <= policy["languages"].keys()
     assert policy["languages"]["en"]["text"].startswith("Privacy policy\n")
+
+
+async def test_a_device_is_woken(tmp_path: Path, owner: Owner) -> None:
+    async with (
+        push_service() as service,
+        relay_in_process(
+            tmp_path / "push",
+            purposes=("push",),
+            processors=(service.declaration,),
+            push_private=True,
+            push_pace=PushPace(0.0, 0.0, 0),
+        ) as relay,
+        await PlainClient.connect(relay.url, SENDER) as sender,
+    ):
+        async with await PlainClient.connect(relay.url, RECEIVER) as receiver:
+            await receiver.open_or_create(owner)
+            with pytest.raises(Refused, match=r"^29 "):
+                await receiver.push_put(service.endpoint("device"))
+            policy = await sender.published("policy 1")
+            (push,) = [each for each in policy["purposes"] if each["name"] == "push"]
+            await receiver.consent_put("push", bytes.fromhex(push["version"]))
+            for wrong, code in (("http://", 20), ("https://elsewhere.net/", 25)):
+                with pytest.raises(Refused, match=rf"^{code} "):
+                    await receiver.push_put(wrong)
+            await receiver.push_put(service.endpoint("device"))
+            assert await receiver.push_get() == service.endpoint("device")
+            address = await receiver.add_address(owner)
+        await sender.deposit([address], b"body")
+        (pushed,) = await service.until(1)
+        assert (pushed.path, pushed.body, pushed.headers["Topic"]) == ("/wake/device", b"", "waiting")
+        _, claims, key = verified(pushed.headers["Authorization"])
+        assert (claims["aud"], key) == (service.origin, decoded((await sender.published("push"))["vapid"]))
+        async with await PlainClient.connect(relay.url, RECEIVER) as receiver:
+            await receiver.open(owner)
+            await receiver.push_delete()
+            assert await receiver.push_get() == ""

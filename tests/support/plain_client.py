@@ -26,12 +26,16 @@ SENDER, RECEIVER = 0, 1
 HELLO = 1
 DEPOSIT, LIST_PUT, LIST_DROP, CLAIM, FENCE_GET, SLOT_GET, SLOT_PUT, SLOT_DELETE = range(16, 24)
 OPEN, CREATE, SUBSCRIBE, ACK, ADDRESS_PUT, ADDRESS_REVOKE, PREKEYS_PUT, STATUS, MAILBOX_DELETE, EXPORT = range(32, 42)
+CONSENT_PUT = 42
+PUSH_PUT, PUSH_DELETE, PUSH_GET = range(52, 55)
 WELCOME, ERROR, DONE, DEPOSITED, CLAIMED, FENCE, SLOT, CREATED, SUBSCRIBED = range(64, 73)
 RUN, ENTRY, DRAINED, MAILBOX_STATUS, PREKEYS_LOW, EXPORTED, ERASED, ADDRESS_SPENT = range(73, 81)
+PUSH = 93
 
 ANSWERS = {
     **dict.fromkeys((LIST_PUT, LIST_DROP, SLOT_PUT, SLOT_DELETE, OPEN), DONE),
-    **dict.fromkeys((ADDRESS_PUT, ADDRESS_REVOKE, PREKEYS_PUT), DONE),
+    **dict.fromkeys((ADDRESS_PUT, ADDRESS_REVOKE, PREKEYS_PUT, CONSENT_PUT, PUSH_PUT, PUSH_DELETE), DONE),
+    PUSH_GET: PUSH,
     MAILBOX_DELETE: ERASED,
     EXPORT: EXPORTED,
     DEPOSIT: DEPOSITED,
@@ -437,6 +441,21 @@ class PlainClient:
         await self.request(SLOT_DELETE, owner.slot, owner.public, owner.nonce, signature)
 
     # The receiver's requests.
+
+    async def consent_put(self, purpose: str, version: bytes) -> None:
+        await self.request(CONSENT_PUT, purpose, version)
+
+    async def push_put(self, endpoint: str) -> None:
+        await self.request(PUSH_PUT, endpoint)
+
+    async def push_delete(self) -> None:
+        await self.request(PUSH_DELETE)
+
+    async def push_get(self) -> str:
+        """Return where the mailbox's device is woken."""
+        (endpoint,) = await self.request(PUSH_GET)
+        assert isinstance(endpoint, str)
+        return endpoint
 
     async def open(self, owner: Owner) -> None:
         """Prove a mailbox. Raises Refused(22) if it is proved but does not exist."""
