@@ -13,7 +13,7 @@ try:
     import typer
 
     from restante_protocol.limits import BLOBS_BYTES
-    from restante_server import announcements, bench, codes, disclosures, logs, migrate
+    from restante_server import announcements, bench, codes, disclosures, logs, migrate, processors
     from restante_server import doctor as checks
     from restante_server.app import Relay, serve
     from restante_server.config import (
@@ -431,12 +431,18 @@ def doctor(
     state: str = _STATE,
     url: str = typer.Option("", help="A running relay to try a round trip with."),
     oprf_key: str = typer.Option("", envvar="RESTANTE_OPRF_KEY", help="File of the directory's secret."),
+    processor: Annotated[list[str] | None, typer.Option(help="As for serve: push services are looked at.")] = None,
+    push_private: bool = typer.Option(False, "--push-private", envvar="RESTANTE_PUSH_PRIVATE", help="As for serve."),
 ) -> None:
     """Check this machine, and with --url a running relay."""
+    try:
+        declared = [processors.parse(each) for each in processor or parse_several(os.environ.get(_PROCESSOR, ""))]
+    except SettingError as error:
+        raise typer.BadParameter(str(error)) from None
     healthy = True
-    for finding in checks.examine(
-        _store(store, state), url, store if is_redis(store) else "", Path(oprf_key) if oprf_key else None
-    ):
+    place, redis = _store(store, state), store if is_redis(store) else ""
+    key = Path(oprf_key) if oprf_key else None
+    for finding in checks.examine(place, url, redis, key, declared, push_private=push_private):
         print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.text}")  # noqa: T201 -- the command's result
         healthy &= finding.ok
     sys.exit(0 if healthy else 1)

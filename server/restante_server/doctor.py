@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,14 +19,17 @@ from restante_crypto import primitives, proofs
 from restante_protocol import frames, ids, limits
 from restante_protocol.connection import NumberedEntry
 from restante_protocol.errors import ProtocolError
+from restante_server.endpoints import Host
 from restante_server.link import Failed, Link
 from restante_server.oprf_key import NAME, OprfKey
+from restante_server.processors import Processor
 from restante_server.services.directory import PUBLICATION
 from restante_server.stores.backup import KEY_NAME
 from restante_server.stores.contract import StoreError, StoreRefused
 from restante_server.stores.redis import RedisStore
 from restante_server.stores.redis_address import parse_redis
 from restante_server.transport.websocket import PATH
+from restante_server.webpush import WebPush
 
 if TYPE_CHECKING:
     from restante_server.app import Relay
@@ -53,7 +56,15 @@ class Finding:
     text: str
 
 
-def examine(store: Path, url: str, redis: str = "", oprf_key: Path | None = None) -> Iterator[Finding]:
+def examine(
+    store: Path,
+    url: str,
+    redis: str = "",
+    oprf_key: Path | None = None,
+    processors: Sequence[Processor] = (),
+    *,
+    push_private: bool = False,
+) -> Iterator[Finding]:
     """Yield the findings, slow ones last; with the URL of a Redis store, those about it instead of the disk's."""
     yield _files()
     yield _clock(store)
@@ -66,6 +77,8 @@ def examine(store: Path, url: str, redis: str = "", oprf_key: Path | None = None
             folder = folder.parent
         yield _file_system(folder)
         yield _sync(folder)
+    if hosts := [host for each in processors for host in each.hosts if not host.name.startswith("*.")]:
+        yield asyncio.run(_push(hosts, private=push_private))
     if url:
         yield _round_trip(url)
 
@@ -165,6 +178,15 @@ async def _redis(url: str) -> Finding:
     if store.level == "process":
         return Finding("redis", ok=True, text="level=process: a loss of power loses what was accepted last")
     return Finding("redis", ok=True, text=f"level={store.level}")
+
+
+async def _push(hosts: Sequence[Host], *, private: bool) -> Finding:
+    """See whether push services can be reached from here, at addresses that pushes are sent to."""
+    async with WebPush(private=private) as web:
+        silent = [str(host) for host in hosts if not await web.answers(host)]
+    if silent:
+        return Finding("push", ok=False, text=f"no answer, or not at a public address: {', '.join(silent)}")
+    return Finding("push", ok=True, text="the hosts of the push services answer")
 
 
 def _round_trip(url: str) -> Finding:

@@ -138,6 +138,8 @@ def _processors(processors: Sequence[Processor], language: str) -> list[dict[str
             "country": processor.country,
             "agreement": processor.agreement,
         }
+        if processor.hosts:
+            facts["hosts"] = " ".join(map(str, processor.hosts))
         named = [[texts.PROCESSOR[name][language], value] for name, value in facts.items()]
         return {"title": processor.name, "paragraphs": [], "facts": named}
 

@@ -94,6 +94,7 @@ PROCESSOR: Final = {
     "data": Text("What they receive", "收到的数据"),
     "country": Text("Country", "国家或地区"),
     "agreement": Text("Agreement", "协议"),
+    "hosts": Text("Where", "位置"),
 }
 OPERATOR: Final = Text(
     "{name} runs this relay and is responsible for the data on it. Contact: {contact}.",

@@ -5,10 +5,10 @@ followed, no answer is read, no cookie kept, and the request has no header field
 """
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from restante_server.config import PUSH_CONNECTIONS, SettingError
-from restante_server.endpoints import Endpoint, is_public
+from restante_server.endpoints import Endpoint, Host, is_public
 from restante_server.processors import Gateway, Passed, Role, Undeclared, WakeUp
 from restante_server.services.push import Outcome, Service
 
@@ -105,19 +105,15 @@ class WebPush:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return Outcome.LATER
 
-    async def look(self, hosts: Sequence[Endpoint]) -> list[Endpoint]:
-        """Return those of the endpoints, which are nobody's, at whose hosts nothing answers."""
-        return [each for each in hosts if not await self._answers(each)]
-
-    async def _answers(self, endpoint: Endpoint) -> bool:
-        try:
-            async with (
-                asyncio.timeout(PATIENCE),
-                self._session.head(URL(endpoint.text, encoded=True), allow_redirects=False),
-            ):
-                return True
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return False
+    async def answers(self, host: Host) -> bool:
+        """Say whether anything answers at a host: for ``restante doctor``, and nobody's endpoint."""
+        for scheme in ("https", "http") if self._private else ("https",):
+            endpoint = Endpoint.parse(f"{scheme}://{host}/")
+            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                if self.may_reach(endpoint):
+                    async with asyncio.timeout(PATIENCE), self._session.head(endpoint.text, allow_redirects=False):
+                        return True
+        return False
 
 
 def _outcome(status: int) -> Outcome:

@@ -7,8 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 from redis import Redis
+from typer.testing import CliRunner
 
 from restante_server import doctor
+from restante_server.__main__ import cli
+from support.push_service import push_service
 from support.relay import relay_in_process
 
 
@@ -52,6 +55,19 @@ async def test_the_directorys_key_is_looked_at(tmp_path: Path, monkeypatch: pyte
     assert found().ok, "there is nothing to compare it with"
     monkeypatch.setitem(sys.modules, "rbcl", None)
     assert (found().ok, "restante[directory]" in found().text) == (False, True)
+
+
+async def test_push_services_are_looked_at(tmp_path: Path) -> None:
+    async def found(*arguments: str) -> str:
+        command = ["doctor", f"--store=sqlite:{tmp_path / 'relay.db'}", *arguments]
+        return (await asyncio.to_thread(CliRunner().invoke, cli, command)).output
+
+    async with push_service() as service:
+        declared = f"--processor={service.declaration} *.push.example.net"
+        assert "ok   push: the hosts" in await found(declared, "--push-private")
+        assert f"FAIL push: no answer, or not at a public address: {service.host}" in await found(declared)
+    assert "push" not in await found()
+    assert "a processor is ROLE=NAME" in await found("--processor=push")
 
 
 def test_a_clock_in_the_past_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,9 @@ def test_the_policy_names_them(language: str) -> None:
     for part in ("Example Storage", "Iceland", "agreement of 2026-01-01", ROLES[Role.OBJECT_STORAGE].data[language]):
         assert part in declared
     assert policy_texts.NO_THIRD[language] not in declared
+    push = parse("push=Example Push;Iceland;agreement;push.example.net *.push.example.org")
+    pushed = policy.document(Operator(), [push])["languages"][language]["text"]
+    assert f"{policy_texts.PROCESSOR['hosts'][language]}: push.example.net *.push.example.org" in pushed
     assert policy_texts.NO_THIRD[language] in policy.document(Operator())["languages"][language]["text"]
 
 

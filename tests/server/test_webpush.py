@@ -10,7 +10,7 @@ import pytest
 
 from restante_server import webpush
 from restante_server.config import SettingError
-from restante_server.endpoints import Endpoint
+from restante_server.endpoints import Endpoint, Host
 from restante_server.processors import Gateway, Passed, WakeUp, parse
 from restante_server.services.push import Outcome
 from restante_server.webpush import WebPush, service
@@ -113,10 +113,11 @@ async def test_nothing_is_sent_to_what_is_not_on_the_internet(monkeypatch: pytes
 
 
 async def test_services_are_looked_at() -> None:
-    async with push_service() as pushes, WebPush(private=True) as web:
-        here, nowhere = Endpoint.parse(f"{pushes.origin}/"), Endpoint.parse("http://127.0.0.1:9/")
-        assert await web.look([here, nowhere]) == [nowhere]
-        assert [push.method for push in pushes.pushes] == ["HEAD"]
+    async with push_service() as pushes, WebPush(private=True) as web, WebPush() as strict:
+        assert await web.answers(Host.parse(pushes.host))
+        assert not await web.answers(Host.parse("127.0.0.1:9"))
+        assert not await strict.answers(Host.parse(pushes.host))
+        assert [(push.method, push.path) for push in pushes.pushes] == [("HEAD", "/")]
 
 
 @pytest.mark.parametrize(
