@@ -26,7 +26,8 @@ class Push:
 
     async def key(self) -> str:
         """Return the relay's public key for push services. Raises RelayError: it does not offer push."""
-        content = await self._driver.published(PUSH)
+        offered = PURPOSE in await self._driver.purposes()
+        content = await self._driver.published(PUSH) if offered else None
         try:
             return read_push(content or b"")
         except ValueError:
