@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from restante_server.stores.redis import RedisStore
 from support.people import people, together
 from support.redis_servers import RedisCluster, RedisServer, free_ports
 from support.relay import relay_in_process
@@ -50,6 +51,8 @@ async def test_a_relay_works_with_the_manual_s_user(servers: tuple[str, list[Red
         await room.send("read by name, and by nobody else")
         await bob.reads("read by name, and by nobody else")
         await relay.store.sweep()
+        assert isinstance(relay.store, RedisStore)
+        assert await relay.store.masters.command("PUBSUB", "SHARDNUMSUB", "restante:{0}:node:other")
         assert (await relay.store.totals()).mailboxes == 2
     client = redis.Redis(port=all_of_them[0].port, username="restante", password="password")
     for command in (

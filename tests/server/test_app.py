@@ -15,6 +15,7 @@ from restante_protocol.errors import Code
 from restante_server.app import serve
 from restante_server.config import Settings
 from restante_server.stores.contract import StoreRefused
+from support.push_service import push_service, wake_at
 from support.relay import HOUR, PATH, Owner, Peer, RelayProcess, relay_in_process, relay_process
 
 
@@ -64,6 +65,22 @@ async def test_values_with_spaces_come_from_the_environment(tmp_path: Path, monk
     monkeypatch.setenv("RESTANTE_PROCESSOR", "[hosting=Example Hosting;Iceland;agreement]")
     with pytest.raises(AssertionError, match="JSON array"):
         await RelayProcess.start(tmp_path)
+
+
+async def test_what_waits_for_its_push_is_sent_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = Owner()
+    async with push_service() as service:
+        monkeypatch.setenv("RESTANTE_PROCESSOR", service.declaration)
+        monkeypatch.setenv("RESTANTE_PUSH_PRIVATE", "true")
+        async with relay_process(tmp_path, "--purposes=push") as relay:
+            async with await Peer.own(relay.url, owner) as receiver:
+                await wake_at(receiver, service, service.endpoint("device"))
+                address = await receiver.add_address(owner.address())
+            async with await Peer.connect(relay.url) as sender:
+                await sender.deposit([address])
+            assert await relay.stop() == 0
+        assert [push.path for push in service.pushes] == ["/wake/device"]
+        assert b"device" not in relay.stderr
 
 
 async def test_what_was_accepted_survives_a_kill(tmp_path: Path) -> None:

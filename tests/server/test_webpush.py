@@ -108,7 +108,9 @@ async def test_nothing_is_sent_to_what_is_not_on_the_internet(monkeypatch: pytes
             assert await web.post(message) is Outcome.LATER
         assert pushes.pushes == []
         assert "push.example.net" in asked
-        found = await webpush._Public().resolve("public.example.net", 443)
+        resolver = webpush._Public()
+        found = await resolver.resolve("public.example.net", 443)
+        await resolver.close()
         assert [each["host"] for each in found] == ["8.8.8.8"]
 
 

@@ -44,6 +44,7 @@ PUBLICATION: Final = "push"
 TRIES: Final = 6  # of one push; what comes later is told again anyway
 MOST_REST: Final = 3600.0  # seconds that a service which does not answer is left alone, at most
 _MOST_DOUBLINGS: Final = 16  # of the rest: beyond MOST_REST whatever that is
+SERVED_REST: Final = 10.0  # seconds until a mailbox that another node served is looked at again, at most
 TOKEN_SECONDS: Final = 12 * 3600  # that a token is valid for: half of what RFC 8292 allows
 SERVICES: Final = 1000  # origins that are remembered: where a declared host stands for all names below it
 LAST: Final = 10_000  # pushes that are sent as a relay ends: more take too long
@@ -161,6 +162,7 @@ class Push:
             body = self._key.seal(slot, endpoint.text)
             if await self._store.put_slot(slot, version + 1, limits.MAX_SLOT_LIFETIME, body):
                 break
+        self._resting.pop(mailbox, None)  # without an endpoint it was not woken
         try:
             await self._consents.require(mailbox, Purpose.PUSH)
         except BaseException:  # withdrawn elsewhere meanwhile
@@ -306,6 +308,7 @@ class Push:
         except Refused:
             return False
         if await self._store.is_served(mailbox):
+            self._resting[mailbox] = self._loop.time() + min(self._pace.rest, SERVED_REST)
             return False
         status = await self._store.status(mailbox)
         return status is not None and status.entries > 0

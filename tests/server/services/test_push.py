@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -290,21 +291,32 @@ async def test_whoever_does_not_want_it_any_more_is_not_woken(tmp_path: Path, se
     assert service.pushes == []
 
 
-async def test_who_has_no_endpoint_costs_one_look(tmp_path: Path, service: PushService) -> None:
+async def test_who_has_no_endpoint_rests_until_there_is_one(tmp_path: Path, service: PushService) -> None:
     owner = Owner()
-    async with relay_in_process(tmp_path, **settings(service)) as relay:
+    async with relay_in_process(tmp_path, **settings(service, ONCE)) as relay:
         async with await Peer.own(relay.url, owner) as peer:
             await grant(peer, service)
             address = await peer.add_address(owner.address())
         await deposit(relay, address)
-    assert service.pushes == []
+        await relay.push.finish(20)
+        assert owner.mailbox in relay.push._resting
+        async with await Peer.own(relay.url, owner) as peer:
+            await put(peer, service.endpoint("device"))
+        await deposit(relay, address)
+        await service.until(1)
+
+
+@pytest.fixture(params=["redis", "cluster"])
+def shared_url(request: pytest.FixtureRequest) -> str:
+    """A store of its own, for several nodes."""
+    return f"{request.getfixturevalue(f'{request.param}_url')}?prefix=test-{os.urandom(8).hex()}"
 
 
 async def test_two_nodes_send_one_push_and_none_while_either_serves_the_mailbox(
-    tmp_path: Path, redis_url: str, service: PushService
+    tmp_path: Path, shared_url: str, service: PushService
 ) -> None:
     owner = Owner()
-    shared = settings(service, ONCE, redis=f"{redis_url}?prefix=test-{tmp_path.name}")
+    shared = settings(service, ONCE, redis=shared_url)
     async with (
         relay_in_process(tmp_path / "first", **shared) as first,
         relay_in_process(tmp_path / "second", **shared) as second,
@@ -315,7 +327,8 @@ async def test_two_nodes_send_one_push_and_none_while_either_serves_the_mailbox(
             await deposit(second, address)
             assert await first.store.is_served(owner.mailbox)
             assert await second.store.is_served(owner.mailbox)
-            await second.store.status(owner.mailbox)
+            await second.push.finish(20)
+            assert second.push._resting[owner.mailbox] - asyncio.get_running_loop().time() <= module.SERVED_REST
         assert service.pushes == []
         other = await sleeper(second, service, name="other")
         await asyncio.gather(deposit(first, other), deposit(second, other))
@@ -323,12 +336,11 @@ async def test_two_nodes_send_one_push_and_none_while_either_serves_the_mailbox(
     assert [push.path for push in service.pushes] == ["/wake/other"]
 
 
-async def test_a_node_that_is_gone_serves_nobody(tmp_path: Path, redis_url: str) -> None:
+async def test_a_node_that_is_gone_serves_nobody(tmp_path: Path, shared_url: str) -> None:
     """It was killed, and its mailboxes are still marked as its own."""
     owner = Owner()
-    url = f"{redis_url}?prefix=test-{tmp_path.name}"
-    async with relay_in_process(tmp_path / "first", redis=url) as first:
-        async with relay_in_process(tmp_path / "second", redis=url) as second:
+    async with relay_in_process(tmp_path / "first", redis=shared_url) as first:
+        async with relay_in_process(tmp_path / "second", redis=shared_url) as second:
             released = asyncio.Event()
 
             async def kept(*_: object) -> None:
