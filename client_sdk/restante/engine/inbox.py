@@ -44,6 +44,7 @@ from restante_crypto.mls import (
     ProposalReceived,
     Remove,
 )
+from restante_protocol import limits
 
 HELD_SECONDS: Final = 7 * 86_400
 HELD_ENTRIES: Final = 500  # then the oldest is given up
@@ -157,6 +158,9 @@ class Inbox:
             table.delete_below(self._state.now() - SEEN_SECONDS)
 
     def _hold(self, entry: Entry) -> None:
+        if len(entry.body) > limits.MAX_BODY_BYTES:  # no client of this kind sends such: somebody fills the file
+            self._state.fail("no key opens it", "nothing to do: it is too large for a message")
+            return
         held = records.Held(entry.message_id, entry.body, entry.fence, self._state.now())
         key = primitives.blake2b(entry.message_id + entry.body, size=16)
         self._tables.held.put(key, held.pack(), sort=held.received_at)

@@ -11,6 +11,7 @@ from restante_crypto import sealing
 from restante_crypto.mls import Remove
 from restante_crypto.mls.framing import CONTENT_COMMIT, Commit
 from restante_protocol import frames
+from restante_protocol.limits import MAX_BODY_BYTES
 from support.engines import Member, World, conversation
 
 DAY = 86_400
@@ -117,6 +118,16 @@ def test_what_nothing_opens_is_reported_after_a_week(world: World) -> None:
     world.clock.pass_seconds(8 * DAY)
     bob.engine.upkeep()
     assert bob.causes() == ["no key opens it"]
+
+
+def test_what_is_too_large_for_a_message_is_not_held(world: World) -> None:
+    bob = world.members[1]
+    bob.arrive(b"m" * 16, os.urandom(MAX_BODY_BYTES + 1), None)
+    bob.read()
+    assert bob.causes() == ["no key opens it"]
+    world.clock.pass_seconds(8 * DAY)
+    bob.engine.upkeep()
+    assert bob.causes() == [], "nothing was kept"
 
 
 def test_only_so_much_is_held(world: World) -> None:
