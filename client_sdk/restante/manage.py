@@ -5,6 +5,7 @@ import asyncio
 import getpass
 import os
 import sys
+import unicodedata
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -133,6 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _plain(text: str) -> str:
+    """Return a text without what a terminal would obey: some of it is the relay's."""
+    commands = {ord(each) for each in text if unicodedata.category(each) == "Cc"} - {ord("\n")}
+    return text.translate(dict.fromkeys(commands, "\N{REPLACEMENT CHARACTER}"))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status."""
     parser = _parser()
@@ -140,9 +147,9 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments.file.is_file():
         parser.error("there is no such file")
     try:
-        print(asyncio.run(_run(arguments)))  # noqa: T201 -- the command's result
+        print(_plain(asyncio.run(_run(arguments))))  # noqa: T201 -- the command's result
     except (RestanteError, OSError, ValueError) as error:
-        print(f"restante: {error}", file=sys.stderr)  # noqa: T201 -- the same
+        print(_plain(f"restante: {error}"), file=sys.stderr)  # noqa: T201 -- the same
         return 1
     return 0
 

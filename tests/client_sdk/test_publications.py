@@ -1,9 +1,10 @@
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from restante import Client, Message, Policy, PolicyDeclined, RelayError, publications
+from restante import Client, Message, Policy, PolicyDeclined, RelayError, manage, publications
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
 from restante_server import policy
@@ -210,3 +211,16 @@ async def test_a_forged_announcement_is_no_event(tmp_path: Path) -> None:
         async with person(tmp_path, "bob", relay.url) as bob:
             await bob.client.drained()
             assert bob.announcements == []
+
+
+async def test_what_a_relay_says_does_not_command_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RESTANTE_PASSPHRASE", "p")
+    async with relay_in_process(tmp_path / "relay", operator_name="Op\x1b]0;gone\x07") as relay:
+        async with Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p") as client:
+            await client.invite()
+        assert await asyncio.to_thread(manage.main, ["policy", str(tmp_path / "a.db"), "--relay", relay.url]) == 0
+    shown = capsys.readouterr().out
+    assert "Op\ufffd]0;gone\ufffd" in shown
+    assert "\x1b" not in shown
