@@ -1,7 +1,7 @@
 """A group as one member sees it (RFC 9420 sections 11 and 12): frozen, every step gives the next group.
 
 A failure changes nothing, because nothing is changed in place. What a Commit does is in ``commits``, how one joins in
-``joining`` and ``external``.
+``joining`` and ``external``, how a group continues another in ``continuing``, how it is stored in ``stored_group``.
 
 Longer than 600 lines because it is the public surface of MLS, and half of it says what each step promises.
 """
@@ -12,12 +12,11 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from restante_crypto import primitives
-from restante_crypto.mls import codec, commits, external, grease, joining, key_schedule, own_update
-from restante_crypto.mls.codec import Reader
+from restante_crypto.mls import commits, continuing, external, grease, joining, key_schedule, own_update, stored_group
 from restante_crypto.mls.commits import CommitProcessed, Policy, Request, StagedCommit
 from restante_crypto.mls.credential import Credential
 from restante_crypto.mls.epoch import EpochKeys, Member, PastEpoch
-from restante_crypto.mls.errors import DecodeError, StateError, ValidationError
+from restante_crypto.mls.errors import StateError, ValidationError
 from restante_crypto.mls.extensions import Capabilities, Extensions, Lifetime, check_extensions, external_senders
 from restante_crypto.mls.framing import (
     CONTENT_APPLICATION,
@@ -42,8 +41,8 @@ from restante_crypto.mls.leaf_node import SOURCE_COMMIT, SOURCE_KEY_PACKAGE, Lea
 from restante_crypto.mls.message import MLSMessage
 from restante_crypto.mls.own_update import OwnUpdate
 from restante_crypto.mls.proposal_list import BY_OUTSIDERS, SentProposal, Terms
-from restante_crypto.mls.proposals import Add, PreSharedKey, Proposal, ReInit, Remove, Update, decode_proposal
-from restante_crypto.mls.psk import RESUMPTION, USAGE_BRANCH, USAGE_REINIT, PreSharedKeyID
+from restante_crypto.mls.proposals import Add, PreSharedKey, Proposal, ReInit, Remove, Update
+from restante_crypto.mls.psk import USAGE_BRANCH, USAGE_REINIT, PreSharedKeyID
 from restante_crypto.mls.ratchet_tree import ParentNode, RatchetTree
 from restante_crypto.mls.secret_tree import SecretTree
 from restante_crypto.mls.tree_math import LeafIndex, NodeIndex
@@ -423,7 +422,7 @@ class Group:
         """Begin a group of some of the members, bound to this one (section 11.3)."""
         wanted = ReInit(group_id, self.context.version, self.suite, extensions)
         own = self.tree.occupied_leaf(self.own_index)
-        return self._resume(wanted, USAGE_BRANCH, key_packages, own, signer, authenticate, random)
+        return continuing.begin(self, wanted, USAGE_BRANCH, key_packages, own, signer, authenticate, random)
 
     def begin_again(
         self,
@@ -459,42 +458,7 @@ class Group:
             capabilities=leaf_capabilities or own.capabilities,
             raw=b"",
         )
-        return self._resume(self.reinit, USAGE_REINIT, key_packages, leaf, signer, authenticate, random)
-
-    def _resume(
-        self,
-        wanted: ReInit,
-        usage: int,
-        key_packages: Sequence[KeyPackage],
-        own: LeafNode,
-        signer: SignatureKeyPair,
-        authenticate: Authenticate,
-        random: Random,
-    ) -> StagedCommit:
-        new = type(self).create(
-            wanted.suite,
-            wanted.group_id,
-            signer=signer,
-            credential=own.credential,
-            capabilities=own.capabilities,
-            leaf_extensions=own.extensions,
-            extensions=wanted.extensions,
-            random=random,
-        )
-        nonce = random(new.keys.suite.hash_bytes)
-        psk = PreSharedKeyID(RESUMPTION, nonce, usage=usage, psk_group_id=self.group_id, psk_epoch=self.epoch)
-        request = Request(
-            proposals=[*(Add(package) for package in key_packages), PreSharedKey(psk)],
-            references=(),
-            leaf_extensions=None,
-            authenticated_data=b"",
-            psks={self.group_id + codec.u64(self.epoch): self.secrets.resumption_psk},
-            authenticate=authenticate,
-            public=False,
-            tree_in_welcome=True,
-            usages=frozenset({usage}),
-        )
-        return commits.stage(new, request, random)
+        return continuing.begin(self, self.reinit, USAGE_REINIT, key_packages, leaf, signer, authenticate, random)
 
     # For those outside.
 
@@ -751,69 +715,16 @@ class Group:
 
     def epoch_state(self) -> bytes:
         """Return what changes with epochs only, secrets included, for storage."""
-        return b"".join(
-            (
-                codec.u16(self.suite),
-                codec.opaque(self.tree.encode()),
-                codec.opaque(self.context.encode()),
-                self.secrets.encode(),
-                codec.opaque(self.interim_transcript_hash),
-                codec.u32(self.own_index),
-                codec.vector(codec.u32(index) + codec.opaque(key) for index, key in self.private_keys.items()),
-                codec.opaque(self.signer.public),
-                codec.opaque(self.signer.private),
-                codec.optional(None if self.reinit is None else self.reinit.encode()),
-            )
-        )
+        return stored_group.epoch_state(self)
 
     def message_state(self) -> bytes:
         """Return what changes with messages: the secret tree and proposals, for storage; own Updates have secrets."""
-        proposals = codec.vector(
-            codec.opaque(reference)
-            + sent.sender.encode()
-            + sent.proposal.encode()
-            + codec.optional(None if sent.own is None else sent.own.encode())
-            for reference, sent in self.proposals.items()
-        )
-        return self.keys.tree.encode() + proposals
+        return stored_group.message_state(self)
 
     @classmethod
     def restore(cls, epoch_state: bytes, message_state: bytes) -> Self:
         """Return the group from storage. Raises StateError if the bytes are not what was stored."""
-        try:
-            reader = Reader(epoch_state)
-            suite = SUITES[reader.u16()]
-            tree = RatchetTree.from_bytes(suite, reader.opaque())
-            context = codec.parse(GroupContext, reader.opaque())
-            secrets, interim, own_index = EpochSecrets.decode(reader), reader.opaque(), reader.u32()
-            private_keys = dict(reader.vector(lambda item: (NodeIndex(item.u32()), item.opaque())))
-            signer = SignatureKeyPair(reader.opaque(), reader.opaque())
-            reinit = reader.optional(decode_proposal)
-            reader.done()
-            inner = Reader(message_state)
-            secret_tree = SecretTree.decode(suite, inner)
-            proposals = dict(inner.vector(_read_sent))
-            inner.done()
-        except (DecodeError, KeyError):
-            raise StateError("stored group") from None
-        if not isinstance(reinit, ReInit | None):
-            raise StateError("stored group")
-        keys = EpochKeys(
-            suite,
-            context.group_id,
-            context.epoch,
-            own_index,
-            context.encode(),
-            secrets.sender_data_secret,
-            secrets.membership_key,
-            secret_tree,
-        )
-        return cls(keys, tree, context, secrets, interim, private_keys, signer, proposals, reinit)
-
-
-def _read_sent(reader: Reader) -> tuple[bytes, SentProposal]:
-    reference, sender = reader.opaque(), Sender.decode(reader)
-    return reference, SentProposal(decode_proposal(reader), sender, reader.optional(OwnUpdate.decode))
+        return stored_group.restore(cls, epoch_state, message_state)
 
 
 def is_welcome(message: bytes) -> bool:
