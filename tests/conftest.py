@@ -15,7 +15,7 @@ from restante_crypto import directory
 from restante_server.purposes import Purpose
 from support import people, relay, scenario
 from support.directories import CHEAP, Phones
-from support.redis_servers import redis_itself, running_cluster, running_server
+from support.redis_servers import folders_of, redis_itself, running_cluster, running_server
 
 settings.register_profile(
     "restante",
@@ -152,3 +152,13 @@ def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Three masters with replicas for the whole session."""
     yield from running_cluster(tmp_path_factory.mktemp("cluster"))
+
+
+@pytest.fixture(params=["sqlite", "redis", "cluster"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[list[str], list[Path]]:
+    """Return a relay's arguments for a store, and the folders of all that this store writes."""
+    folder = tmp_path / "relay"
+    if request.param == "sqlite":
+        return [f"--store=sqlite:{folder / 'relay.db'}"], [folder]
+    url: str = request.getfixturevalue("redis_url" if request.param == "redis" else "cluster_url")
+    return [f"--store={url}?prefix=test-{os.urandom(8).hex()}", f"--state={folder}"], [folder, *folders_of(url)]

@@ -41,6 +41,7 @@ def test_the_sdk_alone(installed: tuple[Path, Path]) -> None:
     )
     assert asked.returncode != 0
     assert "restante[server]" in asked.stderr
+    assert "nickname" in run(python.with_name("restante"), "profile", "--help", cwd=python.parent), "is the SDK's"
 
 
 @pytest.mark.timeout(300)

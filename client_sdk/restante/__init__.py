@@ -46,7 +46,7 @@ from restante.events import (
     StateRolledBack,
     SuiteChanged,
 )
-from restante.publications import Official, Policy, Purpose
+from restante.publications import Official, Policy, Purpose, Transparency
 from restante.safety import SafetyNumber
 from restante.yourdata import Erasure, Export
 
@@ -100,5 +100,6 @@ __all__ = [
     "SafetyNumber",
     "StateRolledBack",
     "SuiteChanged",
+    "Transparency",
     "WrongPassphrase",
 ]

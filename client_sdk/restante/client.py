@@ -34,7 +34,7 @@ from restante.errors import Closed, ConversationError, InviteError, NotAMember, 
 from restante.events import Announcement, Event
 from restante.invites import Invite, Manifest
 from restante.links import open_session
-from restante.publications import Official, Policy, Purpose
+from restante.publications import Official, Policy, Purpose, Transparency
 from restante.push import Push
 from restante.safety import SafetyNumber, safety_number
 from restante.yourdata import Erasure, Export, export
@@ -211,6 +211,32 @@ class Client:
             RelayError: the list is not signed by the relay's pinned key.
         """
         return await self._driver.official()
+
+    async def transparency(self) -> Transparency | None:
+        """Return how often the relay's operator has handed data of anybody to others; None if the relay does not say.
+
+        What concerns this account is the event ``Disclosed``, and ``disclosures``.
+
+        Raises:
+            RelayError: it is not signed by the relay's pinned key.
+        """
+        return await self._driver.transparency()
+
+    async def disclosures(self) -> list[events.Disclosed]:
+        """Return what the relay's operator has handed to others of this account, as far as the law allows to tell it.
+
+        Raises:
+            RelayError: it is not signed by the relay's pinned key.
+        """
+        found = []
+        for each in (await self.export_data()).document["held"]["disclosure"]:
+            try:
+                entry, signature = each["entry"].encode(), bytes.fromhex(each["signature"])
+                record = await self._driver.run(self._engine.read_disclosure, entry, signature)
+            except (ValueError, KeyError) as error:
+                raise RelayError(f"the relay's disclosures: {error}") from None
+            found.append(_disclosed(record, id=f"disclosure {record.number}"))
+        return found
 
     # What is optional.
 
@@ -567,6 +593,9 @@ class Client:
         if not self._view(conversation).active:
             raise NotAMember("this account is no longer in the conversation")
 
+    async def _accept(self, conversation: str) -> None:
+        await self._driver.do(self._engine.accept, conversation)
+
     async def _add(self, conversation: str, invite: str) -> None:
         packages = await self._packages([invite], conversation)
         await self._committed(conversation, await self._driver.do(self._engine.add, conversation, packages))
@@ -705,8 +734,7 @@ class Client:
                     "_content_id": record.content_id,
                 }
             case records.RequestEvent():
-                accept = partial(self._driver.do, self._engine.accept, conversation.id)
-                fields |= {"sender": account_id(record.sender), "_accept": accept}
+                fields |= {"sender": account_id(record.sender), "_accept": conversation.accept}
             case records.AddedEvent() | records.RemovedEvent():
                 fields |= {"member": account_id(record.member), "by": account_id(record.by)}
             case records.DeviceEvent() | records.ProfileEvent():

@@ -74,6 +74,10 @@ class Conversation:
         """Whether the conversation was accepted; sending into it accepts it."""
         return self._view.accepted
 
+    async def accept(self) -> None:
+        """Take up a conversation that a stranger began; its messages follow. Without effect if it was accepted."""
+        await self._client._accept(self.id)  # noqa: SLF001 -- our own
+
     async def send(self, data: str | bytes, *, timeout: float | None = None) -> Receipt:  # noqa: ASYNC109 -- the API
         """Send a text or bytes; return once the relay holds it durably. Offline it waits.
 

@@ -35,7 +35,7 @@ from restante.engine.usage import Counts
 from restante.errors import Closed, NotAdmitted, PolicyDeclined, Refused, RelayError, RestanteError
 from restante.links import Backoff, Connection, Disconnected
 from restante.lists import AddressLists
-from restante.publications import Official, Policy, Purpose
+from restante.publications import Official, Policy, Purpose, Transparency
 from restante.push import Push
 from restante_crypto.blobs import BlobError
 from restante_crypto.primitives import Random
@@ -525,6 +525,14 @@ class Driver:
             return publications.read_official(content or b"[]")
         except ValueError as error:
             raise RelayError(f"the relay's official invites: {error}") from None
+
+    async def transparency(self) -> Transparency | None:
+        """Return how often data was handed to others; None if the relay does not say. Raises RelayError."""
+        content = await self.published(publications.TRANSPARENCY)
+        try:
+            return publications.read_transparency(content) if content is not None else None
+        except ValueError as error:
+            raise RelayError(f"the relay's disclosures: {error}") from None
 
     async def purposes(self) -> Mapping[str, Purpose]:
         """Return what the relay's policy offers, by name; what was granted otherwise is off now. Raises RelayError."""

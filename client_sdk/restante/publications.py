@@ -16,13 +16,14 @@ from restante_crypto import primitives, proofs
 from restante_crypto.directory import Kind
 from restante_protocol import ids
 
-__all__ = ["Official", "Policy", "Purpose"]
+__all__ = ["Official", "Policy", "Purpose", "Transparency"]
 
 POLICY: Final = "policy"
 DIRECTORY: Final = "directory"
 ANNOUNCEMENTS: Final = "announcements"
 OFFICIAL: Final = "official"
 PUSH: Final = "push"
+TRANSPARENCY: Final = "transparency"
 
 _MAX_SECONDS: Final = 253_402_300_800  # the year 10,000, which ``datetime`` does not know
 _MAX_NUMBER: Final = 2**53  # what JSON carries everywhere
@@ -172,6 +173,26 @@ class Official:
 def read_official(content: bytes) -> list[Official]:
     """Return whom one can write to. Raises ValueError."""
     return read_json(content, list[Official])
+
+
+@dataclass(frozen=True, slots=True)
+class Transparency:
+    """How often a relay's operator has handed data of anybody to others.
+
+    Attributes:
+        count: how often.
+        head: the hash of the newest entry of the log, hexadecimal: each names the one before.
+        grounds: how often on each ground (PROTOCOL.md section 6.16).
+    """
+
+    count: _Number
+    head: str
+    grounds: dict[str, _Number]
+
+
+def read_transparency(content: bytes) -> Transparency:
+    """Return the counts. Raises ValueError."""
+    return read_json(content, Transparency)
 
 
 def slot_of(relay_key: bytes, name: str) -> bytes:

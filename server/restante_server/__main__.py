@@ -13,7 +13,7 @@ try:
     import typer
 
     from restante_protocol.limits import BLOBS_BYTES
-    from restante_server import announcements, bench, codes, disclosures, logs, migrate, processors
+    from restante_server import announcements, bench, codes, disclosures, logs, migrate, persons, processors
     from restante_server import doctor as checks
     from restante_server.app import Relay, serve
     from restante_server.config import (
@@ -212,103 +212,17 @@ def demo() -> None:
     sys.exit(subprocess.run([sys.executable, "-m", "restante.demo"], check=False).returncode)
 
 
-def _manage(arguments: list[str]) -> None:
-    """Run the SDK's side of a command in a process of its own: the relay imports no client."""
-    command = [sys.executable, "-m", "restante.manage", *arguments]
-    sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 -- our own, without a shell
+def _person(context: typer.Context) -> None:
+    sys.exit(persons.run([context.info_name or "", *context.args]))
 
 
-@cli.command()
-def export(
-    file: Annotated[Path, typer.Argument(help="A client's file.")],
-    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    relay: str = typer.Option(..., help="The relay's URL."),
-) -> None:
-    """Bring home all that a relay holds of an account."""
-    _manage(["export", str(file), str(folder), "--relay", relay])
-
-
-@cli.command()
-def erase(
-    file: Annotated[Path, typer.Argument(help="A client's file.")],
-    relay: str = typer.Option(..., help="The relay's URL."),
-) -> None:
-    """Erase all that a relay holds of an account, for good, and print the relay's receipt."""
-    _manage(["erase", str(file), "--relay", relay])
-
-
-@cli.command()
-def consent(
-    file: Annotated[Path, typer.Argument(help="A client's file.")],
-    relay: str = typer.Option(..., help="The relay's URL."),
-    grant: str = typer.Option("", help="A purpose to say yes to."),
-    withdraw: str = typer.Option("", help="A purpose to take the yes back for."),
-    language: str = typer.Option("en", help="Such as en or zh."),
-) -> None:
-    """Show what a relay offers beyond the service, each off until it is granted; grant or withdraw one."""
-    chosen = [f"--grant={grant}"] * bool(grant) + [f"--withdraw={withdraw}"] * bool(withdraw)
-    _manage(["consent", str(file), f"--relay={relay}", f"--language={language}", *chosen])
-
-
-@cli.command()
-def news(
-    file: Annotated[Path, typer.Argument(help="A client's file.")],
-    relay: str = typer.Option(..., help="The relay's URL."),
-    language: str = typer.Option("en", help="Such as en or zh."),
-) -> None:
-    """Show what a relay's operator announces to everybody, signed by the key that the file knows."""
-    _manage(["news", str(file), f"--relay={relay}", f"--language={language}"])
-
-
-@cli.command("policy")
-def policy_command(
-    file: Annotated[Path, typer.Argument(help="A client's file.")],
-    relay: str = typer.Option(..., help="The relay's URL."),
-    number: int = typer.Option(0, min=0, help="Of an earlier version."),
-    language: str = typer.Option("en", help="Such as en or zh."),
-) -> None:
-    """Show a relay's privacy policy, signed by the key that the file knows."""
-    chosen = [f"--number={number}"] * bool(number)
-    _manage(["policy", str(file), f"--relay={relay}", f"--language={language}", *chosen])
-
-
-@cli.command()
-def handle(
-    file: Annotated[Path, typer.Argument(help="A client's file.")],
-    relay: str = typer.Option(..., help="The relay's URL."),
-    set_to: str = typer.Option("", "--set", help="Be found by this handle."),
-    find: str = typer.Option("", help="Look for who has exactly this handle."),
-    clear: bool = typer.Option(False, "--clear", help="Be found by none."),
-) -> None:
-    """Show, set, clear or look for a handle; the purpose "handle" has to be granted."""
-    chosen = ["--set", set_to] if set_to else ["--find", find] if find else ["--clear"] if clear else []
-    _manage(["handle", str(file), "--relay", relay, *chosen])
-
-
-@cli.command()
-def number(
-    file: Annotated[Path, typer.Argument(help="A client's file.")],
-    relay: str = typer.Option(..., help="The relay's URL."),
-    verify: str = typer.Option("", help="Have a code sent to this mobile number."),
-    confirm: tuple[str, str] = typer.Option(("", ""), help="The number and the code that came."),
-    find: str = typer.Option("", help="Look for who has verified this number."),
-    clear: bool = typer.Option(False, "--clear", help="Be found by none."),
-) -> None:
-    """Show, verify, clear or look for a mobile number; the purpose "number" has to be granted."""
-    chosen = ["--verify", verify] if verify else ["--find", find] if find else ["--clear"] if clear else []
-    _manage(["number", str(file), "--relay", relay, *(["--confirm", *confirm] if confirm[0] else chosen)])
-
-
-@cli.command("push")
-def push_command(
-    file: Annotated[Path, typer.Argument(help="A client's file.")],
-    relay: str = typer.Option(..., help="The relay's URL."),
-    set_to: str = typer.Option("", "--set", help="Be woken at this endpoint, an https URL at a push service."),
-    clear: bool = typer.Option(False, "--clear", help="Be woken no more."),
-) -> None:
-    """Show, set or clear where a device is woken, and show the relay's key for it; "push" has to be granted."""
-    chosen = ["--set", set_to] if set_to else ["--clear"] if clear else []
-    _manage(["push", str(file), "--relay", relay, *chosen])
+for _name, _about in persons.COMMANDS.items():
+    cli.command(
+        _name,
+        help=_about,
+        add_help_option=False,  # the SDK's side has the options
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(_person)
 
 
 @cli.command()

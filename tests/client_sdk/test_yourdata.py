@@ -86,6 +86,11 @@ async def test_the_export_is_what_its_schema_describes(
         (disclosed,) = held["disclosure"]
         entry = json.loads(disclosed["entry"])
         assert (entry["to"], entry["fields"]) == ("Somebody", ["mailbox.id"])
+        (same,) = await alice.client.disclosures()
+        assert (same.to, same.fields, same.number) == ("Somebody", ("mailbox.id",), 1)
+        counted = await alice.client.transparency()
+        assert counted is not None
+        assert (counted.count, counted.grounds) == (1, {"consent": 1})
         assert {each["kind"] for each in held["slot"]} == {"invite", "profile"}
         assert {each["purpose"] for each in held["consent"]} == {"handle", "number", "push"}
         await carol.client.drained()

@@ -408,20 +408,22 @@ class Engine:
 
     def disclosed(self, entry: bytes, signature: bytes) -> None:
         """Queue what was handed to others, once. Raises ValueError: it is none, or not signed by the relay's key."""
-        account = self._state.account
-        message = proofs.disclosed_message(self._state.mailbox, entry)
-        if not primitives.ed25519_verify(account.relay_key, message, signature):
-            raise ValueError("not signed by the relay")
-        told = read_json(entry, _Disclosed)
+        told = self.read_disclosure(entry, signature)
         number = told.number.to_bytes(8, "big")
         stored = self._tables.account.get(_DISCLOSED) or b""
         if number in {stored[i : i + 8] for i in range(0, len(stored), 8)}:
             return
         with self._state.transaction():
             self._tables.account.put(_DISCLOSED, stored + number)
-            self._state.emit(
-                records.DisclosedEvent(told.number, told.at, told.ground, told.to, told.reason, told.fields)
-            )
+            self._state.emit(told)
+
+    def read_disclosure(self, entry: bytes, signature: bytes) -> records.DisclosedEvent:
+        """Return what an entry of the relay's log says. Raises ValueError: it is none, or not signed by its key."""
+        message = proofs.disclosed_message(self._state.mailbox, entry)
+        if not primitives.ed25519_verify(self._state.account.relay_key, message, signature):
+            raise ValueError("not signed by the relay")
+        told = read_json(entry, _Disclosed)
+        return records.DisclosedEvent(told.number, told.at, told.ground, told.to, told.reason, told.fields)
 
     # Erasing.
 

@@ -26,7 +26,7 @@ from support import disk
 from support.directories import NUMBERS, Phones, consent, put_handle, put_number, verify, withdraw
 from support.plain_client import Answer, BlobOwner, PlainBlobs
 from support.push_service import push_service, wake_at
-from support.redis_servers import RedisServer, folders_of, free_ports
+from support.redis_servers import RedisServer, free_ports
 from support.relay import HOUR, Owner, Peer, relay_in_process, relay_process
 from support.stores import DAY, MovedClock, address, deposit, identifier, mailbox, make_mailbox
 
@@ -254,16 +254,6 @@ async def test_a_full_disk_refuses_and_keeps_everything(tmp_path: Path, monkeypa
         await store.scrub()
     assert (await store.totals()).entries == 1
     await store.close()
-
-
-@pytest.fixture(params=["sqlite", "redis", "cluster"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[list[str], list[Path]]:
-    """Return a relay's arguments for a store, and the folders of all that this store writes."""
-    folder = tmp_path / "relay"
-    if request.param == "sqlite":
-        return [f"--store=sqlite:{folder / 'relay.db'}"], [folder]
-    url: str = request.getfixturevalue("redis_url" if request.param == "redis" else "cluster_url")
-    return [f"--store={url}?prefix=test-{os.urandom(8).hex()}", f"--state={folder}"], [folder, *folders_of(url)]
 
 
 def in_any(folders: list[Path], person: Person) -> set[str]:
