@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from restante_server.config import PushPace
-from support import plain_client
+from support import plain_client, plain_directory
+from support.directories import NUMBERS, Phones
 from support.plain_client import (
     RECEIVER,
     SENDER,
@@ -27,6 +28,7 @@ from support.plain_client import (
     Refused,
     SlotOwner,
 )
+from support.plain_directory import HANDLE, KINDS, NUMBER, Blinded, Place
 from support.push_service import decoded, push_service, verified
 from support.relay import relay_in_process
 
@@ -59,10 +61,10 @@ def owner() -> Owner:
 
 
 def test_it_imports_nothing_of_restante() -> None:
-    tree = ast.parse(inspect.getsource(plain_client))
     names = {
         name
-        for node in ast.walk(tree)
+        for module in (plain_client, plain_directory)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
     }
@@ -340,3 +342,81 @@ async def test_a_device_is_woken(tmp_path: Path, owner: Owner) -> None:
             await receiver.open(owner)
             await receiver.push_delete()
             assert await receiver.push_get() == ""
+
+
+# The directory.
+
+
+async def place_of(client: PlainClient, sender: PlainClient, kind: int, name: str) -> Place:
+    """Have a name evaluated, and verify it with what is published."""
+    blinded = Blinded.of(name)
+    evaluated, proof = await client.evaluate(kind, blinded.element)
+    keys = await sender.published("directory")
+    blinded.verify(bytes.fromhex(keys[KINDS[kind].decode()]), evaluated, proof)
+    return Place.of(blinded.output(evaluated), kind)
+
+
+async def grant(client: PlainClient, sender: PlainClient) -> None:
+    """Grant what the policy offers, in its versions."""
+    (listed,) = await sender.published("policy")
+    policy = await sender.published(f"policy {listed['number']}")
+    for purpose in policy["purposes"]:
+        await client.consent_put(purpose["name"], bytes.fromhex(purpose["version"]))
+
+
+@pytest.fixture
+async def named(tmp_path: Path) -> AsyncIterator[list[PlainClient]]:
+    """Two mailboxes and a sender at a relay that has a directory."""
+    async with (
+        relay_in_process(tmp_path, purposes=("handle", "number"), sms="console") as relay,
+        await PlainClient.connect(relay.url, RECEIVER) as alice,
+        await PlainClient.connect(relay.url, RECEIVER) as bob,
+        await PlainClient.connect(relay.url, SENDER) as sender,
+    ):
+        for each in (alice, bob):
+            await each.open_or_create(Owner())
+        yield [alice, bob, sender]
+
+
+async def test_a_handle_is_found_by_who_knows_it(named: list[PlainClient]) -> None:
+    alice, bob, sender = named
+    with pytest.raises(Refused, match=r"^29 "):
+        await alice.evaluate(HANDLE, Blinded.of("alice").element)
+    for each in (alice, bob):
+        await grant(each, sender)
+    assert set(await alice.consents()) == {"handle", "number"}
+    own = await place_of(alice, sender, HANDLE, "alice")
+    await alice.handle_put(own.place, own.seal("an invite"))
+    found = await place_of(bob, sender, HANDLE, "alice")
+    assert found == own
+    _, body = await sender.slot_get(found.slot)
+    assert found.open(body) == "an invite"
+    with pytest.raises(Refused, match=r"^24 "):
+        await bob.handle_put(found.place, found.seal("taken"))
+    await alice.handle_delete()
+    with pytest.raises(Refused, match=r"^25 "):
+        await sender.slot_get(found.slot)
+
+
+async def test_a_number_is_found_by_who_has_verified_one(named: list[PlainClient], phones: Phones) -> None:
+    alice, bob, sender = named
+    one, two = NUMBERS[:2]
+    for client, number in ((alice, one), (bob, two)):
+        await grant(client, sender)
+        with pytest.raises(Refused, match=r"^21 "):
+            await place_of(client, sender, NUMBER, one)
+        await client.number_claim(number)
+        code = phones.code(number)
+        with pytest.raises(Refused, match=r"^21 "):
+            await client.number_confirm(number, code[::-1] if code != code[::-1] else "012345")
+        await client.number_confirm(number, code)
+    own = await place_of(alice, sender, NUMBER, one)
+    await alice.number_put(own.seal("an invite"))
+    found = await place_of(bob, sender, NUMBER, one)
+    records = await bob.numbers(found.place[0])
+    assert len(records) >= 100
+    assert found.open(records[found.place]) == "an invite"
+    await alice.number_delete()
+    assert found.place not in await bob.numbers(found.place[0])
+    await bob.consent_put("number", b"")
+    assert set(await bob.consents()) == {"handle"}

@@ -26,16 +26,22 @@ SENDER, RECEIVER = 0, 1
 HELLO = 1
 DEPOSIT, LIST_PUT, LIST_DROP, CLAIM, FENCE_GET, SLOT_GET, SLOT_PUT, SLOT_DELETE = range(16, 24)
 OPEN, CREATE, SUBSCRIBE, ACK, ADDRESS_PUT, ADDRESS_REVOKE, PREKEYS_PUT, STATUS, MAILBOX_DELETE, EXPORT = range(32, 42)
-CONSENT_PUT = 42
+CONSENT_PUT, CONSENT_GET, EVALUATE, HANDLE_PUT, HANDLE_DELETE = range(42, 47)
+NUMBER_CLAIM, NUMBER_CONFIRM, NUMBER_PUT, NUMBER_DELETE, NUMBERS_GET = range(47, 52)
 PUSH_PUT, PUSH_DELETE, PUSH_GET = range(52, 55)
 WELCOME, ERROR, DONE, DEPOSITED, CLAIMED, FENCE, SLOT, CREATED, SUBSCRIBED = range(64, 73)
 RUN, ENTRY, DRAINED, MAILBOX_STATUS, PREKEYS_LOW, EXPORTED, ERASED, ADDRESS_SPENT = range(73, 81)
-PUSH = 93
+CONSENTS, EVALUATED, NUMBERS, PUSH = 81, 83, 84, 93
 
 ANSWERS = {
     **dict.fromkeys((LIST_PUT, LIST_DROP, SLOT_PUT, SLOT_DELETE, OPEN), DONE),
-    **dict.fromkeys((ADDRESS_PUT, ADDRESS_REVOKE, PREKEYS_PUT, CONSENT_PUT, PUSH_PUT, PUSH_DELETE), DONE),
+    **dict.fromkeys((ADDRESS_PUT, ADDRESS_REVOKE, PREKEYS_PUT, PUSH_PUT, PUSH_DELETE), DONE),
+    **dict.fromkeys((CONSENT_PUT, HANDLE_PUT, HANDLE_DELETE), DONE),
+    **dict.fromkeys((NUMBER_CLAIM, NUMBER_CONFIRM, NUMBER_PUT, NUMBER_DELETE), DONE),
     PUSH_GET: PUSH,
+    CONSENT_GET: CONSENTS,
+    EVALUATE: EVALUATED,
+    NUMBERS_GET: NUMBERS,
     MAILBOX_DELETE: ERASED,
     EXPORT: EXPORTED,
     DEPOSIT: DEPOSITED,
@@ -530,3 +536,44 @@ class PlainClient:
             found |= {(name, key): value for name, key, value in held}
             if not after:
                 return found
+
+    # Purposes and the directory.
+
+    async def consents(self) -> dict[str, bytes]:
+        """Return the versions of what is granted."""
+        (consents,) = await self.request(CONSENT_GET)
+        return {purpose: version for purpose, version, _ in consents}
+
+    async def evaluate(self, kind: int, element: bytes) -> tuple[bytes, bytes]:
+        """Return an element under the PRF, and the proof."""
+        (evaluated,), proof = await self.request(EVALUATE, kind, [element])
+        return evaluated, proof
+
+    async def handle_put(self, place: bytes, record: bytes) -> None:
+        await self.request(HANDLE_PUT, place, record)
+
+    async def handle_delete(self) -> None:
+        await self.request(HANDLE_DELETE)
+
+    async def number_claim(self, number: str) -> None:
+        """Have a code sent to a number."""
+        await self.request(NUMBER_CLAIM, number)
+
+    async def number_confirm(self, number: str, code: str) -> None:
+        await self.request(NUMBER_CONFIRM, number, code)
+
+    async def number_put(self, record: bytes) -> None:
+        await self.request(NUMBER_PUT, record)
+
+    async def number_delete(self) -> None:
+        await self.request(NUMBER_DELETE)
+
+    async def numbers(self, bucket: int) -> dict[bytes, bytes]:
+        """Return all records of a bucket by their places."""
+        found: dict[bytes, bytes] = {}
+        more, after = True, b""
+        while more:
+            records, more = await self.request(NUMBERS_GET, bucket, after)
+            found |= dict(records)
+            after = records[-1][0]
+        return found
