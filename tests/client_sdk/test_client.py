@@ -24,9 +24,12 @@ from restante import (
     WrongPassphrase,
 )
 from restante.errors import MAX_CONTENT_BYTES
+from restante.invites import Invite, open_manifest
+from restante_protocol import frames, limits
+from restante_server.clock import system_clock
 from support.mortal import mortal_relay
 from support.people import Reader, people, person, settled, together
-from support.relay import relay_in_process
+from support.relay import Peer, relay_in_process
 
 
 def two(folder: Path, relay: str) -> AbstractAsyncContextManager[list[Reader]]:
@@ -341,3 +344,35 @@ async def test_a_closed_relay_admits_by_code(tmp_path: Path) -> None:
     ):
         with pytest.raises(NotAdmitted):
             await client.invite()
+
+
+async def use_up(sender: Peer, text: str) -> None:
+    """Claim more often than an invite's address gives packages, as somebody who has the invite."""
+    invite = Invite.parse(text)
+    slot = await sender.ask(lambda n: frames.SlotGet(n, invite.slot))
+    (device,) = open_manifest(slot.body, invite, now=system_clock() // 1000).devices
+    suite, address = device.pools[0]
+    answer = await sender.ask(lambda n: frames.Claim(n, suite, [address] * (limits.ADDRESS_CLAIMS + 1)))
+    last = answer.prekeys[-1]
+    assert (last.code, last.number) == (0, 0), "the key that all share"
+
+
+async def test_who_uses_an_invite_up_is_noticed_and_others_come_through(tmp_path: Path) -> None:
+    async with (
+        relay_in_process(tmp_path / "relay") as relay,
+        person(tmp_path, "alice", relay.url) as alice,
+        await Peer.connect(relay.url) as sender,
+    ):
+        async with person(tmp_path, "bob", relay.url) as bob:
+            first, second = [await bob.client.invite() for _ in range(2)]
+            await bob.client.drained()
+            await use_up(sender, first)
+            await bob.until(lambda: bool(bob.overused))
+            assert [event.invite for event in bob.overused] == [first]
+        await use_up(sender, second)
+        async with person(tmp_path, "bob", relay.url) as bob:  # he was away
+            await bob.until(lambda: second in {event.invite for event in bob.overused})
+            room = await alice.client.start_conversation([first])
+            await bob.room()
+            await room.send("with the key that all share")
+            await bob.reads("with the key that all share")

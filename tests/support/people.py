@@ -13,6 +13,7 @@ from restante import (
     Conversation,
     DecryptFailed,
     Disclosed,
+    InviteOverused,
     MemberAdded,
     MemberRemoved,
     Message,
@@ -36,9 +37,16 @@ class Reader:
         self.alarms: list[Any] = []
         self.announcements: list[Announcement] = []
         self.disclosed: list[Disclosed] = []
+        self.overused: list[InviteOverused] = []
         self.profiles: list[ProfileChanged] = []
         self.changes: list[MemberAdded | MemberRemoved | SuiteChanged] = []
         self.rooms: asyncio.Queue[Conversation] = asyncio.Queue()
+        self._kept: dict[type, list[Any]] = {
+            ProfileChanged: self.profiles,
+            Disclosed: self.disclosed,
+            Announcement: self.announcements,
+            InviteOverused: self.overused,
+        }
         self._news = asyncio.Event()
         self._task = asyncio.ensure_future(self._read())
 
@@ -52,12 +60,8 @@ class Reader:
                     self.got.append(event)
                 case MemberAdded(conversation=room, member=member) if member == self.client.account_id:
                     self.rooms.put_nowait(room)
-                case ProfileChanged():
-                    self.profiles.append(event)
-                case Disclosed():
-                    self.disclosed.append(event)
-                case Announcement():
-                    self.announcements.append(event)
+                case ProfileChanged() | Disclosed() | Announcement() | InviteOverused():
+                    self._kept[type(event)].append(event)
                 case MemberAdded() | MemberRemoved() | SuiteChanged():
                     self.changes.append(event)
                 case _ if isinstance(event, ALARMS):
