@@ -13,7 +13,7 @@ from restante_protocol import frames
 from restante_protocol.errors import Code
 
 ROLES: Final = {frames.ROLE_SENDER: "sender", frames.ROLE_RECEIVER: "receiver"}
-OUTCOMES: Final = ("taken", "gone", "later", "refused")  # of pushes: ``services.push.Outcome``
+OUTCOMES: Final = ("taken", "gone", "later", "busy", "refused")  # of pushes: ``services.push.Outcome``
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 

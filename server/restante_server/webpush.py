@@ -23,7 +23,7 @@ from restante_server.services.push import Outcome, Service
 
 PATIENCE: Final = 10  # seconds for a push service to take a push
 _GONE: Final = frozenset({404, 410})  # RFC 8030 section 7.3: the subscription has ended
-_LATER: Final = frozenset({408, 425, 429})  # and whatever is the service's own fault
+_BUSY: Final = frozenset({408, 425, 429})  # RFC 8030 section 8.4: strangers can bring this about, for their endpoints
 _ADDRESS: Final = re.compile(r"[^@\s]+@[^@\s]+")  # of mail
 _OURS: Final = 500  # from here on it is
 
@@ -121,7 +121,9 @@ def _outcome(status: int) -> Outcome:
         return Outcome.TAKEN
     if status in _GONE:
         return Outcome.GONE
-    return Outcome.LATER if status in _LATER or status >= _OURS else Outcome.REFUSED
+    if status in _BUSY:
+        return Outcome.BUSY
+    return Outcome.LATER if status >= _OURS else Outcome.REFUSED
 
 
 def service(web: WebPush, gateway: Gateway, contact: str) -> Service:

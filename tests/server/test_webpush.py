@@ -36,7 +36,7 @@ def passed(pushes: PushService, endpoint: str = "") -> Passed[WakeUp]:
         (404, Outcome.GONE),
         (410, Outcome.GONE),
         (413, Outcome.REFUSED),
-        (429, Outcome.LATER),
+        (429, Outcome.BUSY),
         (500, Outcome.LATER),
         (503, Outcome.LATER),
     ],

@@ -57,7 +57,8 @@ class Outcome(StrEnum):
 
     TAKEN = "taken"
     GONE = "gone"  # the endpoint is not there any more
-    LATER = "later"  # the service does not answer, or not now
+    LATER = "later"  # the service does not answer
+    BUSY = "busy"  # it does, but takes no more for this endpoint now: whose it is alone has to wait
     REFUSED = "refused"  # as it is it is never taken
 
 
@@ -296,7 +297,7 @@ class Push:
         outcome = await service.send(WakeUp(endpoint, self._token(name, origin, service.subject)))
         self._metrics.pushes.labels(outcome).inc()
         self._heard(origin, outcome)
-        if outcome is Outcome.LATER:
+        if outcome in {Outcome.LATER, Outcome.BUSY}:
             self._again(mailbox, max(rests_until, origin.rests_until), tries)
         elif outcome is Outcome.GONE and await self._endpoint(mailbox) == endpoint:
             await self._eraser.erase_slot(self._slot(mailbox))

@@ -17,6 +17,7 @@ from restante_server import logs, processors, purposes
 from restante_server.app import Relay
 from restante_server.config import PushPace
 from restante_server.identity import Identity
+from restante_server.metrics import OUTCOMES
 from restante_server.processors import WakeUp
 from restante_server.purposes import Purpose
 from restante_server.push_key import PushKey
@@ -408,9 +409,21 @@ async def test_a_service_that_does_not_answer_is_tried_again_and_one_that_refuse
         await deposit(relay, address)
         await service.until(4)
         await relay.push.finish(20)
-        counted = {o: relay.metrics.pushes.labels(o)._value.get() for o in ("taken", "gone", "later", "refused")}
-    assert counted == {"taken": 1, "gone": 0, "later": 2, "refused": 1}
+        counted = {o: relay.metrics.pushes.labels(o)._value.get() for o in OUTCOMES}
+    assert counted == {"taken": 1, "gone": 0, "later": 1, "busy": 1, "refused": 1}
     assert len(service.pushes) == 4
+
+
+async def test_a_stranger_s_endpoint_that_takes_no_more_keeps_nobody_else_asleep(
+    tmp_path: Path, service: PushService
+) -> None:
+    service.answers = [429, 201]
+    async with relay_in_process(tmp_path, **settings(service, ONCE)) as relay:
+        await deposit(relay, await sleeper(relay, service, name="stranger"))
+        await service.until(1)
+        await deposit(relay, await sleeper(relay, service, name="other"))
+        await service.until(2)
+    assert [push.path for push in service.pushes] == ["/wake/stranger", "/wake/other"]
 
 
 async def test_it_is_given_up_after_some_tries(tmp_path: Path, service: PushService) -> None:
