@@ -9,8 +9,9 @@ import pytest
 from restante import Profile
 from restante.engine import profiles
 from restante_crypto import padding, sealing
-from restante_protocol import limits
+from restante_protocol import frames, limits
 from support import disk
+from support.engines import World, conversation
 from support.people import Reader, people, person, together
 from support.relay import relay_in_process
 
@@ -155,3 +156,29 @@ async def test_a_relay_that_lost_its_store_gets_it_again(tmp_path: Path) -> None
         await alice.client._driver.run(lost)
         await alice.client._driver.settled()
         assert await relay.store.get_slot(slot) is not None
+
+
+def test_a_link_of_a_later_version_is_not_read(tmp_path: Path) -> None:
+    world = World(tmp_path, "alice", "bob")
+    alice, bob = world.members
+    found, account = conversation(world, bob), alice.engine._state.me
+    with bob.engine._state.transaction():
+        bob.engine._profiles.received(found, account, b"of a later version", hold=b"")
+    assert bob.events() == []
+    assert bob.engine.profile_link(alice.engine.account_id) is None
+    world.close()
+
+
+def test_a_relay_that_lost_it_is_given_the_profile_again(tmp_path: Path) -> None:
+    world = World(tmp_path, "alice", "bob")
+    alice, _ = world.members
+    alice.engine.set_profile(NICKNAME, AVATAR)
+    alice.do_chores()
+    (slot,) = [slot for slot, body in world.post.slots.items() if len(body) > len(AVATAR)]
+    world.post.slots.clear()
+    alice.do_chores()
+    assert slot not in world.post.slots
+    alice.engine.subscribed(frames.Subscribed(1, b"j" * 16, b"t" * 8, 0, []))
+    alice.do_chores()
+    assert slot in world.post.slots
+    world.close()
