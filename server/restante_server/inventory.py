@@ -605,6 +605,16 @@ ITEMS: Final[tuple[Item, ...]] = (
 )
 
 
+GIVEN: Final = {
+    "profile": ("nickname", "avatar"),
+    "consent": ("consent",),
+    "push endpoint": ("endpoint",),
+    "handle": ("handle",),
+    "number holder": ("number",),
+}
+"""What a person says of themselves and the relay holds in whatever form, by the slot: they can change each of it."""
+
+
 def names(kind: Kind) -> frozenset[str]:
     """Return the names of all declared things of a kind."""
     return frozenset(item.name for item in ITEMS if item.kind == kind)
