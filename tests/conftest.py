@@ -97,6 +97,12 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def willing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """People who grant what a test is about, also with --refuse-all."""
+    monkeypatch.setattr(people, "refuse_all", False)
+
+
+@pytest.fixture
 def phones(capfd: pytest.CaptureFixture[str]) -> Phones:
     """Everybody's telephones: what the console sender shows."""
     shown: list[str] = []

@@ -19,7 +19,7 @@ ROLE_SENDER: Final = 0  # anonymous: deposits, claims, fences, slots
 ROLE_RECEIVER: Final = 1  # proves one mailbox: reads, acknowledges, manages it
 
 FLAG_EPHEMERAL: Final = 1  # delivered to who is connected, never stored
-FLAG_URGENT: Final = 2  # may wake a sleeping device
+FLAG_URGENT: Final = 2  # reserved: devices are woken for every entry that is stored
 FLAG_LARGE: Final = 4  # body above MAX_BODY_BYTES, drawn from a cap of its own
 KNOWN_FLAGS: Final = FLAG_EPHEMERAL | FLAG_URGENT | FLAG_LARGE
 

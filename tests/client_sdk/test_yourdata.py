@@ -64,7 +64,7 @@ async def use_everything(alice: Reader, bob: Reader, phones: Phones, folder: Pat
     await rooms[1].send("waits")
 
 
-@pytest.mark.usefixtures("cheap", "large")
+@pytest.mark.usefixtures("cheap", "large", "willing")
 async def test_the_export_is_what_its_schema_describes(
     tmp_path: Path, any_store: dict[str, Any], phones: Phones
 ) -> None:
