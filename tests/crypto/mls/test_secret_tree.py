@@ -1,11 +1,12 @@
-"""Keys that are kept for late messages, and when they go."""
+"""Keys that are kept for late messages, how many, and when they go."""
 
 import os
 
 import pytest
 
-from restante_crypto.mls import GenerationUsed
-from restante_crypto.mls.secret_tree import SecretTree
+from restante_crypto.mls import GenerationUsed, UnprotectError
+from restante_crypto.mls.codec import Reader
+from restante_crypto.mls.secret_tree import Ratchet, SecretTree
 from restante_crypto.mls.tree_math import LeafIndex
 from restante_crypto.suites import SUITES
 from support.mls import Party, nobody
@@ -39,3 +40,24 @@ def test_a_group_forgets_them() -> None:
     assert group.late_keys() == ()
     with pytest.raises(GenerationUsed):
         group.process(late, authenticate=nobody)
+
+
+def test_how_far_a_ratchet_goes_at_once_and_what_it_keeps() -> None:
+    suite = SUITES[3]
+    ratchet = Ratchet(0, os.urandom(32))
+    for _ in range(5):
+        ratchet, *_ = ratchet.next(suite)
+    with pytest.raises(UnprotectError, match="too far ahead"):
+        ratchet.at(suite, 2006)
+    ratchet, *_ = ratchet.at(suite, 2005)
+    with pytest.raises(GenerationUsed):
+        ratchet.at(suite, 1504)
+    ratchet.at(suite, 1505)
+
+
+def test_a_ratchet_at_its_last_generation_is_stored_and_gives_no_key_twice() -> None:
+    suite = SUITES[3]
+    ratchet, key, _ = Ratchet(2**32 - 1, os.urandom(32)).at(suite, 2**32 - 1)
+    stored = Ratchet.decode(Reader(ratchet.encode()))
+    assert stored.generation == 2**32 - 1
+    assert stored.at(suite, 2**32 - 1)[1] != key
