@@ -110,7 +110,7 @@ fuzz: $(STAMP) ## mutated inputs to every decoder and to groups, and 100,000 mut
 	$(BIN)/python -m pytest tests/server/transport/test_connection.py -q -k mutated --frames 100000 --seed $(SEED) --timeout 900
 
 # MUTANTS="--sample 20" draws some of each module by the seed; what was tried is not tried again
-mutants: $(STAMP) ## change the MLS modules in one place at a time: do the tests of tests/crypto notice?
+mutants: $(STAMP) ## change the MLS modules in one place at a time: tests/crypto notices, or docs/mutation.md says why not; goes on where it was stopped
 	nice $(BIN)/python tests/mutation/mutants.py --seed $(SEED) $(MUTANTS)
 
 bench: $(STAMP) ## the relay alone on the first core, a short list of points, into benchmarks/results/bench.*

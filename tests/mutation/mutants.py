@@ -21,7 +21,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -228,6 +228,7 @@ class _Finder(MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, self._path, loader=loader)
 
 
+@cache
 def load() -> None:
     """Import what the tests import, once and not by every mutant: all but what a mutant could be part of."""
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
@@ -317,8 +318,10 @@ def run(module: str, options: argparse.Namespace) -> list[Mutant]:
     chosen = sorted(random.Random(options.seed).sample(made, min(options.sample or len(made), len(made))), key=_number)
     known = _known(options.done, tests)
     todo = [each for each in chosen if (module, digest, each[0]) not in known]
-    if todo and not survives(module, ast.parse(source), stages):
-        sys.exit(f"the tests fail as it is: {LOG}")
+    if todo:
+        load()
+        if not survives(module, ast.parse(source), stages):
+            sys.exit(f"the tests fail as it is: {LOG}")
     for number, survived in try_all(module, todo, stages, options.jobs):
         known[module, digest, number] = survived
         with options.done.open("a") as file:
@@ -343,7 +346,6 @@ def main() -> None:
     parser.add_argument("--done", type=Path, default=ROOT / ".mutants.jsonl", help="what was tried")
     options = parser.parse_args()
     os.chdir(ROOT)
-    load()
     explained = " ".join(EXPLAINED.read_text().split())
     open_ones = 0
     for module in options.module or FIRST:
