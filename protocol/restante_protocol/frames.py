@@ -6,6 +6,7 @@ missing fields and wrong types are malformed. Lengths that a type cannot say (id
 Longer than 600 lines because it is a list: one small class for each frame, in the order of their numbers.
 """
 
+import struct
 from typing import Any, Final
 
 import msgspec
@@ -730,9 +731,22 @@ _client_decoder: msgspec.msgpack.Decoder[ClientFrame] = msgspec.msgpack.Decoder(
 _relay_decoder: msgspec.msgpack.Decoder[RelayFrame] = msgspec.msgpack.Decoder(RelayFrame)
 
 
+_RUN: Final = struct.Struct(">3sQB")
+_RUN_START: Final = b"\x93\x49\xcf"  # an array of three, Run's number, and that eight bytes follow
+_EIGHT_BYTES: Final = 1 << 32  # the least number that has them in MessagePack
+_ONE_BYTE: Final = 1 << 7  # numbers below are one
+
+
 def encode(frame: ClientFrame | RelayFrame) -> bytes:
     """Return the frame as one MessagePack array."""
     return _encoder.encode(frame)
+
+
+def encode_run(first_sequence: int, count: int) -> bytes:
+    """Return ``encode(Run(first_sequence, count))``: there is one for each write to a recipient."""
+    if first_sequence >= _EIGHT_BYTES and count < _ONE_BYTE:
+        return _RUN.pack(_RUN_START, first_sequence, count)
+    return encode(Run(first_sequence, count))
 
 
 def encode_prekey(code: int, number: int, package: bytes) -> bytes:

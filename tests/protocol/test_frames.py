@@ -108,6 +108,12 @@ def test_random_bytes_raise_nothing_else(data: bytes) -> None:
             assert error.code is Code.MALFORMED  # noqa: PT017 -- most are, some are frames
 
 
+@pytest.mark.parametrize("first", [0, 1, 2**32 - 1, 2**32, limits.MAX_SEQUENCE])
+@pytest.mark.parametrize("count", [1, 127, 128, 2**32 - 1])
+def test_a_run_has_the_bytes_of_any_frame(first: int, count: int) -> None:
+    assert frames.encode_run(first, count) == frames.encode(frames.Run(first, count))
+
+
 def test_frames_are_values() -> None:
     frame = frames.Status(1)
     with pytest.raises(AttributeError):

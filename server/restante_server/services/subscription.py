@@ -217,7 +217,8 @@ class Subscription:
     def _land(self, acknowledgement: Acknowledgement) -> None:
         """Take what is acknowledged out of the window."""
         in_flight, sequence = self._in_flight, acknowledgement.sequence
-        gone, kept = 0, list[_Flight]()
+        gone = 0
+        kept: list[_Flight] = []
         for first, sizes, size in in_flight:
             count = len(sizes)
             if first > sequence:
@@ -300,7 +301,7 @@ class Subscription:
         header = self._run_header
         if header >= 0:
             count = self._run_next - self._run_first
-            self._out[header] = self._wrap(frames.encode(frames.Run(self._run_first, count)))
+            self._out[header] = self._wrap(frames.encode_run(self._run_first, count))
             self._run_header = -1
 
     async def _read(self) -> None:

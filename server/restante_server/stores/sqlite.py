@@ -235,7 +235,7 @@ class SqliteStore:
             )
         if known.incarnation != incarnation:
             return False
-        self._index.acknowledge(known, sequence, frozenset(exceptions))
+        self._index.acknowledge(known, sequence, frozenset(exceptions) if exceptions else ())
         self._writer.unsaved()
         return True
 

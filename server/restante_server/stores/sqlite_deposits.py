@@ -151,6 +151,7 @@ class Deposits:
         self._batch.undo.append(partial(index.take_back, touched, lead))
         recipients: list[tuple[bytes, int, int]] = []
         origins: list[int] = []
+        numbers: list[int] = []  # what is logged of them, if all have room
         full: list[tuple[int, int]] = []
         for position, address in group.known:
             mailbox = address.mailbox
@@ -168,6 +169,7 @@ class Deposits:
             index.append(mailbox, sequence, lead, origin, -size if large else size, 0, taken)
             touched.append(mailbox)
             origins.append(origin)
+            numbers += (mailbox.n, origin, sequence)
             recipients.append((mailbox.id, sequence, taken))
         if full:
             count = max((taken for _, _, taken in recipients), default=0)
@@ -181,11 +183,14 @@ class Deposits:
                 [(each.item.message_id, each.item.body, each.item.fence) for each in group.asked[:count]], recipients
             )
         )
-        whose = (
-            Recipient(mailbox.n, origin, sequence, taken)
-            for mailbox, origin, (_, sequence, taken) in zip(touched, origins, recipients, strict=True)
-        )
-        self._log(lead, group.asked[:count], pack_recipients(whose, count))
+        if full:
+            whose = (
+                Recipient(mailbox.n, origin, sequence, taken)
+                for mailbox, origin, (_, sequence, taken) in zip(touched, origins, recipients, strict=True)
+            )
+            self._log(lead, group.asked[:count], pack_recipients(whose, count))
+        else:
+            self._log(lead, group.asked[:count], pack(numbers))
 
     def _store_for_one(self, asked: Asked) -> None:
         """Store a deposit for one address: a group of its own, and nothing made that only others need."""

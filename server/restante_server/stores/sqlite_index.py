@@ -268,7 +268,9 @@ class Index:
         mailbox.spans.append(start << _COUNT_BITS | count)
         mailbox.origins.append(origin)
         mailbox.sizes.append(size)
-        mailbox.last = max(mailbox.last, sequence + count - 1)
+        last = sequence + count - 1
+        if last > mailbox.last:  # noqa: PLR1730 -- a call would take as long as two of these columns
+            mailbox.last = last
         self._count(mailbox, origin, count, size)
 
     def _count(self, mailbox: Mailbox, origin: int, count: int, size: int) -> None:

@@ -4,6 +4,7 @@ A client that keeps up acknowledges every entry on its own, and these frames dif
 read brings, the highest says. Each is one integer here, and its mask another.
 """
 
+import functools
 from typing import Final
 
 from restante_protocol import frames, limits
@@ -14,6 +15,12 @@ _SEQUENCE_BYTES: Final = 8
 _SEQUENCE_MASK: Final = (1 << 8 * _SEQUENCE_BYTES) - 1
 _NO_EXCEPTIONS: Final = 0x90  # msgpack: an empty array
 _TAIL_BYTES: Final = _SEQUENCE_BYTES + 1
+
+
+@functools.cache
+def _repeat(length: int) -> int:
+    """Return what makes, times a mask, that mask over and over for so many bytes, and 3 bytes more."""
+    return int.from_bytes((b"\0\0\0\1" * length)[: length + 3], "big")
 
 
 def beginning(owner_token: bytes, incarnation: bytes) -> bytes:
@@ -30,7 +37,7 @@ def scan(data: bytes | bytearray, at: int, start: bytes) -> tuple[int, int, int]
     length = len(start) + _TAIL_BYTES
     integer = int.from_bytes
     begins, second = integer(start, "big"), _MASKED | length
-    repeat = integer((b"\0\0\0\1" * length)[: length + 3], "big")  # times a mask: it over and over, and 3 bytes more
+    repeat = _repeat(length)
     begin, stop, end, highest = at, at + 6 + length, len(data), 0
     while stop <= end and data[at] == _BINARY and data[at + 1] == second:
         mask = integer(data[at + 2 : at + 6], "big")

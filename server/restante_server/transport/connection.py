@@ -231,17 +231,20 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> rfc6455.Message | None:
         """Return the next message; what only acknowledges is taken before."""
-        if self._ack_start and self._closing is None:
-            self._take_acknowledgements()
+        if self._ack_start and self._closing is None and self._take_acknowledgements():
+            return None
         return self._reader.next()
 
-    def _take_acknowledgements(self) -> None:
+    def _take_acknowledgements(self) -> bool:
+        """Take what only acknowledges; say whether there was nothing else."""
         data, at = self._reader.untaken
         end, count, sequence = acknowledgements.scan(data, at, self._ack_start)
         if count and isinstance(self._session, Receiver) and self._session.subscription is not None:
             self._reader.skip(end)
             self._relay.metrics.requests.inc("Ack", count)
             self._session.subscription.acknowledge(sequence)
+            return end == len(data)
+        return False
 
     def _read(self) -> None:
         """Take messages as long as there is room for their answers; once we have closed, wait for the peer's close."""
