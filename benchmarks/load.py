@@ -6,9 +6,11 @@ say so by the generator's share.
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ CORES: Final = sorted(os.sched_getaffinity(0))
 SERVER_CORE: Final = CORES[0]
 CLIENT_CORE: Final = CORES[-1]
 WORKERS_CORES: Final = CORES[:-1] or CORES  # of several workers, with their Redis on the first
+PING_SECONDS: Final = 10  # between looks for pings, which a relay wants answered within a minute
 FLAGS: Final = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
@@ -230,13 +233,25 @@ class Audience:
     prefixes: list[bytes] = field(default_factory=list)
 
     def grow(self, count: int) -> None:
-        """Have so many subscribed mailboxes."""
+        """Have so many subscribed mailboxes; those that are there already stay, however long it takes."""
+        looked = time.monotonic()
         while len(self.sockets) < count:
+            if time.monotonic() - looked > PING_SECONDS:
+                looked = time.monotonic()
+                self._answer_pings()
             mailbox = Mailbox.make(len(self.sockets))
             peer = mailbox.create(self.urls[len(self.sockets) % len(self.urls)])
             self.mailboxes.append(mailbox)
             self.sockets.append(peer)
             self.prefixes.append(subscribe(peer))
+
+    def _answer_pings(self) -> None:
+        peers = {peer.fileno(): peer for peer in self.sockets}
+        poll = select.poll()
+        for descriptor in peers:
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, _ in poll.poll(0):
+            peers[descriptor].answer_pings()
 
     def receivers(self) -> list[tuple[int, bytes]]:
         """Return what a job needs of them."""

@@ -18,6 +18,8 @@ from restante_protocol.errors import Code
 PATH: Final = "/v1/socket"
 CONNECT_SECONDS: Final = 30
 BUFFER_BYTES: Final = 1 << 16
+PING: Final = b"\x89\x00"  # a relay's: without payload
+PONG: Final = b"\x8a\x80\x00\x00\x00\x00"
 
 
 class Refused(Exception):  # noqa: N818 -- the outcome of a request
@@ -82,6 +84,10 @@ class Socket:
                 raise Refused(answer.code, answer.detail)
             if getattr(answer, "request", None) == getattr(frame, "request", 0):
                 return answer
+
+    def answer_pings(self) -> None:
+        """Answer the pings that have come, on a connection to which nothing else is sent meanwhile."""
+        self._socket.sendall(self._receive().count(PING) * PONG)
 
     def skip_backlog(self) -> None:
         """Read up to the Drained that follows a subscription."""
