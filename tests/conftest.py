@@ -77,7 +77,8 @@ def shared_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         if request.node.get_closest_marker("database_file"):
             pytest.skip("about the database file")
         monkeypatch.setattr(relay, "shared_store", request.getfixturevalue(f"{store}_url"))
-        monkeypatch.setattr(relay, "nodes", 1 if "server" in request.path.parts else 2)
+        alone = "server" in request.path.parts or request.node.get_closest_marker("one_relay")
+        monkeypatch.setattr(relay, "nodes", 1 if alone else 2)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -241,9 +241,9 @@ async def running(  # noqa: PLR0915 -- one statement for each part
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: _sweep(shared, diagnostics, settings.store.parent))),
             asyncio.create_task(_repeat(BLOB_SWEEP_INTERVAL, blobs.sweep)),
             asyncio.create_task(_repeat(SWEEP_INTERVAL, lambda: eraser.look(kept))),
-            asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _publish(settings, published, directory, push))),
+            asyncio.create_task(_later(PUBLISH_INTERVAL, lambda: _publish(settings, published, directory, push))),
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: announcements.collect(settings.store, published))),
-            asyncio.create_task(_repeat(PUBLISH_INTERVAL, lambda: _keep(ledger))),
+            asyncio.create_task(_later(PUBLISH_INTERVAL, lambda: _keep(ledger))),
             asyncio.create_task(_repeat(SWEEP_INTERVAL, discloser.tell)),
             asyncio.create_task(push.run()),
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: disclosures.collect(settings.store, discloser))),
@@ -293,6 +293,12 @@ async def _repeat(interval: float, work: Callable[[], Coroutine[Any, Any, None]]
     while True:
         await _attempt(work)
         await asyncio.sleep(interval)
+
+
+async def _later(interval: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do at every interval what was done just now."""
+    await asyncio.sleep(interval)
+    await _repeat(interval, work)
 
 
 async def _attempt(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

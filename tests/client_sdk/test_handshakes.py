@@ -190,6 +190,7 @@ async def test_a_relay_without_blobs_refuses_large_handshakes(tmp_path: Path, mo
         await room.add(await carol.client.invite())
 
 
+@pytest.mark.one_relay
 async def test_a_relay_whose_blobs_are_full_delays(tmp_path: Path, large: None) -> None:
     async with (
         relay_in_process(tmp_path / "relay", max_blobs_bytes=config.BLOB_LEAST_CHARGE) as relay,

@@ -12,6 +12,8 @@ from restante_server.services import relay as shared
 from support.people import Reader, people, together
 from support.relay import Peer, relay_in_process
 
+pytestmark = pytest.mark.one_relay
+
 
 @pytest.fixture(autouse=True)
 def _every_deposit_goes_to_a_list(monkeypatch: pytest.MonkeyPatch) -> None:

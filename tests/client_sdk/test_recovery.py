@@ -239,6 +239,7 @@ async def test_a_damaged_group_is_healed_over_a_relay(tmp_path: Path) -> None:
             assert [alarm.cause for alarm in bob.alarms] == ["the stored state of this conversation is damaged"]
 
 
+@pytest.mark.database_file
 async def test_a_fork_heals_over_a_relay(tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     async with mortal_relay(tmp_path / "relay") as relay:

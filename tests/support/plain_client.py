@@ -18,7 +18,7 @@ import msgpack
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-TIMEOUT = 20  # seconds until a test gives up waiting
+TIMEOUT = 60  # seconds until a test gives up waiting
 
 SENDER, RECEIVER = 0, 1
 

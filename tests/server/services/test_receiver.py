@@ -61,7 +61,7 @@ async def test_relay_proves_its_key(relay: Relay) -> None:
     async with await Peer.connect(relay.url) as peer:
         message = proofs.welcome_message(peer.welcome.relay_key, peer.nonce, peer.welcome.nonce)
         assert primitives.ed25519_verify(peer.welcome.relay_key, message, peer.welcome.signature)
-        assert peer.welcome.level == "power"
+        assert peer.welcome.level == relay.store.level
 
 
 async def test_create_is_idempotent_and_comes_with_a_receipt(relay: Relay) -> None:

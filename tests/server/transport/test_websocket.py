@@ -131,7 +131,7 @@ async def test_at_the_end_everything_received_is_answered(tmp_path: Path) -> Non
 
 
 async def test_a_peer_that_does_not_answer_the_close_is_dropped(tmp_path: Path) -> None:
-    async with relay_in_process(tmp_path, handshake_timeout=0.05) as relay:
+    async with relay_in_process(tmp_path, handshake_timeout=0.5) as relay:
         peer = await Peer.dial(relay.url, frames.ROLE_SENDER)
         reader = peer.socket._reader
         messages = [await reader.read() for _ in range(2)]  # without aiohttp's answer to a close
