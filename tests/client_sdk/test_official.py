@@ -59,3 +59,25 @@ async def test_a_list_that_is_none_is_an_error(tmp_path: Path) -> None:
         assert await relay.store.put_slot(slot, 3, LIFETIME, bytes(64) + b"[]")
         with pytest.raises(RelayError, match="not signed"):
             await client.official()
+
+
+async def test_counts_of_disclosures_that_are_none_are_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "relay"
+    async with (
+        relay_in_process(folder) as relay,
+        Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p") as client,
+    ):
+        counted = await client.transparency()
+        assert counted is not None
+        assert counted.count == 0
+        key = (folder / "relay.key").read_bytes()
+        slot = publications.slot_of(primitives.ed25519_public(key), publications.TRANSPARENCY)
+        for version, content in ((2, b"[]"), (3, b'{"count":-1,"head":"","grounds":{}}')):
+            signed = primitives.ed25519_sign(key, proofs.public_message(slot, version, content)) + content
+            assert await relay.store.put_slot(slot, version, LIFETIME, signed)
+            with pytest.raises(RelayError, match="disclosures"):
+                await client.transparency()
+        await relay.store.delete_slot(slot)
+        assert await client.transparency() is None
+        with pytest.raises(ValueError, match="not signed"):
+            await client._driver.run(client._engine.read_disclosure, b"{}", bytes(64))
