@@ -37,6 +37,7 @@ from restante_crypto.mls import (
     Update,
     ValidationError,
     codec,
+    is_welcome,
     key_package_message,
     parse_key_package_message,
 )
@@ -588,8 +589,10 @@ def test_a_welcome_for_each_joiner() -> None:
     staged = group.commit([Add(each.key_package) for each in bundles], random=os.urandom, tree_in_welcome=False)
     assert staged.welcome is not None
     assert len(staged.welcomes) == 3
+    assert not is_welcome(staged.message)
     tree = staged.group.ratchet_tree
     for bundle, signer, index, letter in zip(bundles, signers, staged.added, staged.welcomes, strict=True):
+        assert is_welcome(letter)
         assert len(letter) < len(staged.welcome)
         joined = Group.join(letter, bundle, signer=signer, authenticate=nobody, ratchet_tree=tree).group
         assert (joined.own_index, joined.epoch_authenticator) == (index, staged.group.epoch_authenticator)
