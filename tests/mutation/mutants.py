@@ -34,8 +34,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 SOURCES: Final = ROOT / "crypto" / "restante_crypto" / "mls"
 EXPLAINED: Final = ROOT / "docs" / "mutation.md"
 LOG: Final = ROOT / ".mutants.log"
-HELPERS: Final = ("support/forger.py", "support/mls.py")  # of the tests of MLS
-RULES: Final = ("tests/crypto/mls/test_rules.py",)
+HELPERS: Final = ("forger.py", "mls.py", "rules.py", "rules_commits.py", "rules_joining.py")  # of tests/support
+RULES: Final = ("tests/crypto/mls/rules",)
 FORGERIES: Final = "tests/crypto/mls/test_forgeries.py"
 VECTORS: Final = "tests/crypto/vectors/test_vectors.py"
 FIRST: Final[dict[str, tuple[str, ...]]] = {  # by module: the tests by which most of its mutants die
@@ -296,7 +296,9 @@ def _digest(*files: Path) -> str:
 
 
 def _digest_of_tests() -> str:
-    return _digest(*sorted((ROOT / "tests" / "crypto").rglob("*.py")), *(ROOT / "tests" / name for name in HELPERS))
+    return _digest(
+        *sorted((ROOT / "tests" / "crypto").rglob("*.py")), *(ROOT / "tests" / "support" / name for name in HELPERS)
+    )
 
 
 def _known(done: Path, tests: str) -> dict[tuple[str, str, int], bool]:
