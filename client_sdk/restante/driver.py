@@ -709,6 +709,8 @@ class Driver:
         )
         if not isinstance(answer, frames.Deposited):
             raise Disconnected
+        if self._receiver is not None:
+            self._receiver.expect()  # this device's own copy; it may hang on another relay than the sender
         return answer
 
     def waiter(self, key: bytes) -> asyncio.Future[None]:

@@ -171,8 +171,7 @@ class Connection:
         self.send(build(number))
         answer = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
-        if self._probe is None or self._probe.done():
-            self._probe = asyncio.ensure_future(self._watch(at_once=False))
+        self.expect()
         frame: frames.RelayFrame = await answer
         if isinstance(frame, frames.Error):
             raise Refused(frame.code, frame.detail)
@@ -189,6 +188,11 @@ class Connection:
                 raise Disconnected("the relay is closing the connection") from error
             raise
         self._to_write.set()
+
+    def expect(self) -> None:
+        """Something should come: lose the connection if nothing does, and no answer to a ping either."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.ensure_future(self._watch(at_once=False))
 
     def suspect(self) -> None:
         """Lose the connection unless the relay answers a ping soon."""

@@ -371,6 +371,26 @@ async def test_a_relay_that_falls_silent_while_an_answer_is_due_is_lost(
         done.set()
 
 
+async def test_a_relay_that_should_bring_something_and_falls_silent_is_lost(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "ANSWER_SECONDS", 0.05)
+    done = asyncio.Event()
+
+    async def behaviour(peer: Peer) -> None:
+        await peer.welcome()
+        await done.wait()
+
+    async with relay(behaviour) as url:
+        connection = await connected(session, url)
+        connection.expect()
+        connection.expect()
+        with pytest.raises(Disconnected):
+            await connection.next_batch()
+        await connection.close()
+        done.set()
+
+
 async def test_a_relay_that_lives_may_take_its_time(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
