@@ -1,6 +1,7 @@
 """Options and settings of the whole suite."""
 
 import asyncio
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from restante import passphrase
 from restante_crypto import directory
+from restante_server import logs
 from restante_server.purposes import Purpose
 from support import people, relay, scenario
 from support.directories import CHEAP, Phones
@@ -67,6 +70,18 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["RESTANTE_SMS"] = "console"
         os.environ["RESTANTE_PROCESSOR"] = relay.PUSH
         people.refuse_all = True
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """Let no test's log go where a test before it sent its own: to a stream that is closed by then."""
+    yield
+    if structlog.is_configured():
+        logging.captureWarnings(capture=False)
+        root = logging.getLogger()
+        for handler in [each for each in root.handlers if isinstance(each, logs.Foreign)]:
+            root.removeHandler(handler)
+        structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

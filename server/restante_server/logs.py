@@ -34,7 +34,7 @@ def scrub(_logger: object, _name: str, event: MutableMapping[str, Any]) -> Mutab
     return kept
 
 
-class _Foreign(logging.Handler):
+class Foreign(logging.Handler):
     """Passes other packages' records on, without their arguments."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -60,7 +60,7 @@ def configure(stream: TextIO | None = None) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # a log line is rare, and may be sent elsewhere later
     )
     logging.captureWarnings(capture=True)
-    logging.basicConfig(handlers=[_Foreign()], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[Foreign()], level=logging.WARNING, force=True)

@@ -60,7 +60,7 @@ async def test_metrics_name_nobody(relay: Relay) -> None:
         assert repr(secret)[2:-1] not in text
     assert "127.0.0.1" not in text
     labels = set(re.findall(r"(\w+)=\"", text))
-    assert labels == {"role", "kind", "code", "le"}
+    assert labels == {"role", "kind", "code", "outcome", "le"}
 
 
 async def test_every_metric_of_the_manual_exists(relay: Relay) -> None:

@@ -38,7 +38,8 @@ OUTWARD = {
     "doctor.py": {"ClientSession"},  # the relay itself
     "link.py": {"ClientSession", "ws_connect"},  # the same
     "bench.py": {"ClientSession", "http"},  # the same
-    "__main__.py": {"subprocess"},  # the SDK's side of a command, on this machine
+    "__main__.py": {"subprocess"},  # the SDK's demo, on this machine
+    "persons.py": {"subprocess"},  # the SDK's commands, the same
     "workers.py": {"socket", "create_subprocess_exec"},  # keeps the port for the relay's own processes
 }
 """Where the relay opens connections or starts programs, and with what: nobody else can hand data to others."""
