@@ -704,13 +704,14 @@ class Driver:
         if self._lists is None or self._lists.connection is not connection:
             self._lists = AddressLists(connection)
         to = await self._lists.name(job.addresses)
+        begun = asyncio.get_running_loop().time()
         answer = await connection.request(
             lambda request: frames.Deposit(request, job.message_id, to, job.body, LIFETIME, job.fence, 0)
         )
         if not isinstance(answer, frames.Deposited):
             raise Disconnected
         if self._receiver is not None:
-            self._receiver.expect()  # this device's own copy; it may hang on another relay than the sender
+            self._receiver.expect(begun)  # this device's own copy; it may hang on another relay than the sender
         return answer
 
     def waiter(self, key: bytes) -> asyncio.Future[None]:

@@ -109,6 +109,7 @@ class Connection:
         self._outgoing: deque[bytes] = deque()
         self._to_write = asyncio.Event()
         self._heard = asyncio.get_running_loop().time()
+        self._due = 0.0  # loop time since which something should have come
         self._probe: asyncio.Task[None] | None = None
         self._tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._write())]
 
@@ -171,7 +172,7 @@ class Connection:
         self.send(build(number))
         answer = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
-        self.expect()
+        self._look_for_life()
         frame: frames.RelayFrame = await answer
         if isinstance(frame, frames.Error):
             raise Refused(frame.code, frame.detail)
@@ -189,8 +190,12 @@ class Connection:
             raise
         self._to_write.set()
 
-    def expect(self) -> None:
-        """Something should come: lose the connection if nothing does, and no answer to a ping either."""
+    def expect(self, since: float) -> None:
+        """Something should have come since this loop time: lose the connection if nothing does, not even a pong."""
+        self._due = since
+        self._look_for_life()
+
+    def _look_for_life(self) -> None:
         if self._probe is None or self._probe.done():
             self._probe = asyncio.ensure_future(self._watch(at_once=False))
 
@@ -291,7 +296,7 @@ class Connection:
             if self._heard < since and reading:
                 self._lose(_Silent("the relay has fallen silent"))
                 self._tasks[0].cancel()  # it would read for ever
-            elif not self._answers:
+            elif not self._answers and self._heard >= self._due:
                 return
 
     def _lose(self, error: Exception) -> None:

@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -19,6 +20,9 @@ from restante_protocol import frames
 from restante_protocol.connection import NumberedEntry, RelayConnection
 from restante_protocol.diagnostics import Measure
 from restante_protocol.errors import Code, LocalError
+from support.people import people, person, together
+from support.proxies import Proxy, Spread
+from support.relay import relay_in_process
 
 SEED = b"r" * 32
 KEY = primitives.ed25519_public(SEED)
@@ -383,8 +387,8 @@ async def test_a_relay_that_should_bring_something_and_falls_silent_is_lost(
 
     async with relay(behaviour) as url:
         connection = await connected(session, url)
-        connection.expect()
-        connection.expect()
+        for _ in range(2):
+            connection.expect(asyncio.get_running_loop().time())
         with pytest.raises(Disconnected):
             await connection.next_batch()
         await connection.close()
@@ -583,3 +587,26 @@ def test_backoff_doubles_its_bound_and_starts_anew(seed: int, tries: int) -> Non
         assert 0 <= backoff.next() <= min(0.1 * 2**number, 30)
     backoff.reset()
     assert backoff.next() <= 0.1
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_a_client_whose_connections_are_at_two_relays_notices_when_either_falls_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    """One of the two receives, and nothing is asked of it: what this client sends to itself should come there."""
+    monkeypatch.setattr(links, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(links, "HEARTBEAT_SECONDS", 1000)
+    async with relay_in_process(tmp_path / "relay") as server, people(tmp_path, server.url, "bob") as (bob,):
+        target = int(server.url.rpartition(":")[2])
+        proxies = [await Proxy(target).start() for _ in range(2)]
+        front = await Spread([proxy.port for proxy in proxies]).start()
+        async with person(tmp_path, "alice", f"http://127.0.0.1:{front.port}") as alice:
+            room, other = await together(alice, bob)
+            assert all(len(proxy._pairs) == 1 for proxy in proxies)
+            front._ports = [proxies[1 - which].port]
+            proxies[which].cut(b"", silent=True)
+            await room.send("is anybody there")
+            await other.send("yes")
+            await alice.reads("yes")
+        for each in (front, *proxies):
+            await each.stop()
