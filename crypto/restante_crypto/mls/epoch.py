@@ -19,6 +19,8 @@ from restante_crypto.mls.framing import (
     AuthenticatedContent,
     Commit,
 )
+from restante_crypto.mls.group_context import GroupContext
+from restante_crypto.mls.key_schedule import EpochSecrets
 from restante_crypto.mls.leaf_node import LeafNode
 from restante_crypto.mls.message import MLSMessage
 from restante_crypto.mls.private_message import PrivateMessage
@@ -67,6 +69,22 @@ class EpochKeys:
     sender_data_secret: bytes = field(repr=False)
     membership_key: bytes = field(repr=False)
     tree: SecretTree = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, suite: CipherSuite, context: GroupContext, secrets: EpochSecrets, own_index: int, tree: SecretTree
+    ) -> Self:
+        """Return the keys of the epoch that this context and these secrets are of."""
+        return cls(
+            suite,
+            context.group_id,
+            context.epoch,
+            own_index,
+            context.encode(),
+            secrets.sender_data_secret,
+            secrets.membership_key,
+            tree,
+        )
 
     def protect(self, content: AuthenticatedContent, random: Random) -> tuple[Self, bytes]:
         """Encrypt a signed content; return (keys, MLSMessage)."""

@@ -265,17 +265,8 @@ class Group:
         reinit: ReInit | None = None,
     ) -> Self:
         """Return a group at the beginning of an epoch: for this package's own use."""
-        suite = tree.suite
-        keys = EpochKeys(
-            suite,
-            context.group_id,
-            context.epoch,
-            own_index,
-            context.encode(),
-            secrets.sender_data_secret,
-            secrets.membership_key,
-            SecretTree.create(suite, tree.leaves, encryption_secret),
-        )
+        secret_tree = SecretTree.create(tree.suite, tree.leaves, encryption_secret)
+        keys = EpochKeys.of(tree.suite, context, secrets, own_index, secret_tree)
         return cls(keys, tree, context, secrets, interim, private_keys, signer, {}, reinit)
 
     @classmethod

@@ -77,16 +77,7 @@ def restore(kind: type[G], epoch: bytes, messages: bytes) -> G:
         raise StateError("stored group") from None
     if not isinstance(reinit, ReInit | None):
         raise StateError("stored group")
-    keys = EpochKeys(
-        suite,
-        context.group_id,
-        context.epoch,
-        own_index,
-        context.encode(),
-        secrets.sender_data_secret,
-        secrets.membership_key,
-        secret_tree,
-    )
+    keys = EpochKeys.of(suite, context, secrets, own_index, secret_tree)
     return kind(keys, tree, context, secrets, interim, private_keys, signer, proposals, reinit)
 
 
