@@ -360,7 +360,7 @@ class RedisStore:
         order = owner_token + incarnation + sequence.to_bytes(8, "big")
         if exceptions:
             order += b"".join([each.to_bytes(8, "big") for each in exceptions])
-        return self._call(mailbox, "acknowledge", mailbox, order).future
+        return cast("asyncio.Future[bool]", self._call(mailbox, "acknowledge", mailbox, order).outcome)
 
     async def read(self, mailbox: bytes, after: int, entries: int, size: int) -> Sequence[StoredEntry]:
         """See contract."""
@@ -432,7 +432,7 @@ class RedisStore:
         call: Call
         if None in keys:
             call = self._look_up_call(0, suite, addresses, last_resort=False)
-            call.future.add_done_callback(partial(forward, outcome))
+            call.outcome.add_done_callback(partial(forward, outcome))
         else:
             complete = partial(self._complete_claim, suite, addresses)
             call = WholeClaim(0, self._known[0], cast("list[bytes]", keys), complete, outcome)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import hiredis
 import structlog
@@ -44,36 +44,43 @@ class Call:
         arguments: after the head.
         cost: what it counts against MAX_COST.
         deadline: loop time after which it is not tried again.
-        future: gets the reply.
+        outcome: gets the reply; a future, unless whoever asks gives another.
     """
 
-    __slots__ = ("arguments", "bucket", "cost", "deadline", "future", "script")
+    __slots__ = ("arguments", "bucket", "cost", "deadline", "outcome", "script")
 
-    def __init__(self, bucket: int, script: str, arguments: Sequence[bytes | int | str], cost: int = 1) -> None:
+    def __init__(
+        self,
+        bucket: int,
+        script: str,
+        arguments: Sequence[bytes | int | str],
+        cost: int = 1,
+        outcome: Outcome | None = None,
+    ) -> None:
         self.bucket = bucket
         self.script = script
         self.arguments = arguments
         self.cost = cost
         self.deadline = 0.0
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.outcome: Any = asyncio.get_running_loop().create_future() if outcome is None else outcome
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the reply."""
-        return self.future.__await__()
+        return cast("Generator[Any, None, Any]", self.outcome.__await__())
 
     def succeed(self, reply: Reply) -> None:
         """Take the reply."""
-        if not self.future.done():
-            self.future.set_result(reply)
+        if not self.outcome.done():
+            self.outcome.set_result(reply)
 
     def fail(self, error: Exception) -> None:
         """Take an error."""
-        if not self.future.done():
-            self.future.set_exception(error)
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
 
 
 class MappedCall(Call):
-    """One whose future gets what ``answer`` makes of the reply."""
+    """One whose outcome gets what ``answer`` makes of the reply."""
 
     __slots__ = ("_answer",)
 
@@ -102,50 +109,44 @@ class KnownClaim(Call):
 
     Attributes:
         keys: of their packages, as they are sent.
-        future: gets the packages, None where a pool is empty, and the pools that ran low; or StaleError.
+        outcome: gets the packages, None where a pool is empty, and the pools that ran low; or StaleError.
     """
 
     __slots__ = ("keys",)
 
-    def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes]) -> None:
+    def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes], outcome: Outcome | None = None) -> None:
         """``known``: the epoch and revocations that the keys go with."""
-        super().__init__(bucket, "claim_known", (bulk(known),), len(keys))
+        super().__init__(bucket, "claim_known", (bulk(known),), len(keys), outcome)
         self.keys = keys
 
 
 class WholeClaim(KnownClaim):
     """One that is all of a request: tells its outcome what the store returns, by ``complete`` if more is to be done."""
 
-    __slots__ = ("_complete", "_outcome")
+    __slots__ = ("_complete",)
 
     def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes], complete: Complete, outcome: Outcome) -> None:
         """``complete``: called with what was answered."""
-        self.bucket = bucket
-        self.script = "claim_known"
-        self.arguments = (bulk(known),)
-        self.cost = len(keys)
-        self.deadline = 0.0
-        self.keys = keys
+        super().__init__(bucket, known, keys, outcome)
         self._complete = complete
-        self._outcome = outcome
 
     def succeed(self, reply: Reply) -> None:
         """Take the packages."""
         answers, low = reply
         if low or None in answers:
             self._go_on(answers, low)
-        elif not self._outcome.done():
-            self._outcome.set_result((answers, ()))
+        else:
+            super().succeed((answers, ()))
 
     def fail(self, error: Exception) -> None:
         """Take an error."""
         if isinstance(error, StaleError):
             self._go_on([None] * len(self.keys), b"")
-        elif not self._outcome.done():
-            self._outcome.set_exception(error)
+        else:
+            super().fail(error)
 
     def _go_on(self, answers: list[bytes | None], low: bytes) -> None:
-        asyncio.ensure_future(self._complete(answers, low)).add_done_callback(partial(forward, self._outcome))
+        asyncio.ensure_future(self._complete(answers, low)).add_done_callback(partial(forward, self.outcome))
 
 
 class Part(Call):
