@@ -8,7 +8,8 @@ What holds data for a purpose calls ``require`` before it stores or does anythin
 something; and it registers with ``on_withdrawal`` what erases its data.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +22,7 @@ from restante_server.identity import Identity
 from restante_server.processors import Processor
 from restante_server.purposes import PURPOSES, Purpose
 from restante_server.services.erasure import Eraser
-from restante_server.stores.contract import Holding, Store
+from restante_server.stores.contract import Holding, Store, overwrite
 
 LIFETIME: Final = limits.MAX_SLOT_LIFETIME  # after it was put last: the yes of somebody who has gone does not stay
 _AT_RELAY: Final = tuple(purpose for purpose in Purpose if PURPOSES[purpose].at_relay)
@@ -75,6 +76,20 @@ class Consents:
         if version is None or granted is None or granted.version != version:
             raise Refused(Code.NO_CONSENT, purpose.value)
 
+    @contextlib.asynccontextmanager
+    async def storing(self, mailbox: bytes, purpose: Purpose) -> AsyncIterator[None]:
+        """Have something stored for a purpose; it is erased if the consent was withdrawn meanwhile, elsewhere.
+
+        Raises Refused(NO_CONSENT).
+        """
+        await self.require(mailbox, purpose)
+        yield
+        try:
+            await self.require(mailbox, purpose)
+        except BaseException:
+            await self._erasers[purpose](mailbox)
+            raise
+
     async def put(self, mailbox: bytes, frame: frames.ConsentPut) -> None:
         """Grant or withdraw. Raises Refused(NO_MAILBOX, NOT_FOUND or CONFLICT)."""
         if not frame.version:
@@ -89,10 +104,7 @@ class Consents:
             raise Refused(Code.NO_MAILBOX)
         slot = self._identity.consent(mailbox, purpose)
         body = _Granted(frame.version, self._clock() // 1000).encode()
-        while True:
-            stored = await self._store.get_slot(slot)
-            if await self._store.put_slot(slot, (stored.version if stored else 0) + 1, LIFETIME, body):
-                return
+        await overwrite(self._store, slot, LIFETIME, body)
 
     async def withdraw(self, mailbox: bytes, name: str) -> None:
         """Erase what is held for a purpose, and the consent; no file of the store holds it any more."""

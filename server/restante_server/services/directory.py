@@ -1,9 +1,8 @@
 """The directory: what its frames do for a mailbox that has granted the purpose. PROTOCOL.md section 6.15."""
 
 import asyncio
-import contextlib
 import importlib.util
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, Self
 
@@ -14,7 +13,7 @@ from restante_server.config import SettingError
 from restante_server.oprf_key import OprfKey
 from restante_server.purposes import Purpose
 from restante_server.services.bulletin import Bulletin
-from restante_server.services.consents import Consents, Erase
+from restante_server.services.consents import Consents
 from restante_server.services.entries import Entries
 from restante_server.services.erasure import Eraser
 from restante_server.services.handles import Handles
@@ -38,12 +37,8 @@ class Directory:
         self._consents = consents
         self._handles = Handles(store, key, entries, eraser, clock)
         self._numbers = Numbers(store, key, entries, eraser, clock, send)
-        self._erase: Mapping[Purpose, Erase] = {
-            Purpose.HANDLE: self._handles.erase,
-            Purpose.NUMBER: self._numbers.erase,
-        }
-        for purpose, erase in self._erase.items():
-            consents.on_withdrawal(purpose, erase)
+        consents.on_withdrawal(Purpose.HANDLE, self._handles.erase)
+        consents.on_withdrawal(Purpose.NUMBER, self._numbers.erase)
 
     @classmethod
     async def open(  # noqa: PLR0913 -- what it is made of
@@ -111,7 +106,7 @@ class Directory:
 
     async def put_handle(self, mailbox: bytes, frame: frames.HandlePut) -> frames.Done:
         """Answer HandlePut. Raises Refused."""
-        async with self._granted(mailbox, Purpose.HANDLE):
+        async with self._consents.storing(mailbox, Purpose.HANDLE):
             await self._handles.put(mailbox, frame.place, frame.record)
         return frames.Done(frame.request)
 
@@ -128,13 +123,13 @@ class Directory:
 
     async def confirm_number(self, mailbox: bytes, frame: frames.NumberConfirm) -> frames.Done:
         """Answer NumberConfirm. Raises Refused."""
-        async with self._granted(mailbox, Purpose.NUMBER):
+        async with self._consents.storing(mailbox, Purpose.NUMBER):
             await self._numbers.confirm(mailbox, frame.number, frame.code)
         return frames.Done(frame.request)
 
     async def put_number(self, mailbox: bytes, frame: frames.NumberPut) -> frames.Done:
         """Answer NumberPut. Raises Refused."""
-        async with self._granted(mailbox, Purpose.NUMBER):
+        async with self._consents.storing(mailbox, Purpose.NUMBER):
             await self._numbers.put(mailbox, frame.record)
         return frames.Done(frame.request)
 
@@ -156,20 +151,6 @@ class Directory:
         """Forget budgets that are full."""
         self._handles.trim()
         self._numbers.trim()
-
-    @contextlib.asynccontextmanager
-    async def _granted(self, mailbox: bytes, purpose: Purpose) -> AsyncIterator[None]:
-        """Have something stored for a purpose; it is erased if the consent was withdrawn meanwhile, elsewhere.
-
-        Raises Refused(NO_CONSENT).
-        """
-        await self._consents.require(mailbox, purpose)
-        yield
-        try:
-            await self._consents.require(mailbox, purpose)
-        except BaseException:
-            await self._erase[purpose](mailbox)
-            raise
 
 
 def check_packages(wanted: Collection[Purpose]) -> None:

@@ -31,7 +31,7 @@ from restante_server.services.budgets import Budgets, Pace
 from restante_server.services.entries import Entries, Entry
 from restante_server.services.erasure import Eraser
 from restante_server.services.handles import evaluate
-from restante_server.stores.contract import Holding, Store
+from restante_server.stores.contract import Holding, Store, overwrite
 
 PACE: Final = Pace(limits.NUMBER_QUERIES, limits.NUMBER_QUERY_SECONDS)
 TEXTS_TO_NUMBER: Final = Pace(3, 8 * 3600)  # text messages to one number: a typing error or two, and nobody is pestered
@@ -97,7 +97,7 @@ class Numbers:
         until = now // 1000 + limits.NUMBER_CODE_LIFETIME
         sent = _Sent(self._key.mark("code", slot, code.encode()), limits.NUMBER_CODE_TRIES, until)
         body = self._key.seal(slot, msgspec.msgpack.encode(sent))
-        await self._put(slot, body, limits.NUMBER_CODE_LIFETIME)
+        await overwrite(self._store, slot, limits.NUMBER_CODE_LIFETIME, body)
         try:
             await self._send(TextMessage(number, f"{code} is your code. Nobody will ask you for it."))
         except (OSError, TimeoutError):
@@ -163,7 +163,7 @@ class Numbers:
 
     async def _hold(self, mailbox: bytes, mark: bytes) -> None:
         slot = self._key.slot("holder", mark)
-        await self._put(slot, self._key.seal(slot, mailbox), limits.MAX_SLOT_LIFETIME)
+        await overwrite(self._store, slot, limits.MAX_SLOT_LIFETIME, self._key.seal(slot, mailbox))
 
     async def _give_up(self, mailbox: bytes, mark: bytes, place: bytes) -> None:
         """Erase record and holder, if it is this mailbox."""
@@ -182,7 +182,7 @@ class Numbers:
         entry = await self.verified(mailbox)
         await self._entries.change(mailbox, lambda had: had)
         await self._hold(mailbox, entry.number)
-        await self._put(self._record_slot(entry.place), record, limits.MAX_SLOT_LIFETIME)
+        await overwrite(self._store, self._record_slot(entry.place), limits.MAX_SLOT_LIFETIME, record)
         await self._change_list(entry.place[0], lambda places: places | {entry.place})
         if (await self._entries.read(mailbox)).number != entry.number:  # erased meanwhile, and nobody knows of this one
             await self._erase_record(entry.place)
@@ -268,12 +268,6 @@ class Numbers:
                 return
             version = (stored.version if stored else 0) + 1
             if await self._store.put_slot(slot, version, limits.MAX_SLOT_LIFETIME, b"".join(places)):
-                return
-
-    async def _put(self, slot: bytes, body: bytes, lifetime: int) -> None:
-        while True:
-            stored = await self._store.get_slot(slot)
-            if await self._store.put_slot(slot, (stored.version if stored else 0) + 1, lifetime, body):
                 return
 
 

@@ -38,7 +38,7 @@ from restante_server.services.budgets import Pace
 from restante_server.services.bulletin import Bulletin
 from restante_server.services.consents import Consents
 from restante_server.services.erasure import Eraser
-from restante_server.stores.contract import Holding, Store, StoreError
+from restante_server.stores.contract import Holding, Store, StoreError, overwrite
 
 PUBLICATION: Final = "push"
 TRIES: Final = 6  # of one push; what comes later is told again anyway
@@ -146,30 +146,25 @@ class Push:
 
     async def put(self, mailbox: bytes, frame: frames.PushPut) -> frames.Done:
         """Answer PushPut. Raises Refused."""
-        await self._consents.require(mailbox, Purpose.PUSH)
+        async with self._consents.storing(mailbox, Purpose.PUSH):
+            endpoint = self._checked(frame.endpoint)
+            slot = self._slot(mailbox)
+            await overwrite(self._store, slot, limits.MAX_SLOT_LIFETIME, self._key.seal(slot, endpoint.text))
+            self._resting.pop(mailbox, None)  # without an endpoint it was not woken
+        return frames.Done(frame.request)
+
+    def _checked(self, text: str) -> Endpoint:
+        """Return an endpoint that pushes may be sent to. Raises Refused."""
         service = self._service
         try:
-            endpoint = Endpoint.parse(frame.endpoint)
+            endpoint = Endpoint.parse(text)
         except ValueError:
             raise Refused(Code.LIMIT, "endpoint") from None
         if service is None or not service.is_declared(endpoint):
             raise Refused(Code.NOT_FOUND, "push service")
         if not service.takes(endpoint):
             raise Refused(Code.LIMIT, "endpoint")
-        slot = self._slot(mailbox)
-        while True:
-            stored = await self._store.get_slot(slot)
-            version = stored.version if stored is not None else 0
-            body = self._key.seal(slot, endpoint.text)
-            if await self._store.put_slot(slot, version + 1, limits.MAX_SLOT_LIFETIME, body):
-                break
-        self._resting.pop(mailbox, None)  # without an endpoint it was not woken
-        try:
-            await self._consents.require(mailbox, Purpose.PUSH)
-        except BaseException:  # withdrawn elsewhere meanwhile
-            await self.erase(mailbox)
-            raise
-        return frames.Done(frame.request)
+        return endpoint
 
     async def delete(self, mailbox: bytes, frame: frames.PushDelete) -> frames.Done:
         """Answer PushDelete."""

@@ -467,3 +467,11 @@ class Store(Protocol):
     async def totals(self) -> Totals:
         """Return counts for the metrics."""
         ...
+
+
+async def overwrite(store: Store, slot: bytes, lifetime: int, body: bytes) -> None:
+    """Put a slot of the relay's own, whatever is in it: whoever puts last has it."""
+    while True:
+        stored = await store.get_slot(slot)
+        if await store.put_slot(slot, (stored.version if stored is not None else 0) + 1, lifetime, body):
+            return
