@@ -60,7 +60,7 @@ class _Push(msgspec.Struct, frozen=True):
 
 def read_push(content: bytes) -> str:
     """Return the relay's key for push services, as they take it. Raises ValueError."""
-    return msgspec.json.decode(content, type=_Push).vapid
+    return read_json(content, _Push).vapid
 
 
 class _Listed(msgspec.Struct, frozen=True):

@@ -115,6 +115,13 @@ def test_what_is_no_list_of_policies(content: bytes) -> None:
         publications.read_listed(content)
 
 
+@pytest.mark.parametrize("content", [b"", b'{"vapid":""}', b'{"vapid":"' + b"A" * 87 + b'","more":' + b"[" * 5000])
+def test_what_is_no_key_for_push_services(content: bytes) -> None:
+    assert publications.read_push(b'{"vapid":"%s"}' % (b"A" * 87)) == "A" * 87
+    with pytest.raises(ValueError, match=r".+"):
+        publications.read_push(content)
+
+
 def test_an_announcement_of_the_year_10000_is_none() -> None:
     text = '[{"number":1,"at":%d,"kind":"news","texts":{"en":"text"}}]'
     latest = 253_402_300_800_000 - 1
