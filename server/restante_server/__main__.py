@@ -16,6 +16,7 @@ try:
     from restante_server import announcements, bench, codes, disclosures, logs, migrate, persons, processors
     from restante_server import doctor as checks
     from restante_server.app import Relay, serve
+    from restante_server.clock import system_clock
     from restante_server.config import (
         ADMISSION_MODES,
         DEFAULT_LISTEN,
@@ -277,7 +278,7 @@ def admit(
 ) -> None:
     """Print invite codes for `serve --admission invite`; each admits one mailbox within 30 days."""
     try:
-        for code in codes.leave(_store(store, state), count):
+        for code in codes.leave(_store(store, state), count, system_clock()):
             print(code)  # noqa: T201 -- the command's result
     except OSError as error:
         sys.exit(f"restante: cannot write beside the store: {error.strerror}")

@@ -229,7 +229,7 @@ async def running(  # noqa: PLR0915 -- one statement for each part
             stack.push_async_callback(bench.close, SHUTDOWN_GRACE)
         app.add_routes([*acceptor.routes(bench), *claims.routes(), *transfers.routes()])
         app.add_routes([*pages.routes(published), *reports.routes(diagnostics), *transparency.routes(published)])
-        await codes.collect(settings.store, store)
+        await codes.collect(settings.store, store, clock)
         await _attempt(lambda: _publish(settings, published, directory, push))
         await _attempt(lambda: _keep(ledger))
         url = await _listen(
@@ -249,7 +249,9 @@ async def running(  # noqa: PLR0915 -- one statement for each part
             asyncio.create_task(_repeat(CODES_INTERVAL, lambda: disclosures.collect(settings.store, discloser))),
         ]
         if settings.admission == "invite":
-            tasks.append(asyncio.create_task(_repeat(CODES_INTERVAL, lambda: codes.collect(settings.store, store))))
+            tasks.append(
+                asyncio.create_task(_repeat(CODES_INTERVAL, lambda: codes.collect(settings.store, store, clock)))
+            )
         stack.push_async_callback(_cancel, tasks)
         yield Relay(url, ops_url, store, blobs, metrics, diagnostics, push, app)
 

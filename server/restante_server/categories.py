@@ -160,11 +160,11 @@ class Category(Enum):
     )
     CODE = About(
         Text("Invite codes of the operator", "运营者的邀请码"),
-        Text("hashes of codes that admit a new mailbox", "允许新建邮箱的代码的哈希值"),
+        Text("hashes of codes that admit a new mailbox, or did", "允许或曾允许新建邮箱的代码的哈希值"),
         Text("admission, where the operator limits it", "运营者限制注册时的准入"),
         SECURITY,
         OPERATOR,
-        Text("until used, at most 30 days", "直到使用，最长 30 天"),
+        Text("30 days, so that none is used twice", "30 天，以免同一代码被使用两次"),
         _BY_ITSELF,
     )
     GRANTED = About(

@@ -428,8 +428,8 @@ ITEMS: Final[tuple[Item, ...]] = (
     *_columns(
         "code",
         Category.CODE,
-        {"hash": "hash of an invite code", "expires": "when it is void"},
-        "Create, the sweep",
+        {"hash": "hash of an invite code", "expires": "when it is void", "used": "whether it is used up"},
+        "the sweep",
         CODE_LIFETIME,
     ),
     *_keys(
@@ -498,7 +498,7 @@ ITEMS: Final[tuple[Item, ...]] = (
         "SlotDelete, the sweep",
         TOMBSTONE_LIFETIME,  # as above
     ),
-    *_keys(Category.CODE, {"code": "hashes of invite codes"}, "Create, the sweep", CODE_LIFETIME),
+    *_keys(Category.CODE, {"code": "hashes of invite codes"}, "the sweep", CODE_LIFETIME),
     *_keys(
         Category.STORE,
         {
@@ -524,7 +524,6 @@ ITEMS: Final[tuple[Item, ...]] = (
             "relay.db-wal": "its write-ahead log: the latest changes of the same columns",
             "relay.db-shm": "an index of that log",
             "relay.db.lock": "empty: who holds the store",
-            "relay.db.codes.lock": "empty: who takes new invite codes",
             "relay.db.epoch": "mark of the store's history",
             "relay.db.v*": "the database before an upgrade, for the operator to delete",
             "relay.key": "the relay's own key, from which those of push are derived",
@@ -553,7 +552,7 @@ ITEMS: Final[tuple[Item, ...]] = (
         Kind.FILE,
         "relay.db.codes-*",
         Category.CODE,
-        "hashes of new invite codes",
+        "hashes of new invite codes, and when they were made",
         CODE_LIFETIME,
         "the relay takes them within seconds",
     ),

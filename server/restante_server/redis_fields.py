@@ -108,7 +108,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "code": {
         "hash": "hash of an invite code",
         "expires": "when it is void",
-        "mailbox": "the mailbox that it is being used for, for an instant",
+        "mailbox": "the mailbox that it is being used for, for an instant; zeros: it is used up",
     },
     "state": {
         "epoch": "mark of the bucket's history",

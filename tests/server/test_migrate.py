@@ -67,7 +67,9 @@ async def fill(store: Store) -> None:
     await store.put_prekeys(mailbox(1), SUITE, 30, [b"30"], b"", replace=False)
     await store.claim(SUITE, [address(1)])
     await store.put_slot(identifier("slot", 1), 1, DAY, b"slot")
-    await store.add_codes([code(1)], DAY)
+    await store.add_codes([code(1), code(2)], DAY)
+    await store.create_mailbox(mailbox(BOXES), bytes(32), code(2))
+    await store.delete_mailbox(mailbox(BOXES))
     await store.delete_mailbox(mailbox(5))
 
 
@@ -117,6 +119,8 @@ async def test_a_store_moves_to_redis_and_back(tmp_path: Path, url: str) -> None
         if number != 5:
             await acknowledge(store, number, limits.MAX_SEQUENCE)
     assert (await store.totals()).entries == 0
+    assert await store.create_mailbox(mailbox(BOXES), bytes(32), code(2)) is None, "it was used before the move"
+    assert await store.create_mailbox(mailbox(BOXES), bytes(32), code(1)) is not None
     await store.close()
 
     for opening in (SqliteStore.open(there), RedisStore.open(parse_redis(url))):

@@ -185,7 +185,7 @@ async def _use(relay: Relay, seen: Seen, folder: Path, clock: MovedClock, phones
             await owner.ask(lambda n: frames.PrekeysPut(n, SUITE, first, [b"sealed"], b"", False))  # noqa: B023 -- at once
     await relay.diagnostics.flush()
     await Bulletin(relay.store, identity, clock).announce("service", {"en": "used"})
-    await asyncio.to_thread(leave, seen.database, 1)
+    await asyncio.to_thread(leave, seen.database, 1, clock())
     request = Request(new_id(), Ground.CONSENT, kept, ("mailbox.id",), "Somebody", "asked for")
     answer = await asyncio.to_thread(disclosures.leave, seen.database, request)
     while not answer.exists():

@@ -310,7 +310,7 @@ class Store(Protocol):
         """Create the mailbox unless it exists; return its incarnation.
 
         If ``code_hash`` is given and the mailbox does not exist, the invite code of this hash is used up in the same
-        transaction; None is returned if there is no such code.
+        transaction, for good; None is returned if there is no such code.
         """
         ...
 
@@ -441,7 +441,10 @@ class Store(Protocol):
         ...
 
     async def add_codes(self, hashes: Sequence[bytes], lifetime: int) -> None:
-        """Add hashes of invite codes, valid for ``lifetime`` seconds."""
+        """Add hashes of invite codes, valid for ``lifetime`` seconds.
+
+        One that is known already stays as it is, used up or not: a used one is kept until it would be void.
+        """
         ...
 
     async def holdings(self, mailbox: bytes, after: bytes) -> tuple[Sequence[Holding], bytes]:

@@ -94,10 +94,11 @@ class SlotRecord:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CodeRecord:
-    """An invite code's hash."""
+    """An invite code's hash, and whether it is used up, or kept for one mailbox by a relay that was stopped."""
 
     hash: bytes
     expires: int
+    used: bool
 
 
 Record = MailboxRecord | AddressRecord | PayloadRecord | FenceRecord | PoolRecord | SlotRecord | CodeRecord

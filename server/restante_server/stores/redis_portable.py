@@ -32,6 +32,7 @@ _ENTRY: Final = struct.Struct(">Q6sIB5s")  # then which members of the group wai
 _INVITE: Final = 2  # flags of an entry; 1: large
 _SCATTERED: Final = 4
 _ALONE: Final = b"\x00\x01"  # the members of a group of one
+_EXPIRY_BYTES: Final = 6  # Unix seconds
 _ADDRESS: Final = struct.Struct(">5s4sIB")
 _COUNTERS: Final = (6, 4, 5, 6, 4, 6, 7)  # bytes of version, queues, addresses, payloads, mailboxes, entries, size
 
@@ -138,7 +139,7 @@ class RedisPortable:
                 yield SlotRecord(slot, _number(data[:8]), _number(data[8:14]), data[14:])
         for bucket in range(self._masters.buckets):
             for code, data in (await self._hash(bucket, "code")).items():
-                yield CodeRecord(code, _number(data[:6]))
+                yield CodeRecord(code, _number(data[:6]), len(data) > _EXPIRY_BYTES)
 
     async def _mailboxes(self, bucket: int) -> Sequence[Record]:
         queues = await self._hash(bucket, "queue")
@@ -297,7 +298,7 @@ def _take(
             value = record.version.to_bytes(8, "big") + record.expires.to_bytes(6, "big") + record.body
             _take_expiring(buckets[of(record.id)], "slot", record.id, value, record.expires)
         case CodeRecord():
-            value = record.expires.to_bytes(6, "big")
+            value = record.expires.to_bytes(_EXPIRY_BYTES, "big") + bytes(ids.ID_BYTES * record.used)
             _take_expiring(buckets[of(record.hash)], "code", record.hash, value, record.expires)
 
 

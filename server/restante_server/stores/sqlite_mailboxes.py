@@ -22,7 +22,7 @@ def create(
     if known is not None:
         return bytes(known)
     if code_hash is not None:
-        db.execute("DELETE FROM code WHERE hash=? AND expires>?", (code_hash, now))
+        db.execute("UPDATE code SET used=1 WHERE hash=? AND expires>? AND NOT used", (code_hash, now))
         if not db.changes():
             return None
     incarnation = random(ids.INCARNATION_BYTES)

@@ -117,7 +117,7 @@ class SqlitePortable:
             )
             yield PoolRecord(identifier, suite, uploaded, issued, last_resort, tuple((a, b) for a, b in prekeys))
         yield from (SlotRecord(*row) for row in self._rows("SELECT id, version, expires, body FROM slot"))
-        yield from (CodeRecord(*row) for row in self._rows("SELECT hash, expires FROM code"))
+        yield from (CodeRecord(code, expires, bool(used)) for code, expires, used in self._rows("SELECT * FROM code"))
 
     def _rows(self, sql: str) -> Iterable[Any]:
         return self._db.execute(sql)
@@ -215,7 +215,7 @@ class SqlitePortable:
         )
 
     def _write_code(self, record: CodeRecord) -> None:
-        self._db.execute("INSERT INTO code VALUES (?, ?)", (record.hash, record.expires))
+        self._db.execute("INSERT INTO code VALUES (?, ?, ?)", (record.hash, record.expires, record.used))
 
     _WRITERS: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
         MailboxRecord: _write_mailbox,

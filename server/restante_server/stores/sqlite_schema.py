@@ -97,7 +97,7 @@ CREATE TABLE slot (
     body BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX slot_expires ON slot (expires);
-CREATE TABLE code (hash BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE code (hash BLOB PRIMARY KEY, expires INTEGER NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
 """
 UPGRADES: Final[Mapping[int, str]] = {}
 """SQL that makes version v + 1 of a store of version v."""

@@ -29,7 +29,7 @@ def delete(db: apsw.Connection, slot: bytes) -> None:
 
 def add_codes(db: apsw.Connection, hashes: Sequence[bytes], expires: int) -> None:
     """See ``contract.Store.add_codes``."""
-    db.executemany("REPLACE INTO code VALUES (?, ?)", [(code, expires) for code in hashes])
+    db.executemany("INSERT OR IGNORE INTO code VALUES (?, ?, 0)", [(code, expires) for code in hashes])
 
 
 def sweep(db: apsw.Connection, now: int, limit: int) -> bool:

@@ -3,6 +3,7 @@ from pathlib import Path
 from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_server import codes
+from restante_server.clock import system_clock
 from restante_server.services.admission import code_hash, new_code
 from support.relay import Owner, Peer, relay_in_process
 
@@ -20,7 +21,7 @@ async def test_welcome_says_who_is_admitted(tmp_path: Path) -> None:
 
 
 async def test_a_code_admits_one_mailbox(tmp_path: Path) -> None:
-    (code,) = codes.leave(tmp_path / "relay.db", 1)
+    (code,) = codes.leave(tmp_path / "relay.db", 1, system_clock())
     first, second = Owner(), Owner()
     async with relay_in_process(tmp_path, admission="invite") as relay:
         for wrong in (b"", b"WRONG", bytes(64)):

@@ -78,6 +78,26 @@ async def test_a_code_is_not_used_up_by_a_mailbox_that_exists(store: Store) -> N
     assert await store.create_mailbox(mailbox(2), bytes(32), code(1)) is not None
 
 
+async def test_a_code_that_was_used_stays_so_however_often_it_is_added(store: Store, opener: Opener) -> None:
+    await store.add_codes([code(1)], DAY)
+    await store.create_mailbox(mailbox(1), bytes(32), code(1))
+    await store.sweep()
+    await store.add_codes([code(1), code(2)], DAY)
+    assert await store.create_mailbox(mailbox(2), bytes(32), code(1)) is None
+    await store.delete_mailbox(mailbox(1))
+    for number in (1, 3):
+        assert await store.create_mailbox(mailbox(number), bytes(32), code(1)) is None
+    assert await store.create_mailbox(mailbox(2), bytes(32), code(2)) is not None
+
+
+async def test_a_code_that_is_added_again_is_good_no_longer_for_it(store: Store, opener: Opener) -> None:
+    await store.add_codes([code(1)], DAY)
+    opener.clock.advance(DAY // 2)
+    await store.add_codes([code(1)], DAY)
+    opener.clock.advance(DAY // 2)
+    assert await store.create_mailbox(mailbox(1), bytes(32), code(1)) is None
+
+
 @pytest.mark.parametrize("swept", [False, True])
 async def test_a_code_expires(store: Store, opener: Opener, swept: bool) -> None:
     await store.add_codes([code(1)], DAY)

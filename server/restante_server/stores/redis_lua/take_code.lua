@@ -1,12 +1,14 @@
 #!lua
 -- Keep an invite code for a mailbox, or with an empty one use it up. ARGV: epoch, hash, mailbox or empty, now.
--- Answers 1, or 0 if there is none for this mailbox.
+-- Answers 1, or 0 if there is none for this mailbox. What is used up stays, for nobody (zeros), until it expires.
 local s = load_state()
 if not s then return OTHER_EPOCH end
 local record = call('HGET', CODE, ARGV[2])
 if ARGV[3] == '' then
-  call('HDEL', CODE, ARGV[2])
-  call('ZREM', EXPIRY, 'c' .. ARGV[2])
+  if record then
+    call('HSET', CODE, ARGV[2], sub(record, 1, 6) .. string.rep('\0', 24))
+    save_state(s)
+  end
   return 1
 end
 if not record or sunpack('>I6', record) <= tonumber(ARGV[4]) then return 0 end
