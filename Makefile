@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUNS := $(VENV)/.runs
 
 MAIN_JOB := tests/test_canaries.py tests/client_sdk/engine/test_profiles.py $(patsubst %,tests/client_sdk/test_%.py, \
-	client invites account recovery yourdata blobs crash)
+	client outbox commits invites account recovery yourdata blobs crash)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check docker-check docker-smoke chaos cluster fuzz timing clean
@@ -37,8 +37,8 @@ demo: $(RUNS) ## three people in two conversations, and what the relay's disk sh
 test: $(STAMP) peers ## the whole suite
 	$(BIN)/python -m pytest -n auto
 	# and a part of it over a cluster, with two relays; make cluster has all
-	$(BIN)/python -m pytest -q -n auto --store cluster tests/protocol/test_plain_client.py tests/client_sdk/test_client.py \
-		tests/client_sdk/test_yourdata.py tests/client_sdk/engine/test_profiles.py
+	$(BIN)/python -m pytest -q -n auto --store cluster tests/protocol/test_plain_client.py \
+		tests/client_sdk/engine/test_profiles.py $(patsubst %,tests/client_sdk/test_%.py,client outbox commits yourdata)
 	# whoever refuses everything optional loses nothing of the main job
 	$(BIN)/python -m pytest -q -n auto --refuse-all $(MAIN_JOB)
 

@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import msgspec
-
 from restante import content, events, names
 from restante.account import account_id
 from restante.conversation import Conversation, Receipt
@@ -30,14 +28,14 @@ from restante.engine.conversations import View
 from restante.engine.directory import Contact, Found
 from restante.engine.engine import Engine
 from restante.engine.profiles import Profile
-from restante.errors import Closed, ConversationError, InviteError, NotAMember, Queued, Refused, RelayError
+from restante.errors import ConversationError, InviteError, NotAMember, Queued, Refused, RelayError
 from restante.events import Announcement, Event
 from restante.invites import Invite, Manifest
-from restante.links import open_session
+from restante.links import numbered, open_session
 from restante.publications import Official, Policy, Purpose, Transparency
 from restante.push import Push
 from restante.safety import SafetyNumber, safety_number
-from restante.yourdata import Erasure, Export, export
+from restante.yourdata import Erasure, Export, erase, export
 from restante_crypto.directory import Kind
 from restante_crypto.mls import KeyPackage
 from restante_protocol import frames
@@ -68,8 +66,6 @@ class Client:
         self._passing: list[Event] = []
         self._handlers: dict[type[Event], Handler] = {}
         self._dispatcher: asyncio.Task[None] | None = None
-        self._submissions: list[tuple[str, str | bytes, bytes | None, asyncio.Future[bytes]]] = []
-        self._submitting: asyncio.Task[None] | None = None
         self._iterating = False
         driver.changed = self._change
         driver.connection_changed = self._connection_changed
@@ -166,7 +162,7 @@ class Client:
         """
         await self._driver.sender()  # the invite names the relay's key
         text = await self._driver.run(self._engine.new_invite)
-        await self._driver.settled()
+        await self._driver.chores.settled()
         return text
 
     def safety_number(self, account: str) -> SafetyNumber:
@@ -189,7 +185,7 @@ class Client:
         Raises:
             RelayError: it is not signed by the relay's pinned key.
         """
-        return await self._driver.policy(number)
+        return await self._driver.bulletin.policy(number)
 
     async def announcements(self) -> list[Announcement]:
         """Return what the relay's operator has announced to everybody, oldest first; what is new is an event, too.
@@ -199,7 +195,10 @@ class Client:
         Raises:
             RelayError: it is not signed by the relay's pinned key.
         """
-        return [_announcement(each, id=f"announcement {each.number}") for each in await self._driver.announcements()]
+        return [
+            _announcement(each, id=f"announcement {each.number}")
+            for each in await self._driver.bulletin.announcements()
+        ]
 
     async def official(self) -> list[Official]:
         """Return whom of the operator's people one can write to, for support and activities.
@@ -210,7 +209,7 @@ class Client:
         Raises:
             RelayError: the list is not signed by the relay's pinned key.
         """
-        return await self._driver.official()
+        return await self._driver.bulletin.official()
 
     async def transparency(self) -> Transparency | None:
         """Return how often the relay's operator has handed data of anybody to others; None if the relay does not say.
@@ -220,7 +219,7 @@ class Client:
         Raises:
             RelayError: it is not signed by the relay's pinned key.
         """
-        return await self._driver.transparency()
+        return await self._driver.bulletin.transparency()
 
     async def disclosures(self) -> list[events.Disclosed]:
         """Return what the relay's operator has handed to others of this account, as far as the law allows to tell it.
@@ -249,7 +248,7 @@ class Client:
         Raises:
             RelayError: the policy is not signed by the relay's pinned key.
         """
-        offered = await self._driver.purposes()
+        offered = await self._driver.bulletin.purposes()
         granted = await self._driver.run(self._engine.granted)
         return [replace(each, granted=granted.get(each.name) == each.version) for each in offered.values()]
 
@@ -259,12 +258,12 @@ class Client:
         Raises:
             RelayError: the relay does not offer it.
         """
-        offered = (await self._driver.purposes()).get(purpose)
+        offered = (await self._driver.bulletin.purposes()).get(purpose)
         if offered is None:
             raise RelayError("the relay does not offer this purpose")
         await self._driver.run(self._engine.grant, purpose, offered.version)
-        await self._driver.settled()
-        await self._driver.diagnose()
+        await self._driver.chores.settled()
+        await self._driver.diagnostics.look()
         if (await self._driver.run(self._engine.granted)).get(purpose) != offered.version:
             raise RelayError("the relay does not offer this purpose")
 
@@ -275,8 +274,8 @@ class Client:
         is connected again.
         """
         await self._driver.run(self._engine.withdraw, purpose)
-        await self._driver.diagnose()  # nothing is counted any more
-        await self._driver.settled()
+        await self._driver.diagnostics.look()  # nothing is counted any more
+        await self._driver.chores.settled()
 
     # The directory.
 
@@ -426,14 +425,14 @@ class Client:
             ValueError: something is too long.
         """
         await self._driver.run(self._engine.set_profile, nickname, avatar)
-        await self._driver.settled()
+        await self._driver.chores.settled()
         await self._driver.look()
 
     async def delete_profile(self) -> None:
         """Delete this account's profile at the relay; a new one will be at another place, under another key."""
         deletion = await self._driver.run(self._engine.profile_deletion)
         if deletion is not None:
-            await self._driver.ask(partial(_numbered, deletion))
+            await self._driver.ask(partial(numbered, deletion))
             await self._driver.run(self._engine.forget_profile)
 
     async def profile(self, account: str) -> Profile | None:
@@ -477,13 +476,7 @@ class Client:
         Raises:
             Refused: the relay cannot do it now.
         """
-        answer = await self._driver.erase()
-        return Erasure(
-            mailbox=self._engine.mailbox,
-            erased_at=datetime.fromtimestamp(answer.erased_at, UTC),
-            relay_key=self._engine.relay_key or b"",
-            signature=answer.receipt,
-        )
+        return await erase(self._engine, self._driver)
 
     async def drained(self) -> None:
         """Return once all that the relay holds for this client now has been processed."""
@@ -501,7 +494,7 @@ class Client:
             Refused: the relay takes no handshake of this size; there is no conversation.
         """
         packages = await self._packages([invites] if isinstance(invites, str) else invites)
-        await self._driver.settled()
+        await self._driver.chores.settled()
         conversation, intents = await self._driver.do(self._engine.create, title, packages)
         try:
             await self._committed(conversation, intents)
@@ -553,43 +546,19 @@ class Client:
 
     async def _send(self, conversation: str, data: str | bytes, timeout: float | None, reply: bytes | None) -> Receipt:  # noqa: ASYNC109 -- the API
         self._driver.check()
-        submitted: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._submissions.append((conversation, data, reply, submitted))
-        if self._submitting is None or self._submitting.done():
-            self._submitting = asyncio.ensure_future(self._submit())
-        content_id = await asyncio.shield(submitted)
+        content_id = await self._driver.outbox.submit(conversation, data, reply)
         message_id = self._engine.message_id(conversation, content_id)
         try:
             async with asyncio.timeout(timeout):
-                await self._driver.deposited([content_id])
+                await self._driver.outbox.deposited([content_id])
         except TimeoutError:
             raise Queued(message_id) from None
         if not self._view(conversation).active and await self._driver.run(self._engine.was_dropped, content_id):
             raise NotAMember("this account is no longer in the conversation")
         return Receipt(message_id)
 
-    async def _submit(self) -> None:
-        """Store what concurrent calls want to send, in the order of the calls, in one transaction."""
-        while self._submissions:
-            batch, self._submissions = self._submissions, []
-            try:
-                results = await self._driver.run(self._engine.submit, [item[:3] for item in batch])
-            except BaseException as error:
-                for *_, submitted in batch:
-                    if not submitted.done():
-                        submitted.set_exception(error if isinstance(error, Exception) else Closed("closed"))
-                if not isinstance(error, Exception):
-                    raise
-                continue
-            for (*_, submitted), result in zip(batch, results, strict=True):
-                if isinstance(result, bytes):
-                    submitted.set_result(result)
-                else:
-                    submitted.set_exception(result)
-            self._driver.wake_deposits()
-
     async def _committed(self, conversation: str, intents: Sequence[bytes]) -> None:
-        await self._driver.committed(intents)
+        await self._driver.commits.committed(intents)
         if not self._view(conversation).active:
             raise NotAMember("this account is no longer in the conversation")
 
@@ -625,7 +594,7 @@ class Client:
     async def _leave(self, conversation: str) -> None:
         key = await self._driver.do(self._engine.leave, conversation)
         if key is not None:
-            await self._driver.deposited([key])
+            await self._driver.outbox.deposited([key])
 
     # Events.
 
@@ -794,10 +763,6 @@ def _disclosed(record: records.DisclosedEvent, **fields: Any) -> events.Disclose
         disclosed_at=datetime.fromtimestamp(record.at, UTC),
         **fields,
     )
-
-
-def _numbered(frame: frames.SlotDelete, request: int) -> frames.SlotDelete:
-    return msgspec.structs.replace(frame, request=request)
 
 
 def _claim_frame(suite: int, address: bytes, request: int) -> frames.Claim:

@@ -14,6 +14,7 @@ from restante import names
 from restante.engine.directory import PURPOSES, Found, put_frame
 from restante.errors import ConsentNeeded, HandleTaken, Refused, RelayError
 from restante.invites import Invite
+from restante.links import numbered
 from restante.publications import DIRECTORY, DirectoryKeys, read_directory
 from restante_crypto import directory, oprf, primitives, proofs
 from restante_crypto.directory import Entry, Kind
@@ -44,13 +45,13 @@ class Directory:
         entry = await self._entry(kind, keys, name)
         own = await self._driver.run(self._engine.own_entry, kind)
         invite = own.invite if own is not None else await self._driver.run(self._engine.new_invite)
-        await self._driver.settled()  # the invite is registered
+        await self._driver.chores.settled()  # the invite is registered
         try:
             record = await self._driver.run(self._engine.directory_record, entry, invite)
             await self._driver.ask_as_owner(partial(put_frame, kind, entry.place, record))
         except (Refused, ValueError) as error:
             if own is None:
-                await self._driver.delete_slot(Invite.parse(invite).slot)
+                await self._delete_invite(Invite.parse(invite).slot)
             if isinstance(error, Refused) and error.code == Code.CONFLICT:
                 raise HandleTaken("somebody else has this handle") from None
             raise
@@ -65,8 +66,13 @@ class Directory:
         """The relay has no such entry any more: delete its invite."""
         slot = await self._driver.run(self._engine.entry_slot, kind)
         if slot is not None:
-            await self._driver.delete_slot(slot)
+            await self._delete_invite(slot)
             await self._driver.do(self._engine.forget_entry, kind, lost)
+
+    async def _delete_invite(self, slot: bytes) -> None:
+        deletion = await self._driver.run(self._engine.slot_deletion, slot)
+        await self._driver.ask(partial(numbered, deletion))
+        await self._driver.run(self._engine.forget_invite, slot)
 
     async def put_again(self, kind: Kind) -> None:
         """Renew an entry, or put it again where the relay lost it or has another key."""
@@ -163,7 +169,7 @@ class Directory:
 
     async def _keys(self) -> DirectoryKeys:
         """Return the relay's keys: signed by it and fetched without a credential, so the same for everybody."""
-        content = await self._driver.published(DIRECTORY)
+        content = await self._driver.bulletin.content(DIRECTORY)
         if content is None:
             raise RelayError("the relay has no directory")
         try:

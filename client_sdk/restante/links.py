@@ -9,9 +9,10 @@ import contextlib
 import random as _random
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import aiohttp
+import msgspec
 
 from restante.errors import Refused, RelayChanged, RelayError
 from restante_crypto import primitives, proofs
@@ -26,11 +27,15 @@ HEARTBEAT_SECONDS: Final = limits.PING_INTERVAL  # a ping after so much silence,
 ANSWER_SECONDS: Final = 2.0  # without a byte while an answer is due: then a ping, and as long again for its answer
 CLOSE_SECONDS: Final = 2.0  # for the relay's part in closing
 MAX_WAITING: Final = 512  # pushes that nobody took; beyond these nothing more is read
+RETRY_SECONDS: Final = 0.5  # after a relay that is full or unavailable
+RETRIED: Final = frozenset({Code.UNAVAILABLE, Code.FULL, Code.STALE})  # of what a mailbox's owner asks
+LATER: Final = RETRIED | {Code.TIMEOUT, Code.OVERLOADED, Code.GOING_AWAY}  # of deposits and blobs
 
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 Push = NumberedEntry | frames.Drained | frames.PrekeysLow | frames.AddressSpent | frames.Disclosed | frames.Error
 """What the relay says by itself; an Error here is fatal and the last one."""
+R = TypeVar("R", bound=msgspec.Struct)
 
 
 class Disconnected(Exception):  # noqa: N818 -- says what is the case
@@ -309,6 +314,11 @@ class Connection:
         self._answers.clear()
         self._outgoing.clear()
         self._pushed.set()
+
+
+def numbered(frame: R, request: int) -> R:
+    """Return a request that was made before, with the number that ``Connection.request`` gives it."""
+    return msgspec.structs.replace(frame, request=request)
 
 
 def socket_url(url: str) -> str:

@@ -26,8 +26,8 @@ class Push:
 
     async def key(self) -> str:
         """Return the relay's public key for push services. Raises RelayError: it does not offer push."""
-        offered = PURPOSE in await self._driver.purposes()
-        content = await self._driver.published(PUSH) if offered else None
+        offered = PURPOSE in await self._driver.bulletin.purposes()
+        content = await self._driver.bulletin.content(PUSH) if offered else None
         try:
             return read_push(content or b"")
         except ValueError:
@@ -37,7 +37,7 @@ class Push:
         """Be woken there. Raises ConsentNeeded, Refused."""
         if PURPOSE not in await self._driver.run(self._engine.granted):
             raise ConsentNeeded(f"the purpose {PURPOSE!r} is not granted: client.consent grants it")
-        await self._driver.settled()  # the relay knows of the consent
+        await self._driver.chores.settled()  # the relay knows of the consent
         await self._driver.ask_as_owner(partial(frames.PushPut, endpoint=endpoint))
         await self._driver.run(self._engine.set_push, endpoint)
 

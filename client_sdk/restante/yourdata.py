@@ -1,5 +1,6 @@
 """What the relay holds of an account, brought home, and the proof that it was erased. PROTOCOL.md section 6.13."""
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -10,14 +11,17 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp
+
 from restante import blobs
+from restante.driver import ERASED, Driver
 from restante.errors import Refused, RelayError
+from restante.links import RETRIED, Backoff, Disconnected, numbered
 from restante_crypto import primitives, proofs
 from restante_protocol import frames
 from restante_protocol.errors import Code
 
 if TYPE_CHECKING:
-    from restante.driver import Driver
     from restante.engine.engine import Engine
 
 __all__ = ["Erasure", "Export"]
@@ -98,7 +102,7 @@ class Erasure:
         return primitives.ed25519_verify(self.relay_key, message, self.signature)
 
 
-async def export(engine: "Engine", driver: "Driver", now: int) -> Export:
+async def export(engine: "Engine", driver: Driver, now: int) -> Export:
     """Ask the relay for all that it holds of this account. ``now``: Unix seconds.
 
     The mailbox's owner is told of the mailbox, consents and records. Which slots and blobs are this account's, the
@@ -112,7 +116,7 @@ async def export(engine: "Engine", driver: "Driver", now: int) -> Export:
     await _mailbox(driver, document)
     await _slots(engine, driver, document)
     for keys, expires in await driver.run(engine.blobs):
-        sealed = await driver.stored_blob(keys.blob)
+        sealed = await driver.parcels.stored(keys.blob)
         if sealed is not None:
             digest = blobs.digest_of(sealed)
             document.row("blob", keys.blob, id=keys.blob, expires=expires, size=len(sealed), digest=digest, body=sealed)
@@ -128,7 +132,7 @@ async def export(engine: "Engine", driver: "Driver", now: int) -> Export:
     )
 
 
-async def _mailbox(driver: "Driver", document: "_Document") -> None:
+async def _mailbox(driver: Driver, document: "_Document") -> None:
     after, more = b"", True
     while more:
         part = await driver.ask_as_owner(partial(frames.Export, after=after))
@@ -140,7 +144,7 @@ async def _mailbox(driver: "Driver", document: "_Document") -> None:
         after, more = part.after, bool(part.after)
 
 
-async def _slots(engine: "Engine", driver: "Driver", document: "_Document") -> None:
+async def _slots(engine: "Engine", driver: Driver, document: "_Document") -> None:
     for kind, slot, expires in await driver.run(engine.slots):
         try:
             stored = await driver.ask(partial(frames.SlotGet, slot=slot))
@@ -151,6 +155,55 @@ async def _slots(engine: "Engine", driver: "Driver", document: "_Document") -> N
         if isinstance(stored, frames.Slot):
             version, body = stored.version, stored.body
             document.row("slot", slot, kind=kind, id=slot, version=version, expires=expires, body=body)
+
+
+async def erase(engine: "Engine", driver: Driver) -> Erasure:
+    """Stop the driver for good, and erase all that the relay holds of this account. Raises Refused."""
+    await driver.run(engine.begin_erasure)
+    await driver.stop(ERASED)
+    backoff = Backoff(driver.jitter)
+    while True:
+        try:
+            answer = await _erase(engine, driver)
+            break
+        except (Disconnected, aiohttp.ClientError, OSError, TimeoutError):
+            pass
+        except Refused as error:
+            if error.code not in RETRIED:
+                raise
+        await asyncio.sleep(backoff.next())
+    return Erasure(
+        mailbox=engine.mailbox,
+        erased_at=datetime.fromtimestamp(answer.erased_at, UTC),
+        relay_key=engine.relay_key or b"",
+        signature=answer.receipt,
+    )
+
+
+async def _erase(engine: "Engine", driver: Driver) -> frames.Erased:
+    """What the client alone knows to be this account's, without credential; then the mailbox, as its owner."""
+    sender = await driver.connect(frames.ROLE_SENDER)
+    try:
+        for deletion in await driver.run(engine.slot_deletions):
+            await sender.request(partial(numbered, deletion))
+        await driver.parcels.erase()
+    finally:
+        await sender.close()
+    receiver = await driver.connect(frames.ROLE_RECEIVER)
+    try:
+        try:
+            await receiver.request(
+                lambda request: engine.open_frame(request, receiver.client_nonce, receiver.relay_nonce)
+            )
+        except Refused as error:
+            if error.code != Code.NO_MAILBOX:
+                raise
+        answer = await receiver.request(frames.MailboxDelete)
+    finally:
+        await receiver.close()
+    if not isinstance(answer, frames.Erased):
+        raise Disconnected
+    return answer
 
 
 class _Document:

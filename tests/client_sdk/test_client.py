@@ -1,7 +1,6 @@
 """The main job through the public API, against a real relay."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from restante import (
     MessageTooLarge,
     NotAdmitted,
     NotAMember,
-    Queued,
     Replaced,
     WrongPassphrase,
 )
@@ -28,12 +26,8 @@ from restante.invites import Invite, open_manifest
 from restante_protocol import frames, limits
 from restante_server.clock import system_clock
 from support.mortal import mortal_relay
-from support.people import Reader, people, person, settled, together
+from support.people import people, person, settled, together
 from support.relay import Peer, relay_in_process
-
-
-def two(folder: Path, relay: str) -> AbstractAsyncContextManager[list[Reader]]:
-    return people(folder, relay, "alice", "bob")
 
 
 async def read_and_fail(path: Path, relay: str, found: list[Event]) -> None:
@@ -84,17 +78,6 @@ async def test_contents_of_every_size_arrive_as_they_are(tmp_path: Path) -> None
             await a.send(bytes(MAX_CONTENT_BYTES + 1))
 
 
-async def test_concurrent_sends_keep_the_order_of_the_calls(tmp_path: Path) -> None:
-    texts = [str(number) for number in range(300)]
-    async with (
-        relay_in_process(tmp_path / "relay") as relay,
-        people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
-    ):
-        a, _ = await together(alice, bob)
-        await asyncio.gather(*(a.send(text) for text in texts))
-        await bob.reads(*texts)
-
-
 async def test_a_group_adds_removes_heals_and_is_left(tmp_path: Path) -> None:
     names = ("alice", "bob", "carol", "dave")
     async with relay_in_process(tmp_path / "relay") as relay, people(tmp_path, relay.url, *names) as readers:
@@ -128,23 +111,6 @@ async def test_a_group_adds_removes_heals_and_is_left(tmp_path: Path) -> None:
             await a.remove(bob.client.account_id)
         with pytest.raises(ConversationError):
             await a.remove(alice.client.account_id)
-        assert all(reader.alarms == [] for reader in readers)
-
-
-async def test_ten_members_commit_at_the_same_time(tmp_path: Path) -> None:
-    names = [f"member{number}" for number in range(10)]
-    async with relay_in_process(tmp_path / "relay") as relay, people(tmp_path, relay.url, *names, "guest") as readers:
-        *members, guest = readers
-        rooms = await together(*members)
-        for _ in range(3):
-            healing = [room.update_keys() for room in rooms[2:]]
-            await asyncio.gather(rooms[1].add(await guest.client.invite()), *healing)
-            await guest.room()
-            await settled(rooms, members)
-            healing = [room.update_keys() for room in rooms[1:]]
-            await asyncio.gather(rooms[0].remove(guest.client.account_id), *healing)
-            await settled(rooms, members)
-        assert all(len(room.members) == 10 for room in rooms)
         assert all(reader.alarms == [] for reader in readers)
 
 
@@ -253,32 +219,6 @@ async def test_a_loop_that_waits_keeps_nothing_from_the_handlers(tmp_path: Path)
                 assert await heard.get() == text
         other.cancel()
         await asyncio.wait([other])
-
-
-async def test_offline_a_message_is_queued_and_goes_out_by_itself(tmp_path: Path) -> None:
-    async with (
-        mortal_relay(tmp_path / "relay") as relay,
-        people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
-    ):
-        a, _ = await together(alice, bob)
-        await relay.stop()
-        with pytest.raises(Queued) as queued:
-            await a.send("later", timeout=0.1)
-        await relay.start()
-        await bob.reads("later")
-        assert bob.got[0].id == queued.value.id
-
-
-async def test_the_outbox_survives_closing(tmp_path: Path) -> None:
-    async with mortal_relay(tmp_path / "relay") as relay, person(tmp_path, "bob", relay.url) as bob:
-        async with person(tmp_path, "alice", relay.url) as alice:
-            a, _ = await together(alice, bob)
-            await relay.stop()
-            with pytest.raises(Queued):
-                await a.send("kept", timeout=0.1)
-        await relay.start()
-        async with person(tmp_path, "alice", relay.url):
-            await bob.reads("kept")
 
 
 async def test_losing_the_relay_is_an_event(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ async def test_a_changed_purpose_announces_itself_and_is_off_until_granted_again
             while len(read.changed) < 3:
                 await client.drained()
             assert sorted(read.changed) == ["diagnostics", "handle", "news"]
-            await client._driver.settled()
+            await client._driver.chores.settled()
             assert await relay.store.get_slot(held(folder, client, "handle")) is None, "nothing of it stays"
             await client.consent("handle")
             assert await granted(client) == {"handle", "push"}
@@ -151,7 +151,7 @@ async def test_a_relay_that_lost_its_store_is_told_again(tmp_path: Path) -> None
         if path.is_file():
             path.unlink()
     async with relay_in_process(folder, purposes=ALL) as relay, person(tmp_path, "alice", relay.url) as alice:
-        await alice.client._driver.settled()
+        await alice.client._driver.chores.settled()
         assert await relay.store.get_slot(held(folder, alice.client, "push")) is not None
         assert await relay.store.get_slot(held(folder, alice.client, "number")) is None
 
@@ -160,9 +160,9 @@ async def test_what_the_relay_refuses_meanwhile_is_off(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     async with relay_in_process(folder, purposes=ALL) as relay, person(tmp_path, "alice", relay.url) as alice:
         read = Purposes(alice.client)
-        await alice.client._driver.settled()
+        await alice.client._driver.chores.settled()
         await alice.client._driver.run(alice.client._engine.grant, "push", b"outdated")
-        await alice.client._driver.settled()
+        await alice.client._driver.chores.settled()
         assert await alice.client._driver.run(alice.client._engine.granted) == {}
         await alice.until(lambda: read.changed == ["push"])
 

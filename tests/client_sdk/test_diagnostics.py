@@ -24,7 +24,7 @@ def reports(recorder: Recorder) -> list[Recorded]:
 
 def counted(client: Client) -> int | None:
     """How many messages this process has counted; None: it does not count."""
-    counts = client._driver._counts
+    counts = client._driver.diagnostics.counts
     return counts.messages if counts is not None else None
 
 
@@ -35,11 +35,11 @@ def kept(client: Client) -> bytes | None:
 async def later(reader: Reader) -> None:
     """The period and its delay are over: what is due is sent."""
     client = reader.client
-    await client._driver.diagnose()
+    await client._driver.diagnostics.look()
     state = client._engine._state
     clock, state.clock = state.clock, lambda: clock() + (PERIOD + MAX_DELAY) * 1000
     try:
-        await client._driver.diagnose()
+        await client._driver.diagnostics.look()
     finally:
         state.clock = clock
 

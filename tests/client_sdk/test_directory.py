@@ -297,7 +297,7 @@ async def test_a_relay_that_lost_everything_gets_handles_again(tmp_path: Path, p
         Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p") as client,
         person(tmp_path, "bob", relay.url) as bob,
     ):
-        await client._driver.settled()
+        await client._driver.chores.settled()
         assert await losses(client) == "number"
         assert (await client.handle(), await client.number()) == ("alice", None)
         await consent(bob.client)
@@ -325,7 +325,7 @@ async def test_entries_are_renewed_before_they_lapse(tmp_path: Path, phones: Pho
             clock.advance(limits.MAX_SLOT_LIFETIME - RENEWAL + 10)
             for reader in (alice, bob):
                 await reader.client._driver.do(reader.client._engine.upkeep)
-                await reader.client._driver.settled()
+                await reader.client._driver.chores.settled()
         assert await bob.client.find_handle("alice") is not None
         await verify(bob.client, phones, TWO)
         assert ONE in await bob.client.find_numbers([ONE])
@@ -341,7 +341,7 @@ async def test_a_number_that_another_verified_is_lost(tmp_path: Path, phones: Ph
         await verify(client, phones, ONE)
         await verify(bob.client, phones, ONE)
         await client._driver.run(register_again, client)
-        await client._driver.settled()
+        await client._driver.chores.settled()
         assert await losses(client) == "number"
         assert await client.number() is None
         assert (await bob.client.find_numbers([ONE]))[ONE].account == bob.client.account_id
@@ -368,7 +368,7 @@ async def test_beyond_the_budget_entries_are_put_later(tmp_path: Path, monkeypat
         with client._engine._state.transaction():
             other = type(own)(own.name, bytes(32), own.place, own.key, own.invite)
             client._engine._directory._put(Kind.HANDLE, other)
-        await client._driver.settled()
+        await client._driver.chores.settled()
         kept = client._engine.own_entry(Kind.HANDLE)
         assert kept is not None
         assert kept.renew_at > client._engine._state.now()

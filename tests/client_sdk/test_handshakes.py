@@ -12,12 +12,12 @@ import pytest
 
 from restante import InviteError, Refused, blobs, handshakes
 from restante.blobs import BlobKeys, BlobReference
-from restante.driver import Driver
 from restante.engine import inbox
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Job
 from restante.handshakes import MAX_HANDSHAKE_BYTES, Admission, CommitReference
 from restante.links import Connection
+from restante.outbox import Outbox
 from restante_crypto.suites import SUITES, XWING
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
@@ -49,9 +49,9 @@ def stored(folder: Path) -> list[Path]:
 async def test_what_a_hundred_joiners_cost(relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deposited: list[int] = []
     uploaded: list[int] = []
-    deposit, upload = Driver._request_deposit, blobs.upload
+    deposit, upload = Outbox.request, blobs.upload
 
-    async def counted_deposit(self: Driver, connection: Connection, job: Job) -> frames.Deposited:
+    async def counted_deposit(self: Outbox, connection: Connection, job: Job) -> frames.Deposited:
         deposited.append(len(job.body))
         return await deposit(self, connection, job)
 
@@ -65,12 +65,12 @@ async def test_what_a_hundred_joiners_cost(relay: Relay, tmp_path: Path, monkeyp
         room = await alice.client.start_conversation(await bob.client.invite())
         theirs = await bob.room()
         relay_key = alice.client._engine.relay_key or b""
-        monkeypatch.setattr(Driver, "_request_deposit", counted_deposit)
+        monkeypatch.setattr(Outbox, "request", counted_deposit)
         monkeypatch.setattr(blobs, "upload", counted_upload)
         now = int(time.time())
         driver, engine = alice.client._driver, alice.client._engine
         intents = await driver.do(engine.add, room.id, [stranger(XWING, relay_key, now) for _ in range(100)])
-        await driver.committed(intents)
+        await driver.commits.committed(intents)
         assert len(room.members) == 102
         assert len(uploaded) == 2
         assert sum(uploaded) < 100 * 5000, "the tree, once, and the Commit, which holds 100 KeyPackages"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from restante import Queued, lists
-from restante.driver import RETRY_SECONDS
+from restante.links import RETRY_SECONDS
 from restante_protocol import frames, limits
 from restante_server.app import Relay
 from restante_server.services import relay as shared
@@ -55,7 +55,7 @@ async def test_what_only_a_list_can_carry_waits_until_there_is_room(
         await alice.client.drained()
         stranger = await _taken(relay)
         monkeypatch.setattr(limits, "MAX_DEPOSIT_ADDRESSES", 0)
-        alice.client._driver._lists = None  # as after another connection
+        alice.client._driver.outbox._lists = None  # as after another connection
         with pytest.raises(Queued):
             await room.send("waits", timeout=3 * RETRY_SECONDS)
         await stranger.close()
@@ -72,6 +72,6 @@ async def test_lists_make_room_for_each_other(tmp_path: Path, monkeypatch: pytes
         for number in range(9):
             await rooms[number % 3].send(str(number))
         await bob.reads(*map(str, range(9)))
-        known = alice.client._driver._lists
+        known = alice.client._driver.outbox._lists
         assert known is not None
         assert len(known._handles) == 1

@@ -2,14 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
-from restante import Client, Official, RelayError, publications
-from restante_crypto import primitives, proofs
-from restante_server.services.bulletin import LIFETIME
+from restante import Official
 from support.mortal import mortal_relay
 from support.people import people
-from support.relay import relay_in_process
 
 COMPLAINT = "canary complaint 3c77"
 ENTRY = "canary entry for the drawing 81af"
@@ -41,43 +36,3 @@ async def test_what_is_submitted_reaches_the_staffs_devices_and_nothing_else(tmp
         for name, content in contents.items():
             for needle in (COMPLAINT, ENTRY, "canary", person.client.account_id):
                 assert needle.encode() not in content, name
-
-
-async def test_a_list_that_is_none_is_an_error(tmp_path: Path) -> None:
-    folder = tmp_path / "relay"
-    async with (
-        relay_in_process(folder, official=("Support=restante:AA",)) as relay,
-        Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p") as client,
-    ):
-        assert await client.official() == [Official("Support", "restante:AA")]
-        key = (folder / "relay.key").read_bytes()
-        slot = publications.slot_of(primitives.ed25519_public(key), publications.OFFICIAL)
-        signed = primitives.ed25519_sign(key, proofs.public_message(slot, 2, b"{}")) + b"{}"
-        assert await relay.store.put_slot(slot, 2, LIFETIME, signed)
-        with pytest.raises(RelayError, match="official"):
-            await client.official()
-        assert await relay.store.put_slot(slot, 3, LIFETIME, bytes(64) + b"[]")
-        with pytest.raises(RelayError, match="not signed"):
-            await client.official()
-
-
-async def test_counts_of_disclosures_that_are_none_are_an_error(tmp_path: Path) -> None:
-    folder = tmp_path / "relay"
-    async with (
-        relay_in_process(folder) as relay,
-        Client.open(tmp_path / "a.db", relay=relay.url, passphrase="p") as client,
-    ):
-        counted = await client.transparency()
-        assert counted is not None
-        assert counted.count == 0
-        key = (folder / "relay.key").read_bytes()
-        slot = publications.slot_of(primitives.ed25519_public(key), publications.TRANSPARENCY)
-        for version, content in ((2, b"[]"), (3, b'{"count":-1,"head":"","grounds":{}}')):
-            signed = primitives.ed25519_sign(key, proofs.public_message(slot, version, content)) + content
-            assert await relay.store.put_slot(slot, version, LIFETIME, signed)
-            with pytest.raises(RelayError, match="disclosures"):
-                await client.transparency()
-        await relay.store.delete_slot(slot)
-        assert await client.transparency() is None
-        with pytest.raises(ValueError, match="not signed"):
-            await client._driver.run(client._engine.read_disclosure, b"{}", bytes(64))

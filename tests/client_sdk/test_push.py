@@ -170,7 +170,7 @@ async def test_a_relay_that_lost_its_store_is_told_again(tmp_path: Path) -> None
             relay_in_process(folder, **settings(service)) as relay,
             people(tmp_path, relay.url, "alice") as (alice,),
         ):
-            await alice.client._driver.settled()
+            await alice.client._driver.chores.settled()
             assert await alice.client.push() == service.endpoint("alice")
 
 
@@ -193,7 +193,7 @@ async def test_where_it_is_not_offered_any_more_it_ends(tmp_path: Path) -> None:
             await client.purposes()
             while not read.changed:
                 await client.drained()
-            await client._driver.settled()
+            await client._driver.chores.settled()
             assert (read.changed, read.lost, await own(client)) == (["push"], 0, None)
 
 

@@ -67,7 +67,6 @@ from restante_crypto.mls import (
 from restante_protocol import frames, ids
 from restante_protocol.diagnostics import Measure
 
-_DIAGNOSTICS: Final = "diagnostics"  # a purpose
 _USAGE: Final = b"usage"  # in the account's table
 _NEWS: Final = "news"  # a kind of announcements, and the purpose to show them
 _ERASED: Final = b"erased"  # in the same table
@@ -384,7 +383,7 @@ class Engine:
         """Take what was counted if that is granted, and return a report if one is due; else nothing of it is kept."""
         table, now = self._tables.account, self._state.now()
         with self._state.transaction():
-            if _DIAGNOSTICS not in self.granted():
+            if usage.PURPOSE not in self.granted():
                 table.delete(_USAGE)
                 return None
             stored = table.get(_USAGE)

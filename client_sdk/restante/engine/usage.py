@@ -9,6 +9,7 @@ from restante.engine import records
 from restante_crypto.primitives import Random
 from restante_protocol.diagnostics import CHANNELS, CLASSES, MAX_DELAY, PERIOD, Measure, class_of, randomised
 
+PURPOSE: Final = "diagnostics"
 _SPEEDS: Final = (100, 300, 1000)  # milliseconds
 _DAY: Final = 86_400
 

@@ -154,7 +154,7 @@ async def test_a_relay_that_lost_its_store_gets_it_again(tmp_path: Path) -> None
                 engine._profiles.register_again()
 
         await alice.client._driver.run(lost)
-        await alice.client._driver.settled()
+        await alice.client._driver.chores.settled()
         assert await relay.store.get_slot(slot) is not None
 
 
