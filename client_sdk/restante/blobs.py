@@ -5,7 +5,7 @@ whose outcome is unknown is done again with the same one: keep it before the fir
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Final, Self
 
@@ -158,21 +158,35 @@ async def download(
     return b"".join(opened)
 
 
-async def fetch(session: aiohttp.ClientSession, url: str, reference: BlobReference) -> bytes:
+def _unmetered(_size: int) -> None:
+    pass
+
+
+async def fetch(
+    session: aiohttp.ClientSession, url: str, reference: BlobReference, meter: Callable[[int], None] = _unmetered
+) -> bytes:
     """Return the whole blob as it is stored, sealed; its digest is the one that ``reference`` names.
+
+    ``meter`` is told of every part that comes, how many bytes it has.
 
     Raises:
         BlobError: the relay has given something else.
         Refused: NOT_FOUND: deleted, expired, or never stored; or for now.
         Disconnected: try again.
     """
-    sealed = await stored(session, url, reference.blob, sealed_length(reference.length))
+    sealed = await stored(session, url, reference.blob, sealed_length(reference.length), meter)
     if not primitives.equal(digest_of(sealed), reference.digest):
         raise BlobError("digest")
     return sealed
 
 
-async def stored(session: aiohttp.ClientSession, url: str, blob: bytes, size: int = limits.MAX_BLOB_BYTES) -> bytes:
+async def stored(
+    session: aiohttp.ClientSession,
+    url: str,
+    blob: bytes,
+    size: int = limits.MAX_BLOB_BYTES,
+    meter: Callable[[int], None] = _unmetered,
+) -> bytes:
     """Return what the relay has under this id, unchecked: of more than ``size`` bytes the beginning.
 
     Raises:
@@ -182,6 +196,7 @@ async def stored(session: aiohttp.ClientSession, url: str, blob: bytes, size: in
     async with _request(session, "GET", url, blob, {}, None, size) as response:
         async for data in response.content.iter_chunked(CHUNK_BYTES):
             sealed += data
+            meter(len(data))
             if len(sealed) > size:
                 break
     return bytes(sealed)

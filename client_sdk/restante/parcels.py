@@ -52,17 +52,18 @@ class Parcels:
             await self._driver.look()
 
     async def _fetch(self, work: Fetch) -> None:
-        engine, driver, reference = self._engine, self._driver, work.reference
+        engine, driver = self._engine, self._driver
+        received: list[int] = []
         try:
-            sealed = await blobs.fetch(self._session, driver.url, reference)
+            sealed = await blobs.fetch(self._session, driver.url, work.reference, received.append)
         except Disconnected:
-            await driver.do(engine.not_fetched, reference.blob, False)
+            await driver.do(engine.not_fetched, work, sum(received), False)
         except BlobError:
-            await driver.do(engine.not_fetched, reference.blob, True)
+            await driver.do(engine.not_fetched, work, sum(received), True)
         except Refused as error:
-            await driver.do(engine.not_fetched, reference.blob, error.code not in LATER)
+            await driver.do(engine.not_fetched, work, sum(received), error.code not in LATER)
         else:
-            await driver.do(engine.fetched, reference, sealed)
+            await driver.do(engine.fetched, work.reference, sealed)
 
     async def _delete(self, work: Delete) -> None:
         try:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from restante.blobs import BlobKeys, BlobReference, delete, download, upload
+from restante.blobs import BlobKeys, BlobReference, delete, download, fetch, upload
 from restante.errors import Refused, RelayError
 from restante.links import Disconnected
 from restante_crypto import primitives
@@ -137,6 +137,32 @@ async def test_an_answer_of_another_kind(session: aiohttp.ClientSession) -> None
     host, port = runner.addresses[0]
     with pytest.raises(RelayError):
         await upload(session, f"ws://{host}:{port}", bytes(32), BlobKeys.make(os.urandom), b"content", HOUR)
+    await runner.cleanup()
+
+
+async def test_what_came_is_counted_also_of_a_blob_that_is_cut_off(session: aiohttp.ClientSession) -> None:
+    keys = BlobKeys.make(os.urandom)
+    sealed = bytes(300_000)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(sealed))})
+        await response.prepare(request)
+        await response.write(sealed[:200_000])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0]
+    received: list[int] = []
+    with pytest.raises(Disconnected):
+        await fetch(session, f"http://{host}:{port}", keys.reference(bytes(250_000)), received.append)
+    assert sum(received) == 200_000
     await runner.cleanup()
 
 

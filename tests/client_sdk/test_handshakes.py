@@ -12,7 +12,8 @@ import pytest
 
 from restante import InviteError, Refused, blobs, handshakes
 from restante.blobs import BlobKeys, BlobReference
-from restante.engine import inbox
+from restante.engine import inbox, records
+from restante.engine.budget import BUDGET_BYTES, STRANGERS
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Job
 from restante.handshakes import MAX_HANDSHAKE_BYTES, Admission, CommitReference
@@ -104,6 +105,23 @@ async def test_all_handshakes_by_blobs(relay: Relay, tmp_path: Path) -> None:
         assert own
         await alice.client.erase()
         assert len(await asyncio.to_thread(stored, tmp_path)) == before - own
+
+
+@pytest.mark.usefixtures("large")
+async def test_what_strangers_have_used_up_holds_up_nobody_who_is_known(relay: Relay, tmp_path: Path) -> None:
+    async with people(tmp_path, relay.url, "alice", "bob", "carol") as (alice, bob, carol):
+        await together(alice, bob)
+
+        def flood() -> None:
+            engine, now = bob.client._engine, int(time.time())
+            with engine._state.transaction():
+                engine._tables.downloads.put(STRANGERS, records.Spent(now, BUDGET_BYTES).pack(), sort=now)
+
+        await bob.client._driver.run(flood)
+        unknown = await carol.client.start_conversation(await bob.client.invite())
+        room = await alice.client.start_conversation(await bob.client.invite())
+        assert (await bob.room()).id == room.id
+        assert unknown.id not in {each.id for each in bob.client.conversations()}
 
 
 @pytest.mark.usefixtures("large")

@@ -147,7 +147,7 @@ class Member:
                 elif (sealed := self.post.blobs.get(work.reference.blob)) is not None:
                     self.engine.fetched(work.reference, sealed)
                 else:
-                    self.engine.not_fetched(work.reference.blob, lost=True)
+                    self.engine.not_fetched(work, 0, lost=True)
 
     def deposit(self, job: Job) -> bool:
         """Bring the blobs of a job to the relay, then deposit it; False if its fence was lost."""

@@ -13,7 +13,7 @@ from restante.blobs import BlobKeys, BlobReference
 from restante.content import Content
 from restante.engine.profiles import ProfileBody, ProfileLink
 from restante.errors import InviteError
-from restante.handshakes import Admission, CommitReference
+from restante.handshakes import Admission, CommitReference, Voucher
 from restante.invites import Invite, Manifest, ManifestDevice, open_manifest, open_prekey, seal_prekey
 from restante.resync import ResyncAnswer, ResyncRequest, read_request
 from restante_crypto import oprf, padding, primitives, sealing
@@ -180,8 +180,9 @@ TARGETS: dict[str, Target] = {
     "sdk Admission": Target(
         refused(ValueError, Admission.decode),
         lambda: [
-            Admission(message=b"message", tree=tree).encode()
+            Admission(message=b"message", tree=tree, voucher=voucher).encode()
             for tree in (b"tree", BlobReference(bytes(24), bytes(32), bytes(32), 5))
+            for voucher in (None, Voucher(bytes(32), bytes(32), bytes(64), bytes(64)))
         ],
     ),
     "sdk Content": Target(refused(ValueError, Content.decode), lambda: [b"\x93\x01\xc0\xc0"]),

@@ -302,17 +302,19 @@ class Commits:
         reference = self._parcels.tree_reference(staged.group)
         blobs = (reference.blob,) if reference is not None else ()
         tree = reference or staged.group.ratchet_tree
-        welcomes = [
-            records.Ready(
-                state.random(ids.MESSAGE_ID_BYTES),
-                [leaf_data(package.leaf_node).address],
-                sealing.seal_welcome(
-                    suite, package.init_key, Admission(message=welcome, tree=tree).encode(), state.random
-                ),
-                blobs=blobs,
+        welcomes = []
+        for package, welcome in zip(joiners, staged.welcomes, strict=True):
+            admission = Admission(message=welcome, tree=tree)
+            if reference is not None:
+                admission = admission.vouch(package.init_key, state.identity, state.signer)
+            welcomes.append(
+                records.Ready(
+                    state.random(ids.MESSAGE_ID_BYTES),
+                    [leaf_data(package.leaf_node).address],
+                    sealing.seal_welcome(suite, package.init_key, admission.encode(), state.random),
+                    blobs=blobs,
+                )
             )
-            for package, welcome in zip(joiners, staged.welcomes, strict=True)
-        ]
         return welcomes, blobs
 
     def won(self, conversation: Conversation, message_id: bytes) -> bool:

@@ -902,8 +902,9 @@ class Engine:
     # Blobs.
 
     def parcels(self) -> list[Fetch | Delete]:
-        """Return the blobs to fetch and to delete now."""
-        return self._parcels.work()
+        """Return the blobs to fetch and to delete now; what a fetch may cost is paid."""
+        with self._state.transaction():
+            return self._parcels.work()
 
     def is_fetching(self) -> bool:
         """Say whether a blob is awaited that was not asked for yet."""
@@ -930,10 +931,10 @@ class Engine:
             self._inbox.retry_held()
         self._checkpoint()
 
-    def not_fetched(self, blob: bytes, lost: bool) -> None:
-        """A blob did not come; ``lost``: the relay does not have it, or has another."""
+    def not_fetched(self, fetch: Fetch, received: int, lost: bool) -> None:
+        """Of a blob only ``received`` bytes came; ``lost``: the relay does not have it, or has another."""
         with self._state.transaction():
-            self._inbox.not_fetched(blob, lost=lost)
+            self._inbox.not_fetched(fetch, received, lost=lost)
 
     def blobs(self) -> list[tuple[BlobKeys, int]]:
         """Return the keys of all blobs at the relay that this client has uploaded, and when they expire."""

@@ -22,7 +22,7 @@ from restante.engine.commits import Commits
 from restante.engine.conversations import TAG_BYTES, Conversation, Conversations, identity, leaf_account
 from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import BASE_EXTENSION, Outbox
-from restante.engine.parcels import Parcels
+from restante.engine.parcels import Fetch, Parcels
 from restante.engine.profiles import Profiles
 from restante.engine.recovery import Recovery
 from restante.engine.state import State
@@ -51,6 +51,7 @@ HELD_ENTRIES: Final = 500  # then the oldest is given up
 SEEN_SECONDS: Final = 32 * 86_400  # content ids are remembered longer than a relay keeps an entry
 MISSING_REPORTED: Final = 1_000_000  # a larger gap is a broken peer; reported as this many
 COMMIT_PATIENCE: Final = 60  # seconds that the relay may not have a Commit's blob: its members may bring it again
+MAX_WELCOME_BYTES: Final = 16 * 1024  # of one that waits for its tree: in the hybrid suite they have 4 kB
 LEAVE_DELAY: Final = 400  # milliseconds by place: one member commits, the others see it
 
 
@@ -110,8 +111,7 @@ class Inbox:
 
     def fetched(self, reference: BlobReference, sealed: bytes) -> None:
         """A blob is here, and is the one that was named: process what waits for it."""
-        waiting = self._parcels.waiting(reference.blob)
-        self._parcels.arrived(reference.blob)
+        waiting = self._parcels.arrived(reference)
         try:
             content = blobs.opened(reference, sealed)
         except BlobError:
@@ -123,19 +123,22 @@ class Inbox:
         finally:
             del self._fetched[reference.blob]
 
-    def not_fetched(self, blob: bytes, *, lost: bool) -> None:
-        """A blob did not come; ``lost``: the relay says that it does not have it, or has given another.
+    def not_fetched(self, fetch: Fetch, received: int, *, lost: bool) -> None:
+        """A blob did not come, of which ``received`` bytes did.
+
+        ``lost``: the relay says that it does not have it, or has given another.
 
         A Commit and the answer to a request are waited for COMMIT_PATIENCE, a Welcome HELD_SECONDS: who added us may
         bring its tree again.
         """
-        for held, seconds in self._parcels.failed(blob, lost=lost):
+        self._parcels.settle(fetch, received)
+        for held, seconds in self._parcels.failed(fetch.reference, lost=lost):
             tag = held.body[:TAG_BYTES]
             stored = self._tables.epochs.get(tag)
             is_welcome = stored is None and self._mailroom.bundle(tag) is not None
             if seconds < (HELD_SECONDS if is_welcome else COMMIT_PATIENCE):
                 continue
-            self._parcels.give_up(held, blob)
+            self._parcels.give_up(held, fetch.reference.blob)
             if stored is not None:
                 conversation = self._conversations.get(records.Epoch.unpack(stored).conversation)
                 if conversation is not None and conversation.state.awaited:
@@ -154,6 +157,8 @@ class Inbox:
             if row.sort < oldest:
                 self._tables.held.delete(row.key)
                 self._state.fail("no key opens it", "ask the sender to send it again")
+        for _ in range(self._parcels.give_up_trees(oldest)):
+            self._state.fail("a Welcome whose tree was too much to download", "whoever wrote should invite again")
         for table in (self._tables.seen, self._tables.opened):
             table.delete_below(self._state.now() - SEEN_SECONDS)
 
@@ -303,6 +308,14 @@ class Inbox:
 
     def _wait(self, entry: Entry, reference: BlobReference) -> None:
         self._parcels.wait(reference, records.Held(entry.message_id, entry.body, entry.fence, self._state.now()))
+
+    def _wait_for_tree(self, entry: Entry, reference: BlobReference, account: bytes) -> None:
+        """Wait for the tree of a Welcome for which this account vouches, or none (empty)."""
+        held = records.Held(entry.message_id, entry.body, None, self._state.now())
+        if len(entry.body) > MAX_WELCOME_BYTES:
+            self._state.fail("a Welcome that fails its checks", "whoever wrote should invite again")
+        elif self._parcels.wait_for_tree(reference, held, account):
+            self._state.fail("a Welcome that others have crowded out", "whoever wrote should invite again")
 
     def _current(self, entry: Entry, message: bytes, conversation: Conversation, *, is_winner: bool) -> None:
         group = conversation.current
@@ -520,7 +533,7 @@ class Inbox:
         tree = admission.tree
         if isinstance(tree, BlobReference):
             if tree.blob not in self._fetched:
-                self._wait(entry, tree)
+                self._wait_for_tree(entry, tree, admission.vouching(bundle.key_package.init_key))
                 return None
             tree = self._fetched[tree.blob] or b""
         return Group.join(

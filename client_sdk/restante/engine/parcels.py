@@ -14,14 +14,17 @@ import msgspec
 from restante import handshakes
 from restante.blobs import BlobKeys, BlobReference
 from restante.engine import records
+from restante.engine.budget import STRANGERS, Budget
 from restante.engine.state import State
 from restante.handshakes import TREE, epoch_keys
+from restante_crypto.blobs import sealed_length
 from restante_crypto.mls import Group
 from restante_protocol import limits
 
 LIFETIME: Final = limits.MAX_BLOB_LIFETIME
 RETRY_FIRST: Final = 1  # seconds until a blob is asked for again, then twice as long, up to
 RETRY_LAST: Final = 60
+WELCOMES_WAITING: Final = 64  # for their trees, of one payer: with bodies of 16 KiB, 1 MiB of the file
 _KEPT: Final = b""
 _VOID: Final = b"void"
 
@@ -36,9 +39,10 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Fetch:
-    """A blob to fetch."""
+    """A blob to fetch, and whose budget has paid for it (None: nobody's)."""
 
     reference: BlobReference
+    payer: bytes | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,6 +59,7 @@ class Parcels:
         """Nothing is read until it is asked for."""
         self._state = state
         self._tables = state.tables
+        self._budget = Budget(state)
         self._touched = True  # whether there may be work
 
     # Ours.
@@ -114,6 +119,7 @@ class Parcels:
     def prune(self) -> None:
         """Forget what the relay has dropped by itself."""
         self._tables.blobs.delete_below(self._state.now())
+        self._budget.prune()
 
     def _blob(self, blob: bytes) -> records.Blob | None:
         stored = self._tables.blobs.get(blob)
@@ -130,27 +136,59 @@ class Parcels:
         self._tables.awaited.put(entry.message_id + reference.blob, record.pack(), group=reference.blob)
         self._touched = True
 
-    def waiting(self, blob: bytes) -> list[records.Held]:
-        """Return the entries that wait for a blob."""
-        return [records.Awaited.unpack(row.value).entry for row in self._tables.awaited.rows(blob)]
+    def wait_for_tree(self, reference: BlobReference, entry: records.Held, account: bytes) -> bool:
+        """The same for a Welcome, which this account vouches for, or nobody. True: there were too many, and one went.
 
-    def arrived(self, blob: bytes) -> None:
-        """The blob was here: nothing waits for it any more."""
-        self._tables.awaited.delete_group(blob)
+        It is the one of the same payer whose tree is largest: it would be fetched last.
+        """
+        due = self._state.clock()
+        record = records.Awaited(reference.encode(), entry, due=due, welcome=True, account=account)
+        self._tables.awaited.put(entry.message_id + reference.blob, record.pack(), group=reference.blob)
+        self._touched = True
+        payer = self._payer(record)
+        alike = [each for each in self._awaited() if each.welcome and self._payer(each) == payer]
+        if len(alike) <= WELCOMES_WAITING:
+            return False
+        largest = max(alike, key=_cost)
+        self.give_up(largest.entry, BlobReference.decode(largest.reference).blob)
+        return True
 
-    def failed(self, blob: bytes, *, lost: bool) -> list[tuple[records.Held, int]]:
+    def give_up_trees(self, before: int) -> int:
+        """Forget the Welcomes that have waited since before this Unix second; return how many."""
+        late = [record for record in self._awaited() if record.welcome and record.entry.received_at < before]
+        for record in late:
+            self.give_up(record.entry, BlobReference.decode(record.reference).blob)
+        return len(late)
+
+    def settle(self, fetch: Fetch, received: int) -> None:
+        """Of a blob no more than these bytes came."""
+        if fetch.payer is not None:
+            self._budget.give_back(fetch.payer, max(0, sealed_length(fetch.reference.length) - received))
+
+    def arrived(self, reference: BlobReference) -> list[records.Held]:
+        """The blob is here: return the entries that have waited for just this; who names another key of it waits on."""
+        found = self._waiting(reference)
+        for key, _ in found:
+            self._tables.awaited.delete(key)
+        return [record.entry for _, record in found]
+
+    def failed(self, reference: BlobReference, *, lost: bool) -> list[tuple[records.Held, int]]:
         """The blob did not come; ``lost``: the relay does not have it. Return who waits, and for how many seconds."""
         now = self._state.clock()
         found = []
-        for row in self._tables.awaited.rows(blob):
-            record = records.Awaited.unpack(row.value)
+        for key, record in self._waiting(reference):
             wait = min(RETRY_LAST, RETRY_FIRST << min(record.tries, 10))
             lost_at = record.lost_at or (now if lost else 0)
             changed = msgspec.structs.replace(record, tries=record.tries + 1, due=now + 1000 * wait, lost_at=lost_at)
-            self._tables.awaited.put(row.key, changed.pack(), group=blob)
+            self._tables.awaited.put(key, changed.pack(), group=reference.blob)
             if lost:
                 found.append((record.entry, (now - lost_at) // 1000))
         return found
+
+    def _waiting(self, reference: BlobReference) -> list[tuple[bytes, records.Awaited]]:
+        rows = self._tables.awaited.rows(reference.blob)
+        found = [(row.key, records.Awaited.unpack(row.value)) for row in rows]
+        return [(key, record) for key, record in found if record.reference == reference.encode()]
 
     def give_up(self, entry: records.Held, blob: bytes) -> None:
         """This entry waits no longer."""
@@ -159,16 +197,23 @@ class Parcels:
     # What there is to do.
 
     def work(self) -> list[Fetch | Delete]:
-        """Return what is to be done now, each blob once."""
+        """Return what is to be done now, each blob once. A tree for a Welcome is paid for, and comes alone.
+
+        First come those who have something from members, then those who are known, then the smallest.
+        """
         now = self._state.clock()
         awaited = self._awaited()
-        due = {record.reference: None for record in awaited if record.due <= now}
+        due = [record for record in awaited if record.due <= now]
+        free = {record.reference: None for record in due if not record.welcome}
+        fetches = [Fetch(BlobReference.decode(reference), None) for reference in free]
+        for record in [] if fetches else sorted(due, key=lambda each: (self._payer(each) == STRANGERS, _cost(each))):
+            payer = self._payer(record)
+            if self._budget.take(payer, _cost(record)):
+                fetches = [Fetch(BlobReference.decode(record.reference), payer)]
+                break
         void = [records.Blob.unpack(row.value) for row in self._tables.blobs.rows(_VOID)]
         self._touched = bool(awaited or void)
-        return [
-            *(Fetch(BlobReference.decode(reference)) for reference in due),
-            *(Delete(BlobKeys.decode(record.keys)) for record in void),
-        ]
+        return [*fetches, *(Delete(BlobKeys.decode(record.keys)) for record in void)]
 
     def has_work(self) -> bool:
         """Say whether there may be any now."""
@@ -176,15 +221,31 @@ class Parcels:
 
     def next_at(self) -> int | None:
         """Return the Unix millisecond of the next try, or None."""
-        return min((record.due for record in self._awaited()), default=None) if self._touched else None
+        return min(map(self._ready_at, self._awaited()), default=None) if self._touched else None
 
     def is_fetching(self) -> bool:
-        """Say whether anything is awaited that was not asked for yet."""
-        return any(not record.tries for record in self._awaited())
+        """Say whether anything is awaited that was not asked for yet, though it could be."""
+        now = self._state.clock()
+        return any(not record.tries and self._ready_at(record) <= now for record in self._awaited())
 
     def _is_due(self) -> bool:
         now = self._state.clock()
-        return any(record.due <= now for record in self._awaited())
+        return any(self._ready_at(record) <= now for record in self._awaited())
+
+    def _ready_at(self, record: records.Awaited) -> int:
+        if not record.welcome:
+            return record.due
+        return max(record.due, self._budget.ready_at(self._payer(record), _cost(record)))
+
+    def _payer(self, record: records.Awaited) -> bytes:
+        """Return whose budget a Welcome's tree is fetched from."""
+        known = record.account == self._state.me or self._state.is_contact(record.account)
+        return record.account if known else STRANGERS
 
     def _awaited(self) -> list[records.Awaited]:
         return [records.Awaited.unpack(row.value) for row in self._tables.awaited.rows()]
+
+
+def _cost(record: records.Awaited) -> int:
+    """Return what it costs to fetch: bytes."""
+    return sealed_length(BlobReference.decode(record.reference).length)

@@ -40,6 +40,7 @@ TABLES: Final = (
     "resync_keys",
     "resync_answers",
     "rejoins",
+    "downloads",
 )
 
 PURPOSE_SPARE: Final = 0  # registered, for the next leaf that rotates
@@ -382,13 +383,25 @@ class Blob(Record, frozen=True):
 
 
 class Awaited(Record, frozen=True):
-    """An entry that is processed once a blob (``restante.blobs.BlobReference``) is here. Times: Unix milliseconds."""
+    """An entry that is processed once a blob (``restante.blobs.BlobReference``) is here. Times: Unix milliseconds.
+
+    ``account`` vouches for a Welcome; it is empty if nobody does.
+    """
 
     reference: bytes
     entry: Held
     due: int
     tries: int = 0
     lost_at: int = 0  # when the relay first said that it does not have it
+    welcome: bool = False
+    account: bytes = b""
+
+
+class Spent(Record, frozen=True):
+    """Bytes that a payer has had downloaded since a Unix second."""
+
+    since: int
+    size: int = 0
 
 
 class MessageEvent(Record, frozen=True, tag=1):

@@ -59,6 +59,7 @@ class Tables:
     resync_keys: Table
     resync_answers: Table
     rejoins: Table
+    downloads: Table
 
 
 class State:

@@ -11,7 +11,7 @@ from restante import handshakes
 from restante.blobs import BlobKeys, BlobReference
 from restante.engine import records
 from restante.engine.inbox import COMMIT_PATIENCE, HELD_SECONDS
-from restante.engine.parcels import LIFETIME
+from restante.engine.parcels import LIFETIME, Fetch
 from restante.handshakes import COMMIT, TREE, Admission, CommitReference, epoch_keys
 from restante_crypto import sealing
 from restante_crypto.blobs import Encoder
@@ -234,7 +234,8 @@ def test_a_relay_that_does_not_answer_is_asked_for_ever(world: World) -> None:
     for _ in range(20):
         world.clock.pass_seconds(COMMIT_PATIENCE)
         (work,) = bob.engine.parcels()
-        bob.engine.not_fetched(work.reference.blob, lost=False)
+        assert isinstance(work, Fetch)
+        bob.engine.not_fetched(work, 0, lost=False)
     world.clock.pass_seconds(COMMIT_PATIENCE)
     bob.do_parcels()
     assert epoch(world, bob) == 2
