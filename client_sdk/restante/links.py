@@ -26,7 +26,8 @@ HANDSHAKE_SECONDS: Final = limits.HANDSHAKE_TIMEOUT
 HEARTBEAT_SECONDS: Final = limits.PING_INTERVAL  # a ping after so much silence, half as long again for the answer
 ANSWER_SECONDS: Final = 2.0  # without a byte while an answer is due: then a ping, and as long again for its answer
 CLOSE_SECONDS: Final = 2.0  # for the relay's part in closing
-MAX_WAITING: Final = 512  # pushes that nobody took; beyond these nothing more is read
+MAX_WAITING: Final = 2 * limits.WINDOW_ENTRIES  # pushes that nobody took; from here on nothing more is read
+MAX_WAITING_BYTES: Final = 2 * limits.WINDOW_BYTES  # of their frames, of which the last may be a large one
 RETRY_SECONDS: Final = 0.5  # after a relay that is full or unavailable
 RETRIED: Final = frozenset({Code.UNAVAILABLE, Code.FULL, Code.STALE})  # of what a mailbox's owner asks
 LATER: Final = RETRIED | {Code.TIMEOUT, Code.OVERLOADED, Code.GOING_AWAY}  # of deposits and blobs
@@ -109,6 +110,7 @@ class Connection:
         self._protocol = protocol
         self._answers: dict[int, asyncio.Future[frames.RelayFrame]] = {}
         self._pushes: list[Push] = []
+        self._pushed_bytes = 0  # of their frames
         self._pushed = asyncio.Event()
         self._room = asyncio.Event()
         self._outgoing: deque[bytes] = deque()
@@ -217,7 +219,7 @@ class Connection:
                 raise Disconnected("the connection is gone") from self.lost
             self._pushed.clear()
             await self._pushed.wait()
-        batch, self._pushes = self._pushes, []
+        batch, self._pushes, self._pushed_bytes = self._pushes, [], 0
         self._room.set()
         return batch
 
@@ -245,8 +247,8 @@ class Connection:
                     continue
                 if message.type is not aiohttp.WSMsgType.BINARY:
                     raise Disconnected(f"the relay closed the connection: {self._socket.close_code}")  # noqa: TRY301
-                self._take(self._protocol.receive(message.data))
-                while len(self._pushes) >= MAX_WAITING:
+                self._take(self._protocol.receive(message.data), len(message.data))
+                while self._is_full:
                     self._room.clear()
                     await self._room.wait()
         except (Disconnected, RemoteError, aiohttp.ClientError, OSError) as error:
@@ -257,7 +259,12 @@ class Connection:
         finally:
             self._lose(Disconnected("nothing is read any more"))  # whatever ended it, nobody waits for ever
 
-    def _take(self, frame: frames.RelayFrame | NumberedEntry) -> None:
+    @property
+    def _is_full(self) -> bool:
+        """Whether so much waits for who takes it that nothing more is read: a relay could send without end."""
+        return len(self._pushes) >= MAX_WAITING or self._pushed_bytes >= MAX_WAITING_BYTES
+
+    def _take(self, frame: frames.RelayFrame | NumberedEntry, size: int) -> None:
         match frame:
             case (
                 NumberedEntry()
@@ -268,6 +275,7 @@ class Connection:
                 | frames.Error(request=0)
             ):
                 self._pushes.append(frame)
+                self._pushed_bytes += size
                 self._pushed.set()
             case frames.Run():
                 pass  # the protocol numbers its entries
@@ -297,8 +305,7 @@ class Connection:
                 with contextlib.suppress(aiohttp.ClientError, OSError):
                     await self._socket.ping()
                 await asyncio.sleep(ANSWER_SECONDS)
-            reading = len(self._pushes) < MAX_WAITING  # or it is this side that does not read
-            if self._heard < since and reading:
+            if self._heard < since and not self._is_full:  # or it is this side that does not read
                 self._lose(_Silent("the relay has fallen silent"))
                 self._tasks[0].cancel()  # it would read for ever
             elif not self._answers and self._heard >= self._due:

@@ -16,7 +16,7 @@ from restante import diagnostics, links
 from restante.errors import Refused, RelayChanged, RelayError
 from restante.links import Backoff, Connection, Disconnected, socket_url
 from restante_crypto import primitives, proofs
-from restante_protocol import frames
+from restante_protocol import frames, limits
 from restante_protocol.connection import NumberedEntry, RelayConnection
 from restante_protocol.diagnostics import Measure
 from restante_protocol.errors import Code, LocalError
@@ -297,6 +297,26 @@ async def test_a_reader_that_does_not_take_stops_the_reading(session: aiohttp.Cl
             taken += [push.sequence for push in batch if isinstance(push, NumberedEntry)]
         assert taken == list(range(1, count + 1))
         assert max(sizes) <= links.MAX_WAITING
+        await connection.close()
+
+
+async def test_what_nobody_took_is_bounded_in_bytes_as_well(session: aiohttp.ClientSession) -> None:
+    count, body = 12, bytes(limits.MAX_LARGE_BODY_BYTES)
+
+    async def behaviour(peer: Peer) -> None:
+        await peer.subscribed()
+        await peer.send(frames.Run(1, count), *(frames.Entry(bytes(16), body, None) for _ in range(count)))
+        await peer.gone()
+
+    async with relay(behaviour) as url:
+        connection = await subscribed(session, url)
+        taken = 0
+        while taken < count:
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            batch = await connection.next_batch()
+            assert len(batch) == 1, "the one that brought it above the bound"
+            taken += len(batch)
         await connection.close()
 
 
