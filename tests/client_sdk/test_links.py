@@ -357,10 +357,9 @@ async def test_whoever_waits_hears_of_the_loss(session: aiohttp.ClientSession, e
     assert codes in ([], [1002])
 
 
-async def test_a_relay_that_answers_no_ping_is_lost(
-    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(links, "HEARTBEAT_SECONDS", 0.05)
+@asynccontextmanager
+async def silent_relay() -> AsyncIterator[str]:
+    """A relay that says Welcome and nothing more, until the client is gone: it reads nothing, so it answers no ping."""
     done = asyncio.Event()
 
     async def behaviour(peer: Peer) -> None:
@@ -368,10 +367,20 @@ async def test_a_relay_that_answers_no_ping_is_lost(
         await done.wait()
 
     async with relay(behaviour) as url:
+        try:
+            yield url
+        finally:
+            done.set()
+
+
+async def test_a_relay_that_answers_no_ping_is_lost(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "HEARTBEAT_SECONDS", 0.05)
+    async with silent_relay() as url:
         connection = await connected(session, url)
         with pytest.raises(Disconnected):
             await connection.next_batch()
-        done.set()
         await connection.close()
 
 
@@ -379,40 +388,26 @@ async def test_a_relay_that_falls_silent_while_an_answer_is_due_is_lost(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(links, "ANSWER_SECONDS", 0.05)
-    done = asyncio.Event()
-
-    async def behaviour(peer: Peer) -> None:
-        await peer.welcome()
-        await done.wait()  # it reads nothing, so no ping is answered
-
-    async with relay(behaviour) as url:
+    async with silent_relay() as url:
         connection = await connected(session, url)
         with pytest.raises(Disconnected):
             await connection.request(fence_get)
         with pytest.raises(Disconnected):
             await connection.next_batch()
         await asyncio.wait_for(connection.close(), links.CLOSE_SECONDS / 2)  # nobody is waited for
-        done.set()
 
 
 async def test_a_relay_that_should_bring_something_and_falls_silent_is_lost(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(links, "ANSWER_SECONDS", 0.05)
-    done = asyncio.Event()
-
-    async def behaviour(peer: Peer) -> None:
-        await peer.welcome()
-        await done.wait()
-
-    async with relay(behaviour) as url:
+    async with silent_relay() as url:
         connection = await connected(session, url)
         for _ in range(2):
             connection.expect(asyncio.get_running_loop().time())
         with pytest.raises(Disconnected):
             await connection.next_batch()
         await connection.close()
-        done.set()
 
 
 async def test_a_relay_that_lives_may_take_its_time(
