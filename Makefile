@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUNS := $(VENV)/.runs
 
-MAIN_JOB := tests/test_canaries.py tests/client_sdk/engine/test_profiles.py $(patsubst %,tests/client_sdk/test_%.py, \
-	client outbox commits invites account recovery yourdata blobs crash)
+TALK := $(patsubst %,tests/client_sdk/test_%.py,client conversation feed claims outbox commits yourdata) \
+	tests/client_sdk/engine/test_profiles.py
+MAIN_JOB := $(TALK) tests/test_canaries.py $(patsubst %,tests/client_sdk/test_%.py,invites account recovery blobs crash)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check docker-check docker-smoke chaos cluster fuzz timing clean
@@ -37,8 +38,7 @@ demo: $(RUNS) ## three people in two conversations, and what the relay's disk sh
 test: $(STAMP) peers ## the whole suite
 	$(BIN)/python -m pytest -n auto
 	# and a part of it over a cluster, with two relays; make cluster has all
-	$(BIN)/python -m pytest -q -n auto --store cluster tests/protocol/test_plain_client.py \
-		tests/client_sdk/engine/test_profiles.py $(patsubst %,tests/client_sdk/test_%.py,client outbox commits yourdata)
+	$(BIN)/python -m pytest -q -n auto --store cluster tests/protocol/test_plain_client.py $(TALK)
 	# whoever refuses everything optional loses nothing of the main job
 	$(BIN)/python -m pytest -q -n auto --refuse-all $(MAIN_JOB)
 

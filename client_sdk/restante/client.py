@@ -1,53 +1,44 @@
 """The client: what an application embeds.
 
-Longer than 600 lines because it is the public surface, and half of it says what each call promises; what is behind it
-is in the engine and the driver.
+Two thirds of this file say what each call promises; what is behind the calls is in modules of their own.
 """
 
 import asyncio
 import contextlib
-import inspect
-import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-from restante import content, events, names
-from restante.account import account_id
-from restante.conversation import Conversation, Receipt
+from restante import events, names
+from restante.claims import claim
+from restante.conversation import Conversation
 from restante.directory import Directory
 from restante.driver import Agree, Driver
-from restante.engine import records
-from restante.engine.conversations import View
 from restante.engine.directory import Contact, Found
 from restante.engine.engine import Engine
 from restante.engine.profiles import Profile
-from restante.errors import ConversationError, InviteError, NotAMember, Queued, Refused, RelayError
+from restante.errors import Refused, RelayError
 from restante.events import Announcement, Event
-from restante.invites import Invite, Manifest
+from restante.feed import Feed
 from restante.links import numbered, open_session
 from restante.publications import Official, Policy, Purpose, Transparency
 from restante.push import Push
+from restante.recorded import as_announcement, as_disclosed
 from restante.safety import SafetyNumber, safety_number
-from restante.yourdata import Erasure, Export, erase, export
+from restante.yourdata import Erasure, Export, disclosures, erase, export
 from restante_crypto.directory import Kind
-from restante_crypto.mls import KeyPackage
 from restante_protocol import frames
 from restante_protocol.diagnostics import CHANNELS
 from restante_protocol.errors import Code
 
 __all__ = ["Client"]
 
-_log = logging.getLogger("restante")
-_GONE: Final = "the invite was revoked, or its account is gone"
 E = TypeVar("E", bound=Event)
-Handler = Callable[[Any], Awaitable[None] | None]
 
 
 class Client:
@@ -59,17 +50,7 @@ class Client:
         self._driver = driver
         self._directory = Directory(engine, driver)
         self._push = Push(engine, driver)
-        self._changes = 0  # how often something has changed that ``_next`` looks at
-        self._waiting: list[asyncio.Future[None]] = []  # for the next change: the loop and the handlers
-        self._in_hand: Event | None = None
-        self._skipped: set[int] = set()
-        self._passing: list[Event] = []
-        self._handlers: dict[type[Event], Handler] = {}
-        self._dispatcher: asyncio.Task[None] | None = None
-        self._iterating = False
-        driver.changed = self._change
-        driver.connection_changed = self._connection_changed
-        driver.replaced = lambda: self._pass(events.Replaced(id=os.urandom(8).hex()))
+        self._feed = Feed(engine, driver)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -140,11 +121,7 @@ class Client:
             executor.shutdown()
 
     async def _close(self, *, handled: bool) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.cancel()
-            await asyncio.gather(self._dispatcher, return_exceptions=True)
-        if handled and self._in_hand is not None:
-            await self._in_hand._handled()  # noqa: SLF001 -- our own
+        await self._feed.close(handled=handled)
         await self._driver.stop()
 
     # The account.
@@ -175,7 +152,8 @@ class Client:
 
     def conversations(self) -> list[Conversation]:
         """Return the conversations that this account is in, those not accepted yet included."""
-        return [Conversation(self, view.id) for view in tuple(self._engine.views().values()) if view.active]
+        views = tuple(self._engine.views().values())
+        return [Conversation(self._engine, self._driver, view.id) for view in views if view.active]
 
     async def policy(self, number: int | None = None) -> Policy | None:
         """Return the relay's privacy policy, the newest or that of a number; None if there is none.
@@ -195,10 +173,8 @@ class Client:
         Raises:
             RelayError: it is not signed by the relay's pinned key.
         """
-        return [
-            _announcement(each, id=f"announcement {each.number}")
-            for each in await self._driver.bulletin.announcements()
-        ]
+        announced = await self._driver.bulletin.announcements()
+        return [as_announcement(each, id=f"announcement {each.number}") for each in announced]
 
     async def official(self) -> list[Official]:
         """Return whom of the operator's people one can write to, for support and activities.
@@ -227,15 +203,8 @@ class Client:
         Raises:
             RelayError: it is not signed by the relay's pinned key.
         """
-        found = []
-        for each in (await self.export_data()).document["held"]["disclosure"]:
-            try:
-                entry, signature = each["entry"].encode(), bytes.fromhex(each["signature"])
-                record = await self._driver.run(self._engine.read_disclosure, entry, signature)
-            except (ValueError, KeyError) as error:
-                raise RelayError(f"the relay's disclosures: {error}") from None
-            found.append(_disclosed(record, id=f"disclosure {record.number}"))
-        return found
+        found = await disclosures(self._engine, self._driver, int(time.time()))
+        return [as_disclosed(each, id=f"disclosure {each.number}") for each in found]
 
     # What is optional.
 
@@ -493,277 +462,31 @@ class Client:
             InviteError: an invite is malformed, expired, revoked, forged, or of another relay.
             Refused: the relay takes no handshake of this size; there is no conversation.
         """
-        packages = await self._packages([invites] if isinstance(invites, str) else invites)
+        packages = await claim(self._engine, self._driver, [invites] if isinstance(invites, str) else invites)
         await self._driver.chores.settled()
-        conversation, intents = await self._driver.do(self._engine.create, title, packages)
+        conversation_id, intents = await self._driver.do(self._engine.create, title, packages)
+        conversation = Conversation(self._engine, self._driver, conversation_id)
         try:
-            await self._committed(conversation, intents)
+            await conversation._committed(intents)  # noqa: SLF001 -- our own
         except Refused:
-            await self._leave(conversation)
+            await conversation.leave()
             raise
-        return Conversation(self, conversation)
-
-    async def _packages(self, invites: Sequence[str], conversation: str | None = None) -> list[KeyPackage]:
-        if not invites:
-            raise InviteError("no invite")
-        await self._driver.sender()  # the relay's key is known from here on
-        found = [await self._manifest(text) for text in invites]
-        manifests = [manifest for _, manifest in found]
-        suite = await self._driver.run(self._engine.choose_suite, manifests, conversation)
-        return [package for invite, manifest in found for package in await self._claim(invite, manifest, suite)]
-
-    async def _manifest(self, text: str) -> tuple[Invite, Manifest]:
-        engine, driver = self._engine, self._driver
-        invite = engine.read_invite(text)
-        try:
-            slot = await driver.ask(lambda request: frames.SlotGet(request, invite.slot))
-        except Refused as error:
-            raise (InviteError(_GONE) if error.code == Code.NOT_FOUND else error) from None
-        if not isinstance(slot, frames.Slot):
-            raise InviteError(_GONE)
-        return invite, await driver.run(engine.read_manifest, invite, slot.body)
-
-    async def _claim(self, invite: Invite, manifest: Manifest, suite: int) -> list[KeyPackage]:
-        engine, driver = self._engine, self._driver
-        packages = []
-        for device in manifest.devices:
-            address = dict(device.pools)[suite]
-            claimed = await driver.ask(partial(_claim_frame, suite, address))
-            if not isinstance(claimed, frames.Claimed) or len(claimed.prekeys) != 1:
-                raise InviteError(_GONE)
-            prekey = claimed.prekeys[0]
-            if prekey.code == Code.EMPTY:
-                raise InviteError("the account has no KeyPackage at the relay: it has to connect first")
-            if prekey.code:
-                raise InviteError(_GONE)
-            packages.append(await driver.run(engine.read_prekey, invite, device, suite, prekey.package))
-        return packages
-
-    # What conversations do.
-
-    def _view(self, conversation: str) -> View:
-        return self._engine.views()[conversation]
-
-    async def _send(self, conversation: str, data: str | bytes, timeout: float | None, reply: bytes | None) -> Receipt:  # noqa: ASYNC109 -- the API
-        self._driver.check()
-        content_id = await self._driver.outbox.submit(conversation, data, reply)
-        message_id = self._engine.message_id(conversation, content_id)
-        try:
-            async with asyncio.timeout(timeout):
-                await self._driver.outbox.deposited([content_id])
-        except TimeoutError:
-            raise Queued(message_id) from None
-        if not self._view(conversation).active and await self._driver.run(self._engine.was_dropped, content_id):
-            raise NotAMember("this account is no longer in the conversation")
-        return Receipt(message_id)
-
-    async def _committed(self, conversation: str, intents: Sequence[bytes]) -> None:
-        await self._driver.commits.committed(intents)
-        if not self._view(conversation).active:
-            raise NotAMember("this account is no longer in the conversation")
-
-    async def _accept(self, conversation: str) -> None:
-        await self._driver.do(self._engine.accept, conversation)
-
-    async def _add(self, conversation: str, invite: str) -> None:
-        packages = await self._packages([invite], conversation)
-        await self._committed(conversation, await self._driver.do(self._engine.add, conversation, packages))
-        account = account_id(packages[0].leaf_node.credential.identity)
-        if account not in self._view(conversation).members:
-            raise ConversationError("the conversation was repaired meanwhile: add the account again")
-
-    async def _remove(self, conversation: str, account: str) -> None:
-        intent = await self._driver.do(self._engine.remove, conversation, account)
-        await self._committed(conversation, [intent])
-        if account in self._view(conversation).members:
-            raise ConversationError("the conversation was repaired meanwhile: remove the account again")
-
-    async def _update_keys(self, conversation: str) -> None:
-        await self._committed(conversation, [await self._driver.do(self._engine.update_keys, conversation)])
-
-    async def _resync(self, conversation: str) -> None:
-        await self._driver.do(self._engine.resync, conversation)
-
-        async def done() -> bool:
-            return not await self._driver.run(self._engine.is_resyncing, conversation)
-
-        await self._driver.until(done)
-        if not self._view(conversation).active:
-            raise NotAMember("nobody can let this account in again")
-
-    async def _leave(self, conversation: str) -> None:
-        key = await self._driver.do(self._engine.leave, conversation)
-        if key is not None:
-            await self._driver.outbox.deposited([key])
+        return conversation
 
     # Events.
 
-    async def events(self) -> AsyncIterator[Event]:
+    def events(self) -> AsyncIterator[Event]:
         """Yield what happens, one at a time; asking for the next says that the last one is handled.
 
         Events for which there is a handler (see ``on``) are not yielded. Ends when the client is closed or replaced.
         """
-        if self._iterating:
-            raise RuntimeError("another loop reads this client's events")
-        self._iterating = True
-        try:
-            while True:
-                if self._in_hand is not None:
-                    await self._in_hand._handled()  # noqa: SLF001 -- our own
-                event = await self._next(lambda kind: kind not in self._handlers)
-                if event is None:
-                    return
-                self._in_hand = event
-                yield event
-        finally:
-            self._iterating = False
+        return self._feed.events()
 
     def on(self, kind: type[E]) -> Callable[[Callable[[E], Any]], Callable[[E], Any]]:
         """Decorate a function or coroutine function: it is called with every event of this type, one at a time."""
 
         def register(handler: Callable[[E], Any]) -> Callable[[E], Any]:
-            self._handlers[kind] = handler
-            if self._dispatcher is None:
-                self._dispatcher = asyncio.ensure_future(self._dispatch())
-            self._change()
+            self._feed.handle(kind, handler)
             return handler
 
         return register
-
-    async def _dispatch(self) -> None:
-        while (event := await self._next(lambda kind: kind in self._handlers)) is not None:
-            try:
-                result = self._handlers[type(event)](event)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception:  # noqa: BLE001 -- the application's defect: the event comes again when the client is opened again
-                _log.exception("a handler failed")
-            else:
-                await event._handled()  # noqa: SLF001 -- our own
-
-    async def _next(self, wanted: Callable[[type[Event]], bool]) -> Event | None:
-        while True:
-            before = self._changes
-            for event in self._passing:
-                if wanted(type(event)):
-                    self._passing.remove(event)
-                    return event
-            found = await self._driver.run(self._engine.next_event, frozenset(self._skipped), partial(_fits, wanted))
-            if found is not None:
-                number, record = found
-                self._skipped.add(number)
-                return self._event(number, record)
-            if self._driver.ended:
-                return None
-            if self._changes == before:
-                self._waiting.append(change := asyncio.get_running_loop().create_future())
-                await change
-
-    def _change(self) -> None:
-        """There may be another event: everybody who waits looks again."""
-        self._changes += 1
-        waiting, self._waiting = self._waiting, []
-        for change in waiting:
-            if not change.done():
-                change.set_result(None)
-
-    def _pass(self, event: Event) -> None:
-        """An event that is not kept: only the latest of its type waits."""
-        self._passing = [other for other in self._passing if type(other) is not type(event)]
-        self._passing.append(event)
-        self._change()
-
-    def _connection_changed(self, connected: bool) -> None:
-        self._pass(events.ConnectionChanged(id=os.urandom(8).hex(), connected=connected))
-
-    async def _mark(self, number: int) -> None:
-        await self._driver.run(self._engine.handled, number)
-        self._skipped.discard(number)
-
-    def _event(self, number: int, record: records.StoredEvent) -> Event:  # noqa: C901, PLR0912 -- one arm per event
-        fields: dict[str, Any] = {"id": f"{number:016x}", "_handled": partial(self._mark, number)}
-        if isinstance(record, records.AnnouncedEvent):
-            return _announcement(record, **fields)
-        if isinstance(record, records.EntryLostEvent):
-            return events.EntryLost(purpose=record.purpose, **fields)
-        if isinstance(record, records.PurposeEvent):
-            return events.PurposeChanged(purpose=record.purpose, **fields)
-        if isinstance(record, records.DisclosedEvent):
-            return _disclosed(record, **fields)
-        if not isinstance(record, records.RolledBackEvent | records.OverusedEvent | records.PushLostEvent):
-            fields["conversation"] = conversation = Conversation(self, record.conversation.hex())
-        match record:
-            case records.MessageEvent():
-                fields["id"] = content.message_id(record.conversation, record.sender, record.content_id)
-                fields |= {
-                    "sender": account_id(record.sender),
-                    "text": record.body.decode(errors="replace") if record.content_type == content.TEXT else None,
-                    "data": record.body,
-                    "sent_at": datetime.fromtimestamp(record.sent_at / 1000, UTC),
-                    "_content_id": record.content_id,
-                }
-            case records.RequestEvent():
-                fields |= {"sender": account_id(record.sender), "_accept": conversation.accept}
-            case records.AddedEvent() | records.RemovedEvent():
-                fields |= {"member": account_id(record.member), "by": account_id(record.by)}
-            case records.DeviceEvent() | records.ProfileEvent():
-                fields["account"] = account_id(record.account)
-            case records.DeviceChangedEvent():
-                fields |= {"account": account_id(record.account), "change": record.change}
-            case records.FailedEvent():
-                fields |= {"cause": record.cause, "advice": record.advice}
-                if conversation.id not in self._engine.views():
-                    fields["conversation"] = None
-            case records.MissingEvent():
-                fields |= {"sender": account_id(record.sender), "count": record.count}
-            case records.SuiteEvent():
-                fields["suite"] = record.suite
-            case records.OverusedEvent():
-                fields["invite"] = record.invite
-        return _KINDS[type(record)](**fields)
-
-
-_KINDS: Final[dict[type[records.StoredEvent], type[Event]]] = {
-    records.MessageEvent: events.Message,
-    records.RequestEvent: events.ContactRequest,
-    records.AddedEvent: events.MemberAdded,
-    records.RemovedEvent: events.MemberRemoved,
-    records.FailedEvent: events.DecryptFailed,
-    records.MissingEvent: events.MessagesMissing,
-    records.DeviceEvent: events.DeviceAdded,
-    records.DeviceChangedEvent: events.DeviceChanged,
-    records.RolledBackEvent: events.StateRolledBack,
-    records.AnnouncedEvent: events.Announcement,
-    records.OverusedEvent: events.InviteOverused,
-    records.ProfileEvent: events.ProfileChanged,
-    records.SuiteEvent: events.SuiteChanged,
-    records.PurposeEvent: events.PurposeChanged,
-    records.DisclosedEvent: events.Disclosed,
-    records.EntryLostEvent: events.EntryLost,
-    records.PushLostEvent: events.PushLost,
-}
-
-
-def _fits(wanted: Callable[[type[Event]], bool], record: records.StoredEvent) -> bool:
-    return wanted(_KINDS[type(record)])
-
-
-def _announcement(record: records.AnnouncedEvent, **fields: Any) -> Announcement:  # noqa: ANN401 -- the event's own
-    announced_at = datetime.fromtimestamp(record.at / 1000, UTC)
-    return Announcement(kind=record.kind, number=record.number, announced_at=announced_at, texts=record.texts, **fields)
-
-
-def _disclosed(record: records.DisclosedEvent, **fields: Any) -> events.Disclosed:  # noqa: ANN401 -- the event's own
-    return events.Disclosed(
-        ground=record.ground,
-        to=record.to,
-        reason=record.reason,
-        fields=tuple(record.fields),
-        number=record.number,
-        disclosed_at=datetime.fromtimestamp(record.at, UTC),
-        **fields,
-    )
-
-
-def _claim_frame(suite: int, address: bytes, request: int) -> frames.Claim:
-    return frames.Claim(request, suite, [address])

@@ -1,11 +1,18 @@
 """A conversation as an application holds it: a handle; what it shows is always current."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from restante.account import account_id
+from restante.claims import claim
+from restante.errors import ConversationError, NotAMember, Queued
+
 if TYPE_CHECKING:
-    from restante.client import Client
+    from restante.driver import Driver
     from restante.engine.conversations import View
+    from restante.engine.engine import Engine
 
 __all__ = ["Conversation", "Receipt"]
 
@@ -29,12 +36,13 @@ class Conversation:
         id: names the conversation, the same for all members.
     """
 
-    _client: "Client" = field(repr=False)
+    _engine: "Engine" = field(repr=False)
+    _driver: "Driver" = field(repr=False)
     id: str
 
     @property
     def _view(self) -> "View":
-        return self._client._view(self.id)  # noqa: SLF001 -- our own
+        return self._engine.views()[self.id]
 
     @property
     def title(self) -> str | None:
@@ -76,7 +84,7 @@ class Conversation:
 
     async def accept(self) -> None:
         """Take up a conversation that a stranger began; its messages follow. Without effect if it was accepted."""
-        await self._client._accept(self.id)  # noqa: SLF001 -- our own
+        await self._driver.do(self._engine.accept, self.id)
 
     async def send(self, data: str | bytes, *, timeout: float | None = None) -> Receipt:  # noqa: ASYNC109 -- the API
         """Send a text or bytes; return once the relay holds it durably. Offline it waits.
@@ -96,7 +104,17 @@ class Conversation:
         return await self._send(data, timeout)
 
     async def _send(self, data: str | bytes, timeout: float | None, in_reply_to: bytes | None = None) -> Receipt:  # noqa: ASYNC109
-        return await self._client._send(self.id, data, timeout, in_reply_to)  # noqa: SLF001 -- our own
+        self._driver.check()
+        content_id = await self._driver.outbox.submit(self.id, data, in_reply_to)
+        message_id = self._engine.message_id(self.id, content_id)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._driver.outbox.deposited([content_id])
+        except TimeoutError:
+            raise Queued(message_id) from None
+        if not self.active and await self._driver.run(self._engine.was_dropped, content_id):
+            raise NotAMember("this account is no longer in the conversation")
+        return Receipt(message_id)
 
     async def add(self, invite: str) -> None:
         """Add the account that gave this invite; it reads what is sent from now on.
@@ -106,19 +124,26 @@ class Conversation:
             NotAMember: this account is no longer in the conversation.
             Refused: the relay takes no handshake of the size that this group has; nobody was added.
         """
-        await self._client._add(self.id, invite)  # noqa: SLF001 -- our own
+        packages = await claim(self._engine, self._driver, [invite], self.id)
+        await self._committed(await self._driver.do(self._engine.add, self.id, packages))
+        if account_id(packages[0].leaf_node.credential.identity) not in self._view.members:
+            raise ConversationError("the conversation was repaired meanwhile: add the account again")
 
     async def remove(self, account_id: str) -> None:
         """Remove an account; it reads nothing that members send once they know. Raises NotAMember."""
-        await self._client._remove(self.id, account_id)  # noqa: SLF001 -- our own
+        await self._committed([await self._driver.do(self._engine.remove, self.id, account_id)])
+        if account_id in self._view.members:
+            raise ConversationError("the conversation was repaired meanwhile: remove the account again")
 
     async def leave(self) -> None:
         """Leave; returns once the relay holds the farewell, on which the other members remove this account."""
-        await self._client._leave(self.id)  # noqa: SLF001 -- our own
+        key = await self._driver.do(self._engine.leave, self.id)
+        if key is not None:
+            await self._driver.outbox.deposited([key])
 
     async def update_keys(self) -> None:
         """Commit fresh keys: whoever copied this device's keys before can read no further."""
-        await self._client._update_keys(self.id)  # noqa: SLF001 -- our own
+        await self._committed([await self._driver.do(self._engine.update_keys, self.id)])
 
     async def resync(self) -> None:
         """Let this device in again with fresh keys, if its state of the conversation does not fit the others' any more.
@@ -130,4 +155,17 @@ class Conversation:
         Raises:
             NotAMember: this account is no longer in the conversation, or nobody can let it in again.
         """
-        await self._client._resync(self.id)  # noqa: SLF001 -- our own
+        await self._driver.do(self._engine.resync, self.id)
+
+        async def done() -> bool:
+            return not await self._driver.run(self._engine.is_resyncing, self.id)
+
+        await self._driver.until(done)
+        if not self.active:
+            raise NotAMember("nobody can let this account in again")
+
+    async def _committed(self, intents: Sequence[bytes]) -> None:
+        """Wait for the Commit that has these intents. Raises NotAMember, Refused."""
+        await self._driver.commits.committed(intents)
+        if not self.active:
+            raise NotAMember("this account is no longer in the conversation")

@@ -15,6 +15,7 @@ import aiohttp
 
 from restante import blobs
 from restante.driver import ERASED, Driver
+from restante.engine.records import DisclosedEvent
 from restante.errors import Refused, RelayError
 from restante.links import RETRIED, Backoff, Disconnected, numbered
 from restante_crypto import primitives, proofs
@@ -155,6 +156,23 @@ async def _slots(engine: "Engine", driver: Driver, document: "_Document") -> Non
         if isinstance(stored, frames.Slot):
             version, body = stored.version, stored.body
             document.row("slot", slot, kind=kind, id=slot, version=version, expires=expires, body=body)
+
+
+async def disclosures(engine: "Engine", driver: Driver, now: int) -> list[DisclosedEvent]:
+    """Return what the relay's operator has handed to others of this account. ``now``: Unix seconds.
+
+    Raises:
+        Closed: the account was erased.
+        RelayError: the relay refuses, or its key has not signed what it answers.
+    """
+    found = []
+    for each in (await export(engine, driver, now)).document["held"]["disclosure"]:
+        try:
+            entry, signature = each["entry"].encode(), bytes.fromhex(each["signature"])
+            found.append(await driver.run(engine.read_disclosure, entry, signature))
+        except (ValueError, KeyError) as error:
+            raise RelayError(f"the relay's disclosures: {error}") from None
+    return found
 
 
 async def erase(engine: "Engine", driver: Driver) -> Erasure:

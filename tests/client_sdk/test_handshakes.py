@@ -1,4 +1,4 @@
-"""Commits and trees that are too large for a body, through a relay; and that hybrid conversations stay hybrid."""
+"""Commits and trees that are too large for a body, through a relay."""
 
 import asyncio
 import os
@@ -10,17 +10,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from restante import InviteError, Refused, blobs, handshakes
+from restante import Refused, blobs, handshakes
 from restante.blobs import BlobKeys, BlobReference
 from restante.engine import inbox, records
 from restante.engine.budget import BUDGET_BYTES, STRANGERS
-from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Job
 from restante.handshakes import MAX_HANDSHAKE_BYTES, Admission, CommitReference
 from restante.links import Connection
 from restante.outbox import Outbox
-from restante_crypto.suites import SUITES, XWING
-from restante_protocol import frames, limits
+from restante_crypto.suites import XWING
+from restante_protocol import frames
 from restante_protocol.errors import Code
 from restante_server import config
 from restante_server.app import Relay
@@ -220,34 +219,6 @@ async def test_a_relay_whose_blobs_are_full_delays(tmp_path: Path, large: None) 
         assert len((await alice.client._driver.run(alice.client._engine.due)).commits) == 1
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
-
-
-# Suites.
-
-
-async def test_an_empty_hybrid_pool_never_leads_to_another_suite(
-    relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the relay has or has not at hand decides nothing; the signed manifests do."""
-    chores = Mailroom._prekey_chores
-    monkeypatch.setattr(Mailroom, "_prekey_chores", lambda self, suite: [] if suite == XWING else chores(self, suite))
-    async with people(tmp_path, relay.url, "alice", "bob", "carol") as (alice, bob, carol):
-        invite, other = await bob.client.invite(), await carol.client.invite()
-        with pytest.raises(InviteError, match="no KeyPackage at the relay"):
-            await alice.client.start_conversation(invite)
-        assert alice.client.conversations() == []
-        assert bob.rooms.empty()
-        monkeypatch.undo()
-        for reader in (bob, carol):
-            await reader.client.invite()  # now the pools are filled
-        room = await alice.client.start_conversation(invite)
-        assert room.suite == SUITES[XWING].name
-        for _ in range(limits.ADDRESS_CLAIMS + 1):  # until that pool gives nothing but its last resort
-            await alice.client._packages([other])
-        await room.add(other)
-        theirs = await carol.room()
-        assert theirs.suite == room.suite
-        assert len(room.members) == 3
 
 
 def test_what_travels_is_checked() -> None:
