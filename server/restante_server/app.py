@@ -193,7 +193,7 @@ async def running(  # noqa: PLR0915 -- one statement for each part
         )
         service = None
         if purposes.Purpose.PUSH in offered:
-            service = await _open_push(settings, gateway, stack)
+            service = await _open_push(settings, gateway, clock, stack)
         push = Push(store, PushKey.of(identity), eraser, consents, clock, metrics, service, settings.push_pace)
         stack.push_async_callback(push.finish, SHUTDOWN_GRACE)
         hub.missed = push.missed if push.offered else None
@@ -256,9 +256,11 @@ async def running(  # noqa: PLR0915 -- one statement for each part
         yield Relay(url, ops_url, store, blobs, metrics, diagnostics, push, app)
 
 
-async def _open_push(settings: Settings, gateway: processors.Gateway, stack: contextlib.AsyncExitStack) -> Service:
+async def _open_push(
+    settings: Settings, gateway: processors.Gateway, clock: Clock, stack: contextlib.AsyncExitStack
+) -> Service:
     """Return what sends pushes until the stack unwinds."""
-    sender = await stack.enter_async_context(webpush.WebPush(private=settings.push_private))
+    sender = await stack.enter_async_context(webpush.WebPush(clock=clock, private=settings.push_private))
     return webpush.service(sender, gateway, settings.operator_contact)
 
 

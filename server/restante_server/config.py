@@ -41,6 +41,9 @@ BLOB_HEADS: Final = 256  # that a sweep reads at a time
 BLOB_SWEEP_INTERVAL: Final = 300.0  # seconds between looks through all blobs
 PUSH_CONNECTIONS: Final = 32  # pushes on their way at a time: the slowest takes ten seconds
 PUSH_WAITING: Final = 100_000  # mailboxes that wait for their push: some 30 MiB; more are woken by what comes later
+PUSH_MOST_REST: Final = (
+    3600  # seconds that a push service or a device is left alone at most, whatever a service asks for
+)
 DIAGNOSTICS_BURST: Final = 1000  # reports; nobody answers for them
 DIAGNOSTICS_PER_SECOND: Final = 5  # of a million clients each sends one in a week
 SPARE_FILES: Final = 64  # of the process's open files: kept for the store and the listeners

@@ -13,7 +13,7 @@ from typing import Final
 from restante_protocol import limits
 from restante_server import redis_fields
 from restante_server.categories import Category
-from restante_server.config import CODE_LIFETIME, TOMBSTONE_LIFETIME, PushPace
+from restante_server.config import CODE_LIFETIME, PUSH_MOST_REST, TOMBSTONE_LIFETIME
 
 
 class Kind(StrEnum):
@@ -298,7 +298,7 @@ ITEMS: Final[tuple[Item, ...]] = (
         "push rest",
         Category.ENDPOINT,
         "under a keyed hash of a mailbox: when its device may be woken again",
-        PushPace().rest,
+        PUSH_MOST_REST,
         f"PushDelete, {_WITHDRAWN}, the sweep",
         "push.rest",
     ),

@@ -12,10 +12,11 @@ from restante_server import webpush
 from restante_server.config import SettingError
 from restante_server.endpoints import Endpoint, Host
 from restante_server.processors import Gateway, Passed, WakeUp, parse
-from restante_server.services.push import Outcome
+from restante_server.services.push import Answer, Outcome
 from restante_server.webpush import WebPush, service
 from support.certificates import Authority
 from support.push_service import PushService, push_service
+from support.stores import MovedClock
 
 
 def passed(pushes: PushService, endpoint: str = "") -> Passed[WakeUp]:
@@ -45,8 +46,32 @@ async def test_what_answers_mean(status: int, outcome: Outcome) -> None:
     async with push_service() as pushes, WebPush(private=True) as web:
         pushes.answers = [status]
         pushes.location = pushes.endpoint("elsewhere")
-        assert await web.post(passed(pushes)) is outcome
+        assert (await web.post(passed(pushes))).outcome is outcome
         assert [push.path for push in pushes.pushes] == ["/wake/device"], "no redirect is followed"
+
+
+@pytest.mark.parametrize(
+    ("field", "seconds"),
+    [
+        ("", 0),
+        ("120", 120),
+        ("9999999999", 9_999_999_999),
+        ("99999999999", 0),
+        ("Fri, 15 Jan 2027 08:02:00 GMT", 120),
+        ("Friday, 15-Jan-27 08:02:00 GMT", 120),
+        ("Fri Jan 15 08:02:00 2027", 120),
+        ("Fri, 15 Jan 2027 07:59:00 GMT", 0),
+        ("Fri, 32 Jan 2027 08:02:00 GMT", 0),
+        ("-1", 0),
+        ("1.5", 0),
+        ("soon", 0),
+    ],
+)
+async def test_how_long_a_service_wants_to_be_left_alone(field: str, seconds: float) -> None:
+    async with push_service() as pushes, WebPush(clock=MovedClock(), private=True) as web:
+        for status, outcome in ((503, Outcome.LATER), (429, Outcome.BUSY)):
+            pushes.answers, pushes.retry_after = [status], field
+            assert await web.post(passed(pushes)) == Answer(outcome, seconds)
 
 
 async def test_the_request_has_no_content_and_no_field_more() -> None:
@@ -68,19 +93,19 @@ async def test_who_does_not_answer_is_asked_later(monkeypatch: pytest.MonkeyPatc
     async with push_service() as pushes, WebPush(private=True) as web:
         monkeypatch.setattr(webpush, "PATIENCE", 0.05)
         pushes.silent = True
-        assert await web.post(passed(pushes)) is Outcome.LATER
+        assert (await web.post(passed(pushes))).outcome is Outcome.LATER
         gone = passed(pushes)
     async with WebPush(private=True) as web:
-        assert await web.post(gone) is Outcome.LATER, "nobody listens there"
+        assert (await web.post(gone)).outcome is Outcome.LATER, "nobody listens there"
 
 
 async def test_over_tls_a_certificate_is_checked(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     async with push_service(authority.context("127.0.0.1")) as pushes:
         async with WebPush(private=True, context=ssl.create_default_context(cafile=authority.file)) as web:
-            assert await web.post(passed(pushes)) is Outcome.TAKEN
+            assert (await web.post(passed(pushes))).outcome is Outcome.TAKEN
         async with WebPush(private=True) as web:
-            assert await web.post(passed(pushes)) is Outcome.LATER
+            assert (await web.post(passed(pushes))).outcome is Outcome.LATER
         assert len(pushes.pushes) == 1
 
 
@@ -91,7 +116,7 @@ async def test_nothing_is_sent_to_what_is_not_on_the_internet(monkeypatch: pytes
             assert not web.may_reach(Endpoint.parse(f"https://{host}/a"))
         assert not web.may_reach(Endpoint.parse("http://push.example.net/a"))
         assert web.may_reach(Endpoint.parse("https://push.example.net/a"))
-        assert await web.post(passed(pushes)) is Outcome.REFUSED
+        assert (await web.post(passed(pushes))).outcome is Outcome.REFUSED
         resolve = asyncio.get_running_loop().getaddrinfo
         asked: list[str] = []
 
@@ -105,7 +130,7 @@ async def test_nothing_is_sent_to_what_is_not_on_the_internet(monkeypatch: pytes
             pushes_there = f"push=A;B;C;{name}:{pushes.port}"
             gateway = Gateway([parse(pushes_there)])
             message = gateway.pass_out(WakeUp(f"https://{name}:{pushes.port}/a", "vapid"))
-            assert await web.post(message) is Outcome.LATER
+            assert (await web.post(message)).outcome is Outcome.LATER
         assert pushes.pushes == []
         assert "push.example.net" in asked
         resolver = webpush._Public()

@@ -4,6 +4,7 @@ What is stored in tests/fuzz/corpus/ is tried, too.
 """
 
 from functools import cache, partial
+from math import inf
 
 from msgspec.structs import replace
 
@@ -23,6 +24,7 @@ from restante_protocol import frames
 from restante_protocol.errors import RemoteError
 from restante_server.stores.blobs import BlobHead
 from restante_server.transport import rfc6455
+from restante_server.webpush import retry_after
 from support.fuzz_members import play, scripts
 from support.fuzz_mls import MLS_TARGETS
 from support.fuzzing import Target, one_random, refused
@@ -119,6 +121,11 @@ def read_policy(content: bytes) -> None:
     version = primitives.blake2b(content, size=8, person=b"restante policy").hex()
     for language in publications.read_policy(replace(listed, version=version), content).languages:
         assert isinstance(language, str)
+
+
+def read_retry_after(field: bytes) -> None:
+    """Read what a push service says of when to come again."""
+    assert 0 <= retry_after(field.decode("utf-8", "surrogateescape"), 1_800_000_000) < inf
 
 
 DEEP = b'[{"number":1,"version":"v","published":1,"more":' + b"[" * 2000 + b"]" * 2000 + b"}]"
@@ -253,6 +260,9 @@ TARGETS: dict[str, Target] = {
     "sdk publication": Target(
         refused(ValueError, lambda data: publications.opened(IDENTITY.public, "policy", 1, data)),
         lambda: [bytes(64) + POLICY],
+    ),
+    "relay Retry-After": Target(
+        read_retry_after, lambda: [b"120", b"Fri, 15 Jan 2027 08:02:00 GMT", b"Fri Jan 15 08:02:00 2027"]
     ),
     "members, suite 3": Target(partial(play, 3), scripts, cost=40),
     "members, X-Wing": Target(partial(play, XWING), scripts, cost=80),

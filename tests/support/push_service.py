@@ -58,12 +58,14 @@ class PushService:
         pushes: all that came, oldest first.
         answers: statuses for the next requests, then 201.
         location: of a redirect.
+        retry_after: of all answers.
     """
 
     def __init__(self) -> None:
         self.pushes: list[Pushed] = []
         self.answers: list[int] = []
         self.location = ""
+        self.retry_after = ""
         self.port = 0
         self.scheme = "http"
         self.silent = False
@@ -92,7 +94,8 @@ class PushService:
         if self.silent:
             await self.ended.wait()
         status = self.answers.pop(0) if self.answers else 201
-        headers = {"Location": self.location} if self.location else {}
+        fields = {"Location": self.location, "Retry-After": self.retry_after}
+        headers = {name: value for name, value in fields.items() if value}
         return web.Response(status=status, headers=headers, body=b"x" * 100_000 if status == 413 else b"")
 
     async def until(self, count: int) -> list[Pushed]:

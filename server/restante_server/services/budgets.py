@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from restante_server.clock import Clock
-from restante_server.stores.contract import Store, StoredSlot
+from restante_server.stores.contract import Store, StoredSlot, overwrite
 
 KEPT: Final = 100_000  # budgets in memory that are not full: some 15 MiB
 _TIME_BYTES: Final = 8  # Unix milliseconds
@@ -66,6 +66,12 @@ async def take(store: Store, clock: Clock, slot: bytes, pace: Pace, units: int =
         body = after.to_bytes(_TIME_BYTES, "big") + os.urandom(_TIME_BYTES)  # another's taking is never taken for ours
         if await store.put_slot(slot, version, lifetime, body):
             return True
+
+
+async def empty(store: Store, clock: Clock, slot: bytes, seconds: int) -> None:
+    """Have such a budget full only after so many seconds, whatever it has now. All nodes see the same."""
+    body = (clock() + 1000 * seconds).to_bytes(_TIME_BYTES, "big") + os.urandom(_TIME_BYTES)
+    await overwrite(store, slot, seconds + 1, body)
 
 
 async def full_at(store: Store, slot: bytes) -> int:

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from restante_crypto import primitives
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
 from restante_server.clock import Clock
-from restante_server.config import PUSH_CONNECTIONS, PUSH_WAITING, PushPace
+from restante_server.config import PUSH_CONNECTIONS, PUSH_MOST_REST, PUSH_WAITING, PushPace
 from restante_server.endpoints import Endpoint
 from restante_server.errors import Refused
 from restante_server.metrics import Metrics
@@ -42,8 +43,7 @@ from restante_server.stores.contract import Holding, Store, StoreError, overwrit
 
 PUBLICATION: Final = "push"
 TRIES: Final = 6  # of one push; what comes later is told again anyway
-MOST_REST: Final = 3600.0  # seconds that a service which does not answer is left alone, at most
-_MOST_DOUBLINGS: Final = 16  # of the rest: beyond MOST_REST whatever that is
+_MOST_DOUBLINGS: Final = 16  # of the rest: beyond PUSH_MOST_REST whatever that is
 SERVED_REST: Final = 10.0  # seconds until a mailbox that another node served is looked at again, at most
 TOKEN_SECONDS: Final = 12 * 3600  # that a token is valid for: half of what RFC 8292 allows
 SERVICES: Final = 1000  # origins that are remembered: where a declared host stands for all names below it
@@ -62,7 +62,15 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # as it is it is never taken
 
 
-Send = Callable[[WakeUp], Awaitable[Outcome]]
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a push, and how many seconds the service wants to be left alone: 0 if it does not say."""
+
+    outcome: Outcome
+    after: float = 0.0
+
+
+Send = Callable[[WakeUp], Awaitable[Answer]]
 """Sends a push through the gateway."""
 
 
@@ -289,13 +297,23 @@ class Push:
         if not await budgets.take(self._store, self._clock, self._rest_slot(mailbox), pace):
             self._again(mailbox, rests_until, tries)  # another node was faster, maybe before what has come here
             return
-        outcome = await service.send(WakeUp(endpoint, self._token(name, origin, service.subject)))
+        answer = await service.send(WakeUp(endpoint, self._token(name, origin, service.subject)))
+        outcome = answer.outcome
         self._metrics.pushes.labels(outcome).inc()
-        self._heard(origin, outcome)
+        self._heard(origin, answer)
+        if outcome is Outcome.BUSY:
+            rests_until = max(rests_until, await self._rest(mailbox, min(PUSH_MOST_REST, answer.after)))
         if outcome in {Outcome.LATER, Outcome.BUSY}:
             self._again(mailbox, max(rests_until, origin.rests_until), tries)
         elif outcome is Outcome.GONE and await self._endpoint(mailbox) == endpoint:
             await self._eraser.erase_slot(self._slot(mailbox))
+
+    async def _rest(self, mailbox: bytes, seconds: float) -> float:
+        """Wake nobody of a mailbox for so long, at any node; return the loop time when that is over."""
+        if seconds > self._pace.rest:
+            await budgets.empty(self._store, self._clock, self._rest_slot(mailbox), math.ceil(seconds))
+            self._resting[mailbox] = self._loop.time() + seconds
+        return self._resting.get(mailbox, 0.0)
 
     async def _is_wanted(self, mailbox: bytes) -> bool:
         """Say whether something waits that nobody is there for, and its owner has agreed to what is offered now."""
@@ -309,12 +327,13 @@ class Push:
         status = await self._store.status(mailbox)
         return status is not None and status.entries > 0
 
-    def _heard(self, origin: _Origin, outcome: Outcome) -> None:
-        """Leave a service that does not answer alone, for longer each time."""
-        if outcome is not Outcome.LATER:
+    def _heard(self, origin: _Origin, answer: Answer) -> None:
+        """Leave a service that does not answer alone, for longer each time, and at least as long as it asks for."""
+        if answer.outcome is not Outcome.LATER:
             origin.failures = 0
             return
-        origin.rests_until = self._loop.time() + min(MOST_REST, self._pace.rest * 2.0**origin.failures)
+        rest = max(self._pace.rest * 2.0**origin.failures, answer.after)
+        origin.rests_until = self._loop.time() + min(PUSH_MOST_REST, rest)
         origin.failures = min(origin.failures + 1, _MOST_DOUBLINGS)
 
     def _token(self, name: str, origin: _Origin, subject: str) -> str:

@@ -5,6 +5,8 @@ import io
 import json
 import os
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ from restante_protocol.errors import Code
 from restante_protocol.limits import MAX_SLOT_LIFETIME
 from restante_server import logs, processors, purposes
 from restante_server.app import Relay
-from restante_server.config import PushPace
+from restante_server.config import PUSH_MOST_REST, PushPace
 from restante_server.identity import Identity
 from restante_server.metrics import OUTCOMES
 from restante_server.processors import WakeUp
 from restante_server.purposes import Purpose
 from restante_server.push_key import PushKey
+from restante_server.services import budgets
 from restante_server.services import push as module
 from restante_server.stores import backup as backups
 from restante_server.stores.contract import StoreUnavailable
@@ -384,11 +387,11 @@ async def test_a_new_endpoint_outlives_the_end_of_the_one_before(
         assert push._service is not None
         send = push._service.send
 
-        async def gone(message: WakeUp) -> module.Outcome:
+        async def gone(message: WakeUp) -> module.Answer:
             async with await Peer.own(relay.url, owner) as peer:
                 await put(peer, service.endpoint("after"))
             await send(message)
-            return module.Outcome.GONE
+            return module.Answer(module.Outcome.GONE)
 
         monkeypatch.setattr(push, "_service", module.Service(gone, push._service.takes, push._service.is_declared))
         await deposit(relay, address)
@@ -426,6 +429,52 @@ async def test_a_stranger_s_endpoint_that_takes_no_more_keeps_nobody_else_asleep
     assert [push.path for push in service.pushes] == ["/wake/stranger", "/wake/other"]
 
 
+@pytest.mark.parametrize(("field", "seconds"), [("1200", 1200), ("7200", PUSH_MOST_REST)])
+async def test_a_device_whose_service_asks_for_time_gets_it_at_every_node(
+    tmp_path: Path, shared_url: str, service: PushService, field: str, seconds: int
+) -> None:
+    service.answers, service.retry_after = [429], field
+    owner, clock = Owner(), MovedClock()
+    shared = settings(service, redis=shared_url)
+    async with (
+        relay_in_process(tmp_path / "first", clock=clock, **shared) as first,
+        relay_in_process(tmp_path / "second", clock=clock, **shared) as second,
+    ):
+        address = await sleeper(first, service, owner)
+        await deposit(first, address)
+        slot = slot_of(tmp_path / "first", owner, "rest")
+        async with asyncio.timeout(20):
+            while await budgets.full_at(first.store, slot) <= clock():
+                await asyncio.sleep(0)
+        assert await budgets.full_at(second.store, slot) == clock() + 1000 * seconds
+        for node in (first, second):
+            await deposit(node, address)
+            await node.push.finish(20)
+        await deposit(second, await sleeper(second, service, name="other"))
+        await service.until(2)
+        clock.advance(seconds)
+        await deposit(second, address)
+        await service.until(3)
+    assert [push.path for push in service.pushes] == ["/wake/device", "/wake/other", "/wake/device"]
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+async def test_a_service_that_asks_for_time_gets_it(tmp_path: Path, service: PushService, form: str) -> None:
+    clock = MovedClock()
+    at = datetime.fromtimestamp(clock() // 1000 + 1800, UTC)
+    service.answers, service.retry_after = [503], "1800" if form == "seconds" else format_datetime(at, usegmt=True)
+    async with relay_in_process(tmp_path, clock=clock, **settings(service)) as relay:
+        now = asyncio.get_running_loop().time()
+        await deposit(relay, await sleeper(relay, service))
+        await service.until(1)
+        (origin,) = relay.push._origins.values()
+        while not origin.failures:
+            await asyncio.sleep(0)
+        assert 1800 <= origin.rests_until - now < 1800 + 60
+        await deposit(relay, await sleeper(relay, service, name="other"))
+    assert [push.path for push in service.pushes] == ["/wake/device"]
+
+
 async def test_it_is_given_up_after_some_tries(tmp_path: Path, service: PushService) -> None:
     service.answers = [500] * 20
     async with relay_in_process(tmp_path, **settings(service)) as relay:
@@ -445,9 +494,9 @@ async def test_a_service_that_does_not_answer_is_left_alone_for_longer_each_time
         push, now = relay.push, asyncio.get_running_loop().time()
         (origin,) = push._origins.values()
         for _ in range(20):
-            push._heard(origin, module.Outcome.LATER)
-        assert origin.rests_until - now <= module.MOST_REST + 1
-        push._heard(origin, module.Outcome.TAKEN)
+            push._heard(origin, module.Answer(module.Outcome.LATER))
+        assert origin.rests_until - now <= PUSH_MOST_REST + 1
+        push._heard(origin, module.Answer(module.Outcome.TAKEN))
         assert origin.failures == 0
     assert [push.path for push in service.pushes] == ["/wake/first"]
 
