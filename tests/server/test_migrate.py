@@ -130,6 +130,20 @@ async def test_a_store_moves_to_redis_and_back(tmp_path: Path, url: str) -> None
         await source.close()
 
 
+async def test_a_pool_runs_low_after_it_moved(tmp_path: Path, url: str) -> None:
+    here = tmp_path / "relay.db"
+    store: Store = await SqliteStore.open(here)
+    await make_mailbox(store, 1, [1])
+    packages = [b"%d" % number for number in range(limits.PREKEYS_LOW_MARK + 1)]
+    await store.put_prekeys(mailbox(1), SUITE, 1, packages, b"", replace=False)
+    await store.close()
+    await migrate.run(f"sqlite:{here}", url)
+    store = await RedisStore.open(parse_redis(url))
+    told = [(await store.claim(SUITE, [address(1)]))[1] for _ in packages]
+    assert [len(low) for low in told] == [0, 1, *[0] * (limits.PREKEYS_LOW_MARK - 1)]
+    await store.close()
+
+
 async def test_a_store_in_use_does_not_move(tmp_path: Path, url: str) -> None:
     here = tmp_path / "relay.db"
     store = await SqliteStore.open(here)

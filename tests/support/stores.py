@@ -181,6 +181,13 @@ def new_redis(url: str) -> RedisOpener:
     return RedisOpener(f"{url}?prefix=test-{os.urandom(8).hex()}")
 
 
+async def two_nodes(url: str, clock: MovedClock) -> tuple[RedisStore, RedisStore]:
+    """Return two stores over an empty one on this server or cluster."""
+    opener = new_redis(url)
+    opener.clock = clock
+    return await opener.open(), await opener.open()
+
+
 async def make_mailbox(
     store: Store, number: int, addresses: Sequence[int] = (), *, kind: int = 0, cap: int = 10_000
 ) -> None:

@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import os
 import struct
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, Self, cast
@@ -22,11 +21,9 @@ from restante_crypto import proofs
 from restante_protocol import frames, ids, limits
 from restante_protocol.errors import Code
 from restante_server.clock import Clock, system_clock
-from restante_server.stores import redis_holdings, redis_pools, redis_scrub
+from restante_server.stores import redis_holdings, redis_scrub
 from restante_server.stores.contract import (
     DIGEST_BYTES,
-    EMPTY,
-    GONE,
     SPENT_KEPT,
     Accepted,
     AddressSpec,
@@ -53,8 +50,8 @@ from restante_server.stores.contract import (
 )
 from restante_server.stores.quotas import Quotas
 from restante_server.stores.redis_address import RedisAddress
+from restante_server.stores.redis_claims import Claims
 from restante_server.stores.redis_fan import FanOut, decode_deposit, encode_deposit
-from restante_server.stores.redis_link import bulk
 from restante_server.stores.redis_masters import Masters
 from restante_server.stores.redis_notices import (
     DELETED,
@@ -64,31 +61,22 @@ from restante_server.stores.redis_notices import (
     SPENT,
     WAKE,
     Notices,
-    low_message,
 )
 from restante_server.stores.redis_scripts import KEYS, bucket_keys, channel
 from restante_server.stores.redis_shard import (
-    FIELD_BYTES,
     Call,
     Committed,
     Fan,
-    KnownClaim,
-    MappedCall,
-    StaleError,
-    WholeClaim,
 )
 
 NODE_BYTES: Final = 8
 SWEEP_BATCH: Final = 250  # of each kind per script call
 SWEEP_ENTRIES: Final = 5000  # of them per script call
 LEASE_SECONDS: Final = 5  # a fence that was won but not fanned out is taken over after so long
-KNOWN_POOLS: Final = 200_000  # addresses of one bucket whose pools are remembered: some 60 MB
 REDRIVE_INTERVAL: Final = 2.0  # seconds between looks for such fences
 REDRIVE_BATCH: Final = 20
 _NOBODY: Final = bytes(NODE_BYTES)
-_NO_POOL: Final = bytes(FIELD_BYTES)
 _ELSEWHERE: Final = struct.Struct(">8s32s")
-_LOW: Final = struct.Struct(">24sHI8s")
 _POOL_BYTES: Final = 19  # suite 2, uploaded 6, issued 6, left 4, last resort 1
 _PUT: Final = {0: None, 1: Code.NO_MAILBOX, 2: Code.LIMIT}
 
@@ -128,10 +116,7 @@ class RedisStore:
         self._masters = Masters(address, self, self._node, random, accept_loss=accept_loss)
         self._numbers = itertools.count()  # of deposits
         self._upkeep: list[asyncio.Task[None]] = []
-        self._pools: defaultdict[int, dict[bytes, bytes]] = defaultdict(
-            dict
-        )  # by bucket; suite, address: key of the list, as it is sent
-        self._known: defaultdict[int, bytes] = defaultdict(bytes)  # by bucket: epoch and revocations that they go with
+        self._claims = Claims(self._masters, self._node)
 
     @classmethod
     async def open(
@@ -405,6 +390,7 @@ class RedisStore:
                 first,
                 self._quotas.prekeys,
                 limits.MAX_SUITES,
+                limits.PREKEYS_LOW_MARK,
                 int(replace),
                 last_resort,
                 *(frames.encode_prekey(0, first + place, package) for place, package in enumerate(packages)),
@@ -416,137 +402,11 @@ class RedisStore:
         self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
     ) -> Awaitable[tuple[Sequence[Claimed], Sequence[PoolLow]]]:
         """See contract."""
-        if self._masters.buckets > 1 or spent:
-            return self._claim(suite, addresses, spent)
-        future: asyncio.Future[tuple[Sequence[Claimed], Sequence[PoolLow]]] = asyncio.get_running_loop().create_future()
-        self.begin_claim(suite, addresses, future)
-        return future
+        return self._claims.claim((suite, addresses), spent)
 
     def begin_claim(self, suite: int, addresses: Sequence[bytes], outcome: Outcome) -> None:
         """See contract."""
-        if self._masters.buckets > 1:
-            asyncio.ensure_future(self._claim(suite, addresses, ())).add_done_callback(partial(forward, outcome))
-            return
-        known, head = self._pools[0], suite.to_bytes(2, "big")
-        keys = [known.get(head + address) for address in addresses]
-        call: Call
-        if None in keys:
-            call = self._look_up_call(0, suite, addresses, last_resort=False)
-            call.outcome.add_done_callback(partial(forward, outcome))
-        else:
-            complete = partial(self._complete_claim, suite, addresses)
-            call = WholeClaim(0, self._known[0], cast("list[bytes]", keys), complete, outcome)
-        self._masters.submit(call)
-
-    async def _complete_claim(
-        self, suite: int, addresses: Sequence[bytes], answers: Sequence[bytes | None], low: bytes
-    ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
-        """Claim again where known pools are empty, or not to be used any more."""
-        claimed = [answer or b"" for answer in answers]
-        lows: list[PoolLow] = []
-        self._take_lows(0, low, lows)
-        await self._look_up_claims(suite, addresses, (), claimed, lows)
-        return claimed, lows
-
-    async def _claim(
-        self, suite: int, addresses: Sequence[bytes], spent: Collection[int]
-    ) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
-        claimed: list[Claimed] = [b""] * len(addresses)
-        lows: list[PoolLow] = []
-        known = self._known_claims(suite, addresses, spent)
-        for _, call in known:
-            self._masters.submit(call)
-        for places, call in known:
-            with contextlib.suppress(StaleError):  # then they are looked up again
-                answers, low = await call
-                self._take_lows(call.bucket, low, lows)
-                for place, answer in zip(places, answers, strict=True):
-                    claimed[place] = answer or b""
-        await self._look_up_claims(suite, addresses, spent, claimed, lows)
-        return claimed, lows
-
-    def _known_claims(
-        self, suite: int, addresses: Sequence[bytes], spent: Collection[int]
-    ) -> list[tuple[list[int], KnownClaim]]:
-        """Return calls for the addresses whose pools are known, and their places."""
-        head = suite.to_bytes(2, "big")
-        groups: dict[int, tuple[list[int], list[bytes]]] = {}
-        for place, address in enumerate(addresses):
-            bucket = self._bucket(address)
-            key = self._pools[bucket].get(head + address)
-            if key is not None and place not in spent:
-                places, keys = groups.setdefault(bucket, ([], []))
-                places.append(place)
-                keys.append(key)
-        return [(places, KnownClaim(b, self._known[b], keys)) for b, (places, keys) in groups.items()]
-
-    async def _look_up_claims(
-        self,
-        suite: int,
-        addresses: Sequence[bytes],
-        spent: Collection[int],
-        claimed: list[Claimed],
-        lows: list[PoolLow],
-    ) -> None:
-        """Claim, and learn which pools the addresses lead to."""
-        groups: dict[tuple[int, bool], list[int]] = {}
-        for place, answer in enumerate(claimed):
-            if not answer:
-                groups.setdefault((self._bucket(addresses[place]), place in spent), []).append(place)
-        calls = []
-        for (bucket, last_resort), places in groups.items():
-            group = [addresses[place] for place in places]
-            calls.append((places, self._look_up_call(bucket, suite, group, last_resort=last_resort)))
-        for _, call in calls:
-            self._masters.submit(call)
-        for places, call in calls:
-            answers, more = await call
-            lows += more
-            for place, answer in zip(places, answers, strict=True):
-                claimed[place] = answer
-
-    def _look_up_call(self, bucket: int, suite: int, addresses: Sequence[bytes], *, last_resort: bool) -> MappedCall:
-        """Return a call whose future gets the packages of addresses of one bucket, and the pools that ran low."""
-        argument = suite.to_bytes(2, "big") + bytes((last_resort,)) + b"".join(addresses)
-        learn = partial(self._looked_up, bucket, self._masters.epochs[bucket], suite, addresses)
-        return MappedCall(bucket, "claim", (argument,), len(addresses), learn)
-
-    def _looked_up(
-        self, bucket: int, epoch: bytes, suite: int, addresses: Sequence[bytes], reply: Sequence[Any]
-    ) -> tuple[list[Claimed], list[PoolLow]]:
-        """Take what the script ``claim`` answers, and remember which pools the addresses lead to."""
-        answers, fields, low, revocations = reply
-        lows: list[PoolLow] = []
-        if low:
-            self._take_lows(bucket, low, lows)
-        pools, head = self._learned(bucket, epoch + revocations), suite.to_bytes(2, "big")
-        prekey = bucket_keys(self._masters.prefix, bucket)[KEYS.index("prekey")]
-        first, end = bulk(redis_pools.list_key(prekey, _NO_POOL)).split(_NO_POOL)
-        claimed: list[Claimed] = []
-        for place, (address, answer) in enumerate(zip(addresses, answers, strict=True)):
-            field = fields[FIELD_BYTES * place : FIELD_BYTES * place + FIELD_BYTES]
-            if field != _NO_POOL:
-                claimed.append(answer)
-                pools[head + address] = first + field + end
-            elif isinstance(answer, int):
-                claimed.append(GONE if answer == Code.GONE else EMPTY)
-            else:
-                claimed.append(frames.encode_prekey(0, 0, answer[1:]))
-        return claimed, lows
-
-    def _learned(self, bucket: int, known: bytes) -> dict[bytes, bytes]:
-        """Return the known pools of a bucket: none, if an address was revoked since they were looked up."""
-        pools = self._pools[bucket]
-        if self._known[bucket] != known or len(pools) > KNOWN_POOLS:
-            pools.clear()
-            self._known[bucket] = known
-        return pools
-
-    def _take_lows(self, bucket: int, data: bytes, lows: list[PoolLow]) -> None:
-        for mailbox, of_suite, left, node in _LOW.iter_unpack(data):
-            lows.append(PoolLow(mailbox, of_suite, left))
-            if node not in {_NOBODY, self._node}:
-                self._masters.publish(bucket, node, low_message(lows[-1]))
+        self._claims.begin((suite, addresses), outcome)
 
     async def mark_spent(self, address: bytes) -> bytes | None:
         """See contract."""

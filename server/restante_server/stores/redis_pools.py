@@ -6,6 +6,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from restante_protocol import frames, limits
+
+_FIRST: Final = frames.encode_prekey(0, 1, b"")[:1]  # what a package's answer begins with,
+_LOW: Final = b"\xc1"  # and the one with which its pool runs low; never used by MessagePack
 _POOL: Final = struct.Struct(">8s6s6sBB")
 _GAP: Final = struct.Struct(">6s6s")
 _decode: Final = msgspec.msgpack.Decoder(tuple[int, int, bytes]).decode
@@ -39,6 +43,14 @@ def encode_pool(epoch: bytes, uploaded: int, issued: int, numbers: Sequence[int]
     return _POOL.pack(epoch, *six, not numbers, last_resort) + gaps
 
 
+def encode_packages(prekeys: Sequence[tuple[int, bytes]]) -> list[bytes]:
+    """Return a pool's list of these numbers and packages."""
+    found = [frames.encode_prekey(0, number, package) for number, package in prekeys]
+    if len(found) >= limits.PREKEYS_LOW_MARK:
+        found[-limits.PREKEYS_LOW_MARK] = _LOW + found[-limits.PREKEYS_LOW_MARK][1:]
+    return found
+
+
 async def look(command: Command, bucket: int, record: bytes, key: bytes) -> PoolState:
     """Return a pool's state; key: of its list."""
     epoch, uploaded_bytes, issued_bytes, cleared, _ = _POOL.unpack_from(record)
@@ -48,11 +60,16 @@ async def look(command: Command, bucket: int, record: bytes, key: bytes) -> Pool
     left = await command("LLEN", key, bucket=bucket)
     if not left:
         return PoolState(epoch, uploaded, uploaded, 0)
-    number = _decode(await command("LINDEX", key, 0, bucket=bucket))[1]
+    number, _ = _package(await command("LINDEX", key, 0, bucket=bucket))
     gaps = {int.from_bytes(at, "big"): int.from_bytes(before, "big") for at, before in _GAP.iter_unpack(record[22:])}
     return PoolState(epoch, uploaded, gaps.get(number, number - 1), left)
 
 
 async def packages(command: Command, bucket: int, key: bytes, first: int, last: int) -> list[tuple[int, bytes]]:
     """Return (number, package) of a pool's packages at these places, the last one included."""
-    return [_decode(each)[1:] for each in await command("LRANGE", key, first, last, bucket=bucket)]
+    return [_package(each) for each in await command("LRANGE", key, first, last, bucket=bucket)]
+
+
+def _package(stored: bytes) -> tuple[int, bytes]:
+    _, number, package = _decode(_FIRST + stored[1:])
+    return number, package

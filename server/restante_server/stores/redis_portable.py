@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from restante_protocol import frames, ids
+from restante_protocol import ids
 from restante_server.stores import redis_pools
 from restante_server.stores.contract import StoreRefused
 from restante_server.stores.migration import (
@@ -353,7 +353,7 @@ def _take_pool(bucket: _Bucket, record: PoolRecord, epoch: bytes) -> None:
     )
     if record.last_resort:
         bucket.hashes["last-resort"][name] = record.last_resort
-    bucket.packages[name] = [frames.encode_prekey(0, number, package) for number, package in record.prekeys]
+    bucket.packages[name] = redis_pools.encode_packages(record.prekeys)
 
 
 def _complete(bucket: _Bucket, epoch: bytes) -> None:

@@ -26,7 +26,8 @@ MAX_COST: Final = 4096  # recipients, claims and calls per pipeline: a script ho
 COST_BYTES: Final = 1024  # so many of a body count as one more
 WAIT_MILLISECONDS: Final = 1000  # for the replicas
 FIELD_BYTES: Final = 6  # of a pool: number of its queue 4, suite 2
-Complete = Callable[[list[bytes | None], bytes], Coroutine[Any, Any, Any]]
+Request = tuple[int, Sequence[bytes]]  # a claim's suite and addresses
+Complete = Callable[[Request, list[bytes | None], bytes], Coroutine[Any, Any, Any]]
 _RANK: Final = {"acknowledge": 0, "claim": 1, "claim_known": 1, "deposit": 2}
 _STALE: Final = "STALE"  # what a call was made with has changed
 _AGAIN: Final = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOSCRIPT", "EPOCH")
@@ -104,49 +105,74 @@ class StaleError(Exception):
     """What the call knew has changed: nothing happened."""
 
 
-class KnownClaim(Call):
-    """A claim from pools that were looked up before.
+class KnownClaims(Call):
+    """Claims from pools that were looked up before: those of one bucket and one tick of the event loop.
 
     Attributes:
+        known: the epoch and revocations that the pools go with.
         keys: of their packages, as they are sent.
-        outcome: gets the packages, None where a pool is empty, and the pools that ran low; or StaleError.
+        open: more may be added.
     """
 
-    __slots__ = ("keys",)
+    __slots__ = ("_complete", "_parts", "keys", "known", "open")
 
-    def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes], outcome: Outcome | None = None) -> None:
-        """``known``: the epoch and revocations that the keys go with."""
-        super().__init__(bucket, "claim_known", (bulk(known),), len(keys), outcome)
-        self.keys = keys
-
-
-class WholeClaim(KnownClaim):
-    """One that is all of a request: tells its outcome what the store returns, by ``complete`` if more is to be done."""
-
-    __slots__ = ("_complete",)
-
-    def __init__(self, bucket: int, known: bytes, keys: Sequence[bytes], complete: Complete, outcome: Outcome) -> None:
-        """``complete``: called with what was answered."""
-        super().__init__(bucket, known, keys, outcome)
+    def __init__(self, bucket: int, known: bytes, complete: Complete) -> None:
+        """``complete``: makes of a whole request's packages what the store returns, if there is more to be done."""
+        self.bucket = bucket
+        self.script = "claim_known"
+        self.cost = 0
+        self.deadline = 0.0
+        self.known = known
+        self.keys: list[bytes] = []
+        self.open = True
         self._complete = complete
+        self._parts: list[tuple[int, Outcome, Request | None]] = []
+
+    def add(self, keys: list[bytes], outcome: Outcome, whole: Request | None) -> None:
+        """Add pools.
+
+        Args:
+            keys: of their packages, as they are sent.
+            outcome: gets what the store returns, if they are all that a request asks for; else the packages, None where
+                a pool is empty, and the pools that ran low; or StaleError.
+            whole: that request.
+        """
+        self.keys += keys
+        self.cost += len(keys)
+        self._parts.append((len(keys), outcome, whole))
+
+    def close(self) -> None:
+        """Take no more."""
+        self.open = False
 
     def succeed(self, reply: Reply) -> None:
-        """Take the packages."""
+        """Take the packages, and the pools that ran low."""
         answers, low = reply
-        if low or None in answers:
-            self._go_on(answers, low)
-        else:
-            super().succeed((answers, ()))
+        done = not low and None not in answers
+        start = 0
+        for count, outcome, whole in self._parts:
+            found = answers[start : start + count]
+            start += count
+            if whole is None:
+                if not outcome.done():
+                    outcome.set_result((found, low))
+            elif done:
+                outcome.set_result((found, ()))
+            else:
+                self._go_on(whole, found, low, outcome)
+            low = b""
 
     def fail(self, error: Exception) -> None:
         """Take an error."""
-        if isinstance(error, StaleError):
-            self._go_on([None] * len(self.keys), b"")
-        else:
-            super().fail(error)
+        self.open = False
+        for count, outcome, whole in self._parts:
+            if whole is not None and isinstance(error, StaleError):
+                self._go_on(whole, [None] * count, b"", outcome)
+            elif not outcome.done():
+                outcome.set_exception(error)
 
-    def _go_on(self, answers: list[bytes | None], low: bytes) -> None:
-        asyncio.ensure_future(self._complete(answers, low)).add_done_callback(partial(forward, self.outcome))
+    def _go_on(self, whole: Request, found: list[bytes | None], low: bytes, outcome: Outcome) -> None:
+        asyncio.ensure_future(self._complete(whole, found, low)).add_done_callback(partial(forward, outcome))
 
 
 class Part(Call):
@@ -319,11 +345,12 @@ class _Command:
         """Return the same of known claims, whose keys are packed already."""
         own = bucket_keys(around.prefix, self.bucket)
         keys: list[bytes] = []
-        known: list[Any] = []
+        known: list[bytes] = []
         for call in self.calls:
-            if isinstance(call, KnownClaim):
+            if isinstance(call, KnownClaims):
+                call.close()
                 keys += call.keys
-                known += call.arguments
+                known.append(bulk(call.known))
         head = [str(each).encode() for each in around.head(self.script.name)]
         start = [b"EVALSHA", self.script.sha, b"%d" % (len(own) + len(keys)), *own]
         after = [bulk(around.epochs[self.bucket]), *map(bulk, head), *known]

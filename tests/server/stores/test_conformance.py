@@ -770,6 +770,22 @@ async def test_the_owner_is_told_once_when_a_pool_runs_low(store: Store) -> None
     assert not any(lows[:1] + lows[2:])
 
 
+async def test_a_pool_that_is_filled_up_runs_low_with_what_it_has_then(store: Store) -> None:
+    await make_mailbox(store, 1, [1])
+    mark, uploaded, number = limits.PREKEYS_LOW_MARK, 0, 0
+    for count, claims, lows in ((mark, 1, 1), (5, 4, 0), (1, 2, 1), (mark + 3, mark - 1, 0), (mark, 2 * mark, 1)):
+        packages = [b"%d" % (uploaded + place) for place in range(1, count + 1)]
+        await store.put_prekeys(mailbox(1), SUITE, uploaded + 1, packages, b"", replace=False)
+        uploaded += count
+        told: list[PoolLow] = []
+        for _ in range(claims):
+            number += 1
+            claimed, low = await store.claim(SUITE, [address(1)])
+            assert list(claimed) == [encode_prekey(0, number, b"%d" % number)]
+            told += low
+        assert told == [PoolLow(mailbox(1), SUITE, mark - 1)] * lows
+
+
 async def test_an_address_that_was_claimed_from_is_gone_once_revoked(store: Store) -> None:
     await make_mailbox(store, 1, [1, 2])
     await store.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2", b"3", b"4", b"5"], b"", replace=False)

@@ -10,9 +10,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from restante_protocol import limits
 from restante_protocol.errors import Code
-from restante_protocol.frames import encode_prekey
 from restante_server.stores.contract import (
     Accepted,
     Delivery,
@@ -25,7 +23,6 @@ from restante_server.stores.redis import LEASE_SECONDS, RedisStore
 from restante_server.stores.redis_address import parse_redis
 from support.redis_servers import MASTERS, RedisCluster, RedisServer, free_ports
 from support.stores import (
-    SUITE,
     MovedClock,
     acknowledge,
     address,
@@ -39,6 +36,7 @@ from support.stores import (
     new_redis,
     read_all,
     subscribe,
+    two_nodes,
     until,
 )
 
@@ -249,17 +247,11 @@ async def test_a_long_queue_counts_by_address(server: RedisServer) -> None:
 # Nodes.
 
 
-async def two(url: str, clock: MovedClock) -> tuple[RedisStore, RedisStore]:
-    opener = new_redis(url)
-    opener.clock = clock
-    return await opener.open(), await opener.open()
-
-
 @pytest.mark.parametrize("where", ["redis_url", "cluster_url"])
 async def test_a_fence_that_its_node_left_is_finished_by_another(where: str, request: pytest.FixtureRequest) -> None:
     clock = MovedClock()
     give_addresses({2: 2})
-    first, second = await two(request.getfixturevalue(where), clock)
+    first, second = await two_nodes(request.getfixturevalue(where), clock)
     await make_mailbox(first, 1, [1])
     await make_mailbox(first, 2, [2])
     item = deposit(1, [address(1), address(2), address(9)], body=b"commit", fence=fence(1))
@@ -275,51 +267,8 @@ async def test_a_fence_that_its_node_left_is_finished_by_another(where: str, req
     await second.close()
 
 
-async def test_a_pool_that_one_node_remembers_is_looked_up_after_a_revocation_at_another(redis_url: str) -> None:
-    first, second = await two(redis_url, MovedClock())
-    await make_mailbox(first, 1, [1, 2])
-    packages = [b"%d" % number for number in range(1, limits.PREKEYS_LOW_MARK + 4)]
-    await second.put_prekeys(mailbox(1), SUITE, 1, packages, b"last", replace=False)
-    both = [address(1), address(2)]
-    assert (await first.claim(SUITE, both))[0] == [encode_prekey(0, 1, b"1"), encode_prekey(0, 2, b"2")]
-    await second.revoke_addresses(mailbox(1), [address(1)])
-    claimed, low = await first.claim(SUITE, both)
-    assert claimed == [encode_prekey(Code.GONE, 0, b""), encode_prekey(0, 3, b"3")]
-    assert not low
-    claimed, low = await first.claim(SUITE, [address(2)])
-    assert claimed == [encode_prekey(0, 4, b"4")]
-    assert low == [PoolLow(mailbox(1), SUITE, limits.PREKEYS_LOW_MARK - 1)]
-    claimed, _ = await first.claim(SUITE, [address(2)] * limits.PREKEYS_LOW_MARK)
-    assert claimed[-1] == encode_prekey(0, 0, b"last")
-    await first.close()
-    await second.close()
-
-
-async def test_a_remembered_pool_of_a_lost_store_is_unavailable(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = await two(redis_url, MovedClock())
-    await make_mailbox(first, 1, [1, 2])
-    await first.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2", b"3"], b"last", replace=False)
-    await first.claim(SUITE, [address(1)])
-
-    async def fail(*_: object) -> None:
-        raise StoreUnavailable
-
-    await second.revoke_addresses(mailbox(1), [address(2)])
-    with monkeypatch.context() as patched:
-        patched.setattr(first, "_look_up_claims", fail)
-        with pytest.raises(StoreUnavailable):
-            await first.claim(SUITE, [address(1)])
-    assert (await first.claim(SUITE, [address(1)]))[0] == [encode_prekey(0, 2, b"2")]
-    await first.close()
-    with pytest.raises(StoreUnavailable):
-        await first.claim(SUITE, [address(1)])
-    await second.close()
-
-
 async def test_nodes_find_out_what_nobody_told_them(redis_url: str) -> None:
-    first, second = await two(redis_url, MovedClock())
+    first, second = await two_nodes(redis_url, MovedClock())
     seen = Watched()
     first.watch(seen)
     await make_mailbox(first, 1, [1])
@@ -341,7 +290,7 @@ async def test_nodes_find_out_what_nobody_told_them(redis_url: str) -> None:
 
 
 async def test_an_entry_whose_predecessor_was_not_announced_is_read(redis_url: str) -> None:
-    first, second = await two(redis_url, MovedClock())
+    first, second = await two_nodes(redis_url, MovedClock())
     seen = Watched()
     announced: list[Delivery] = []
     first.watch(seen)
@@ -360,7 +309,7 @@ async def test_an_entry_whose_predecessor_was_not_announced_is_read(redis_url: s
 
 
 async def test_nodes_tell_each_other(redis_url: str) -> None:
-    first, second = await two(redis_url, MovedClock())
+    first, second = await two_nodes(redis_url, MovedClock())
     seen = Watched()
     first.watch(seen)
     await make_mailbox(first, 1, [1, 2])

@@ -35,12 +35,8 @@ for i = 3, #ARGV do
       and call('LPOP', packages_of(field))
     if package then
       issued = true
+      if byte(package) == LOW_BYTE then package, lows[#lows + 1] = run_low(package, field, low_mark) end
       answers[place], known[place] = package, field
-      local left = call('LLEN', packages_of(field))
-      if left == low_mark - 1 then
-        local queue = call('HGET', QUEUE, numbers[place])
-        lows[#lows + 1] = sub(queue, 1, 24) .. sub(field, 5, 6) .. spack('>I4', left) .. sub(queue, 25, 32)
-      end
     else
       local last_resort = pool and call('HGET', LAST_RESORT, field)
       local there = pool or call('HEXISTS', QUEUE, numbers[place]) == 1

@@ -10,14 +10,11 @@ for i = 3, #ARGV do
 end
 local answers, lows, own = {}, {}, 19
 for i = own + 1, #KEYS do
-  local key = KEYS[i]
-  local package = call('LPOP', key)
-  answers[i - own] = package
-  if package and call('LLEN', key) == low_mark - 1 then
-    local field = sub(key, #PREKEY + 2)
-    local queue = call('HGET', QUEUE, sub(field, 1, 4))
-    lows[#lows + 1] = sub(queue, 1, 24) .. sub(field, 5, 6) .. spack('>I4', low_mark - 1) .. sub(queue, 25, 32)
+  local package = call('LPOP', KEYS[i])
+  if package and byte(package) == LOW_BYTE then
+    package, lows[#lows + 1] = run_low(package, sub(KEYS[i], #PREKEY + 2), low_mark)
   end
+  answers[i - own] = package
 end
 save_state(s)
 answers[#answers + 1] = table.concat(lows)

@@ -231,8 +231,11 @@ end
 -- Prekey pools. The packages are in a list beside the hash, as a claim's answer has them: the MessagePack of 0, number,
 -- package. So a claim only pops. What was issued follows from the list's head: its number's predecessor, which is the
 -- number before unless ``gaps`` names another (number 6, predecessor 6); of a list that was cleared the record says it.
+-- The package with which a pool runs low begins with LOW instead of FIRST: nobody has to count what is left.
 
 local POOL_FORMAT = '>c8I6I6I1I1'
+local FIRST, LOW = '\147', '\193'
+local LOW_BYTE = byte(LOW)
 
 local function packages_of(field)
   return PREKEY .. ':' .. field
@@ -269,6 +272,21 @@ end
 
 local function encode_pool(p)
   return spack(POOL_FORMAT, p.epoch, p.uploaded, p.issued, p.cleared, p.last_resort) .. p.gaps
+end
+
+-- Have the package with which a pool of so many runs low begin like this.
+local function begin_low(field, left, low_mark, first)
+  if left >= low_mark then
+    local key, place = packages_of(field), left - low_mark
+    call('LSET', key, place, first .. sub(call('LINDEX', key, place), 2))
+  end
+end
+
+-- Return a package as it is answered, which began with LOW, and what is told of its pool: mailbox 24, suite 2, left 4,
+-- owner 8.
+local function run_low(package, field, low_mark)
+  local queue = call('HGET', QUEUE, sub(field, 1, 4))
+  return FIRST .. sub(package, 2), sub(queue, 1, 24) .. sub(field, 5, 6) .. spack('>I4', low_mark - 1) .. sub(queue, 25, 32)
 end
 
 -- Drop a pool's packages, of whatever epoch.
