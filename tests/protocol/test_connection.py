@@ -210,6 +210,23 @@ def test_an_answer_is_of_the_kind_that_was_asked_for(asked: type, data: st.DataO
             client.receive(frames.encode(answer))
 
 
+def test_prekeys_are_sent_as_they_are_encoded_and_once() -> None:
+    client, relay = a_pair(State.SENDER)
+    prekey = frames.ClaimedPrekey(0, 7, b"package")
+    encoded = [frames.encode_prekey(0, 7, b"package")]
+    with pytest.raises(LocalError):
+        relay.send_claimed(1, encoded)
+    relay.receive(client.send(frames.Claim(1, 3, [bytes(24)])))
+    relay.receive(client.send(frames.ListDrop(2, 7)))
+    assert client.receive(b"".join(relay.send_claimed(1, encoded))) == frames.Claimed(1, [prekey])
+    for request in (1, 2):
+        with pytest.raises(LocalError):
+            relay.send_claimed(request, encoded)
+    relay.send(frames.Error(0, Code.GOING_AWAY, ""))
+    with pytest.raises(LocalError):
+        relay.send_claimed(2, encoded)
+
+
 # Proofs.
 
 

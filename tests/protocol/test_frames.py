@@ -114,6 +114,15 @@ def test_a_run_has_the_bytes_of_any_frame(first: int, count: int) -> None:
     assert frames.encode_run(first, count) == frames.encode(frames.Run(first, count))
 
 
+@pytest.mark.parametrize("request_number", [1, 127, 128, 2**32 - 1])
+@pytest.mark.parametrize("count", [1, 15, 16, 64])
+def test_an_answer_to_a_claim_is_put_together_from_prekeys_that_are_encoded(request_number: int, count: int) -> None:
+    prekeys = [frames.ClaimedPrekey(0, number, b"package" * number) for number in range(count)]
+    encoded = [frames.encode_prekey(each.code, each.number, each.package) for each in prekeys]
+    pieces = frames.encode_claimed(request_number, encoded)
+    assert b"".join(pieces) == frames.encode(frames.Claimed(request_number, prekeys))
+
+
 def test_frames_are_values() -> None:
     frame = frames.Status(1)
     with pytest.raises(AttributeError):

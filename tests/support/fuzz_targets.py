@@ -64,11 +64,11 @@ def read_websocket(data: bytes) -> None:
     """Read what a client sent, whole and byte by byte: both give the same."""
     whole = rfc6455.Reader(1000)
     whole.receive(data)
-    found = [message] if (message := whole.next()) else []
+    found = [] if (message := whole.next()) is None else [message]
     pieces = rfc6455.Reader(1000)
     for byte in data:
         pieces.receive(bytes((byte,)))
-        if message := pieces.next():
+        if (message := pieces.next()) is not None:
             assert found == [message]
             return
     assert not found

@@ -4,9 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
-
-from msgspec import Raw
 
 from restante_protocol import frames
 from restante_server.services.relay import Relay
@@ -26,16 +23,16 @@ def begin(relay: Relay, frame: frames.Claim, outcome: Outcome) -> None:
         relay.store.begin_claim(frame.suite, frame.addresses, outcome)
 
 
-def claimed(relay: Relay, frame: frames.Claim, taken: Taken) -> frames.Claimed:
-    """Return the answer to a claim."""
-    answers, lows = taken
+def issued(relay: Relay, frame: frames.Claim, taken: Taken) -> Sequence[Claimed]:
+    """Return what a claim is answered with, and tell the owners of pools that ran low."""
+    prekeys, lows = taken
     if lows:
         relay.hub.announce_low(lows)
-    if GONE in answers:
-        for address, answer in zip(frame.addresses, answers, strict=True):
-            if answer == GONE:
+    if GONE in prekeys:
+        for address, prekey in zip(frame.addresses, prekeys, strict=True):
+            if prekey == GONE:
                 relay.claim_budgets.forget(address)
-    return frames.Claimed(frame.request, cast("list[frames.ClaimedPrekey]", [Raw(answer) for answer in answers]))
+    return prekeys
 
 
 async def _claim_and_tell(relay: Relay, frame: frames.Claim, spent: Sequence[int]) -> Taken:

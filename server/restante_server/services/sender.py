@@ -1,12 +1,12 @@
 """One connection in the role of sender: deposits, claims, fences and slots, without any credential."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeGuard
 
 from restante_crypto import proofs
-from restante_protocol import frames
+from restante_protocol import frames, ids
 from restante_protocol.errors import Code
-from restante_protocol.limits import MAX_BODY_BYTES, MAX_LISTS
+from restante_protocol.limits import MAX_BODY_BYTES, MAX_LISTS, MAX_PREKEY_BYTES
 from restante_server.errors import Refused
 from restante_server.services import claims, slots
 from restante_server.services.relay import Relay
@@ -14,7 +14,7 @@ from restante_server.stores.contract import Accepted, Deposit, FenceLost, Outcom
 
 Answer = Coroutine[Any, Any, frames.RelayFrame]
 
-_READS: Final = frozenset({frames.FenceGet, frames.SlotGet})
+_ALONE: Final = frozenset({frames.FenceGet, frames.SlotGet, frames.Deposit})  # of deposits those that are ephemeral
 
 
 def deposited(frame: frames.Deposit, outcome: Accepted | FenceLost) -> frames.RelayFrame:
@@ -39,9 +39,7 @@ class Sender:
 
         Everything else is handed to the store in order and may be answered in any.
         """
-        return type(frame) in _READS or (
-            isinstance(frame, frames.Deposit) and bool(frame.flags & frames.FLAG_EPHEMERAL)
-        )
+        return type(frame) in _ALONE
 
     def begin(self, frame: frames.ClientFrame) -> frames.RelayFrame | Answer:
         """Return the answer to a request, or what computes it.
@@ -51,9 +49,17 @@ class Sender:
         """
         return self._HANDLERS[type(frame)](self, frame)
 
-    def width(self, frame: frames.Deposit) -> int:
-        """Return to how many addresses a deposit goes."""
-        return len(frame.to if isinstance(frame.to, list) else self._lists.get(frame.to, ()))
+    def stores(self, frame: frames.ClientFrame) -> TypeGuard[frames.Deposit | frames.Claim]:
+        """Say whether ``begin_stored`` takes this request, and ``begin`` does not."""
+        if isinstance(frame, frames.Deposit):
+            return not frame.flags & frames.FLAG_EPHEMERAL
+        return isinstance(frame, frames.Claim)
+
+    def answer_bytes(self, frame: frames.Deposit | frames.Claim) -> int:
+        """Return what an answer may hold beside the request: a package of each pool, or each address of a deposit."""
+        if isinstance(frame, frames.Claim):
+            return len(frame.addresses) * MAX_PREKEY_BYTES
+        return len(frame.to if isinstance(frame.to, list) else self._lists.get(frame.to, ())) * ids.ID_BYTES
 
     def begin_stored(self, frame: frames.Deposit | frames.Claim, outcome: Outcome) -> None:
         """Begin a deposit or claim; what the outcome is told, ``deposited`` and ``claims.claimed`` answer with.

@@ -122,10 +122,10 @@ class ClaimEndpoint:
         try:
             taken: asyncio.Future[claims.Taken] = self._loop.create_future()
             claims.begin(self._relay, frame, taken)
-            answer = claims.claimed(self._relay, frame, await taken)
+            prekeys = claims.issued(self._relay, frame, await taken)
         except StoreError as error:
             code = Code.FULL if isinstance(error, StoreFull) else Code.UNAVAILABLE
             return refusal(metrics, code, "store", frame.request)
         finally:
             self._backlog.give_back(cost)
-        return web.Response(body=frames.encode(answer))
+        return web.Response(body=b"".join(frames.encode_claimed(frame.request, prekeys)))

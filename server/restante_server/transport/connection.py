@@ -6,7 +6,7 @@ without a request in work has no task, no future and no timer.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
@@ -21,7 +21,6 @@ from restante_protocol.limits import (
     DIRECTORY_RECORD_BYTES,
     MAX_FRAME_BYTES,
     MAX_LARGE_BODY_BYTES,
-    MAX_PREKEY_BYTES,
     MAX_REQUESTS_IN_FLIGHT,
     MAX_SLOT_BYTES,
     MAX_UNPROVED_FRAME_BYTES,
@@ -36,7 +35,7 @@ from restante_server.services.sender import Sender
 from restante_server.stores.contract import StoreFull, StoreUnavailable, forward
 from restante_server.transport import acknowledgements, rfc6455
 from restante_server.transport.backlog import Backlog
-from restante_server.transport.messages import Flusher, binary_message, close_message, pong_message
+from restante_server.transport.messages import Flusher, binary_header, binary_message, close_message, pong_message
 
 _log = structlog.get_logger("connection")
 
@@ -58,18 +57,13 @@ _MESSAGES_PER_TURN: Final = 256  # then others have theirs: about a millisecond 
 _CLOSE_TIMEOUT: Final = 2.0  # seconds for the peer to read the error and answer the close
 
 
-def _cost(frame: frames.ClientFrame, size: int) -> int:
-    """Return the bytes a request may make the process hold: itself and the largest answer."""
-    match frame:
-        case frames.Claim():
-            return size + len(frame.addresses) * MAX_PREKEY_BYTES
-        case frames.FenceGet() | frames.Export():
-            return size + MAX_LARGE_BODY_BYTES
-        case frames.NumbersGet():
-            return size + DIRECTORY_PAGE * (ids.ID_BYTES + DIRECTORY_RECORD_BYTES)
-        case frames.SlotGet():
-            return size + MAX_SLOT_BYTES
-    return size
+_ANSWER_BYTES: Final[dict[type, int]] = {
+    frames.FenceGet: MAX_LARGE_BODY_BYTES,
+    frames.Export: MAX_LARGE_BODY_BYTES,
+    frames.NumbersGet: DIRECTORY_PAGE * (ids.ID_BYTES + DIRECTORY_RECORD_BYTES),
+    frames.SlotGet: MAX_SLOT_BYTES,
+}
+"""What the largest answer may make the process hold, where it is more than the request."""
 
 
 class _Work:
@@ -229,12 +223,6 @@ class Connection(asyncio.Protocol):
         if self._held_up is None:
             self._read()
 
-    def _next(self) -> rfc6455.Message | None:
-        """Return the next message; what only acknowledges is taken before."""
-        if self._ack_start and self._closing is None and self._take_acknowledgements():
-            return None
-        return self._reader.next()
-
     def _take_acknowledgements(self) -> bool:
         """Take what only acknowledges; say whether there was nothing else."""
         data, at = self._reader.untaken
@@ -248,19 +236,8 @@ class Connection(asyncio.Protocol):
 
     def _read(self) -> None:
         """Take messages as long as there is room for their answers; once we have closed, wait for the peer's close."""
-        taken = 0
         try:
-            while (message := self._next()) is not None:
-                if message.opcode == rfc6455.CLOSE:
-                    self._end()
-                    return
-                if self._closing is not None:
-                    continue
-                waits = self._take_message(message)
-                taken += 1
-                if waits is not None or self._paused or taken == _MESSAGES_PER_TURN:
-                    self._hold_up(waits)
-                    return
+            self._take_messages()
         except rfc6455.WebSocketError as error:
             if self._closing is not None:
                 self._drop()
@@ -272,6 +249,30 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 -- our bug: it must not end in silence
             _log.error("connection failed", error=type(error).__name__)
             self.fail(Code.GOING_AWAY, "internal")
+
+    def _take_messages(self) -> None:
+        reader, taken = self._reader, 0
+        while self._closing is None:
+            if self._ack_start and self._take_acknowledgements():
+                return
+            message = reader.next()
+            if message is None:
+                return
+            if isinstance(message, bytes):
+                waits = self._take(message)
+            elif message.opcode == rfc6455.CLOSE:
+                self._end()
+                return
+            else:
+                waits = None
+                self._take_other(message)
+            taken += 1
+            if waits is not None or self._paused or taken == _MESSAGES_PER_TURN:
+                self._hold_up(waits)
+                return
+        while (last := reader.next()) is not None:
+            if isinstance(last, rfc6455.Message) and last.opcode == rfc6455.CLOSE:
+                self._end()
 
     def _hold_up(self, waits: Awaitable[None] | None) -> None:
         """Read nothing more until this is over and the peer has read."""
@@ -295,42 +296,46 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
             self._read()
 
-    def _take_message(self, message: rfc6455.Message) -> Awaitable[None] | None:
-        """Take one message; return what has to happen before the next."""
-        if message.opcode == rfc6455.BINARY:
-            return self._take(message.payload)
+    def _take_other(self, message: rfc6455.Message) -> None:
+        """Take a message that is not binary."""
         if message.opcode == rfc6455.TEXT:
             self.fail(Code.MALFORMED, "text message")
         elif message.opcode == rfc6455.PING:
             self._write_now(pong_message(message.payload))
-        return None
 
     def _take(self, data: bytes) -> Awaitable[None] | None:
         """Take one frame; return what has to happen before the next."""
+        frame = self._receive(data)
+        if frame is None:
+            return None
+        session = self._session
+        self._relay.metrics.requests.inc(type(frame).__name__)
+        if isinstance(session, Sender) and session.stores(frame):
+            return self._store(session, frame, len(data))
+        if session is None:
+            self._welcome(frame)
+        elif isinstance(frame, frames.Ack):
+            if isinstance(session, Receiver):
+                session.acknowledge(frame)
+        elif session.is_alone(frame):
+            return self._serve_alone(session, frame)
+        else:
+            return self._serve(session, frame, len(data))
+        return None
+
+    def _receive(self, data: bytes) -> frames.ClientFrame | None:
+        """Return a frame; None if it was refused."""
         try:
-            frame = self._protocol.receive(data)
+            return self._protocol.receive(data)
         except RequestError as error:
             if error.request:
                 self._count(error.code)
                 self._write(frames.encode(frames.Error(error.request, error.code, error.detail)))
             else:
                 self.fail(Code.MALFORMED, "request")
-            return None
         except RemoteError as error:
             self.fail(error.code, error.detail)
-            return None
-        session = self._session
-        self._relay.metrics.requests.inc(type(frame).__name__)
-        if session is None:
-            self._welcome(frame)
-            return None
-        if isinstance(frame, frames.Ack):
-            if isinstance(session, Receiver):
-                session.acknowledge(frame)
-            return None
-        if session.is_alone(frame):
-            return self._serve_alone(session, frame)
-        return self._serve(session, frame, len(data))
+        return None
 
     def _welcome(self, hello: frames.ClientFrame) -> None:
         if not isinstance(hello, frames.Hello):
@@ -354,32 +359,41 @@ class Connection(asyncio.Protocol):
 
     # Requests.
 
+    def _store(self, session: Sender, frame: frames.Deposit | frames.Claim, size: int) -> Awaitable[None] | None:
+        """Begin a deposit or claim, of which the store makes batches."""
+        work = self._begin(frame, size + session.answer_bytes(frame))
+        try:
+            session.begin_stored(frame, work)
+        except Refused as refused:
+            work.set_exception(refused)
+        return self._wait_for_room() if self._crowded else None
+
     def _serve(self, session: Sender | Receiver, frame: frames.ClientFrame, size: int) -> Awaitable[None] | None:
         """Begin a request; later ones may begin before its answer."""
-        cost = _cost(frame, size)
-        if isinstance(frame, frames.Deposit) and isinstance(session, Sender):
-            cost += session.width(frame) * ids.ID_BYTES  # as if they had come with it: each may be in the answer
-        work = _Work(self, frame, cost, self._loop.time())
+        work = self._begin(frame, size + _ANSWER_BYTES.get(type(frame), 0))
+        try:
+            answer = session.begin(frame)
+            if isinstance(answer, Struct):
+                work.set_result(answer)
+            else:
+                asyncio.ensure_future(answer, loop=self._loop).add_done_callback(partial(forward, work))
+        except Refused as refused:
+            work.set_exception(refused)
+        return self._wait_for_room() if self._crowded else None
+
+    def _begin(self, frame: frames.ClientFrame, cost: int) -> _Work:
+        """Count a request that holds so many bytes until it is answered."""
         self._in_work += 1
         self._held += cost
         self._backlog.take(cost)
-        try:
-            if isinstance(session, Sender) and isinstance(frame, frames.Deposit | frames.Claim):
-                session.begin_stored(frame, work)
-            else:
-                answer = session.begin(frame)
-                if isinstance(answer, Struct):
-                    work.set_result(answer)
-                else:
-                    asyncio.ensure_future(answer, loop=self._loop).add_done_callback(partial(forward, work))
-        except Refused as refused:
-            work.set_exception(refused)
-        if self._crowded or self._backlog.full:
-            return self._wait_for_room()
-        return None
+        return _Work(self, frame, cost, self._loop.time())
 
     @property
     def _crowded(self) -> bool:
+        return self._full or self._backlog.full
+
+    @property
+    def _full(self) -> bool:
         return self._in_work >= MAX_REQUESTS_IN_FLIGHT or self._held >= CONNECTION_REQUEST_BYTES
 
     async def _serve_alone(self, session: Sender | Receiver, frame: frames.ClientFrame) -> None:
@@ -416,27 +430,41 @@ class Connection(asyncio.Protocol):
         self._held -= cost
         self._backlog.give_back(cost)
         try:
-            self._answer(self._outcome(frame, result) if error is None else _failure(frame, error))
+            answer = self._outcome(frame, result) if error is None else _failure(frame, error)
+            if isinstance(answer, Struct):
+                self._answer(answer)
+            elif isinstance(frame, frames.Claim):
+                self._answer_claim(frame.request, answer)
             if isinstance(frame, frames.Deposit):
                 self._relay.metrics.commit.observe(self._loop.time() - started)
         except Exception as raised:  # noqa: BLE001 -- our bug: the client reconnects instead of waiting for ever
             _log.error("answer failed", error=type(raised).__name__)
             self.fail(Code.GOING_AWAY, "internal")
-        if self._room is not None and not self._crowded and not self._room.done():
+        if self._room is not None and not self._full and not self._room.done():
             self._room.set_result(None)
         if self._idle is not None and not self._in_work and not self._idle.done():
             self._idle.set_result(None)
 
-    def _outcome(self, frame: frames.ClientFrame, result: Any) -> frames.RelayFrame:  # noqa: ANN401 -- of whatever was asked for
-        """Return the answer of what is done, or the Error frame for what it means."""
+    def _outcome(
+        self,
+        frame: frames.ClientFrame,
+        result: Any,  # noqa: ANN401 -- of whatever was asked for
+    ) -> frames.RelayFrame | Sequence[bytes]:
+        """Return the answer of what is done, of a claim its prekeys, or the Error frame for what it means."""
         try:
             if isinstance(frame, frames.Deposit):
                 return sender.deposited(frame, result)
             if isinstance(frame, frames.Claim):
-                return claims.claimed(self._relay, frame, result)
+                return claims.issued(self._relay, frame, result)
         except Exception as error:  # noqa: BLE001 -- it must not take other requests with it
             return _failure(frame, error)
         return cast("frames.RelayFrame", result)
+
+    def _answer_claim(self, request: int, prekeys: Sequence[bytes]) -> None:
+        if self._closing is None:
+            pieces = self._protocol.send_claimed(request, prekeys)
+            self._out += (binary_header(sum(map(len, pieces))), *pieces)  # a sender's: no entries go before it
+            self.wake()
 
     def _answer(self, answer: frames.RelayFrame) -> None:
         if isinstance(answer, frames.Error):
@@ -444,7 +472,7 @@ class Connection(asyncio.Protocol):
         self.send(answer)
 
     async def _wait_for_room(self) -> None:
-        while self._in_work and self._crowded:
+        while self._in_work and self._full:
             self._room = self._loop.create_future()
             await self._room
         await self._backlog.room()

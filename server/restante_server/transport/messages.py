@@ -13,14 +13,18 @@ _LONG: Final = 0x10000  # lengths below are in two more bytes, others in eight
 PING: Final = b"\x89\x00"  # FIN, opcode 9, no payload
 
 
+def binary_header(length: int) -> bytes:
+    """Return what a complete binary message of a server has before a payload of so many bytes."""
+    if length < _SHORT:
+        return bytes((_BINARY, length))
+    if length < _LONG:
+        return bytes((_BINARY, 126)) + length.to_bytes(2, "big")
+    return bytes((_BINARY, 127)) + length.to_bytes(8, "big")
+
+
 def binary_message(payload: bytes) -> bytes:
     """Return one complete binary message of a server."""
-    length = len(payload)
-    if length < _SHORT:
-        return bytes((_BINARY, length)) + payload
-    if length < _LONG:
-        return bytes((_BINARY, 126)) + length.to_bytes(2, "big") + payload
-    return bytes((_BINARY, 127)) + length.to_bytes(8, "big") + payload
+    return binary_header(len(payload)) + payload
 
 
 def close_message(code: int) -> bytes:

@@ -7,7 +7,7 @@ the relay writes is in ``messages``.
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 CONTINUATION: Final = 0x0
@@ -27,6 +27,7 @@ _NONCE_BYTES: Final = 16
 _MAX_CONTROL_BYTES: Final = 125
 _FIN: Final = 0x80  # of a frame's first byte
 _RESERVED: Final = 0x70
+_WHOLE: Final = _FIN | BINARY
 _MASKED: Final = 0x80  # of its second
 _TWO_BYTES: Final = 126  # in place of a length: it follows in two bytes; 127: in eight
 _DATA: Final = frozenset({CONTINUATION, TEXT, BINARY})
@@ -55,7 +56,7 @@ class WebSocketError(Exception):
 
 
 class Message(NamedTuple):
-    """A complete message of data or control. A close's payload is its code, two bytes, or nothing."""
+    """A complete message of text or control. A close's payload is its code, two bytes, or nothing."""
 
     opcode: int
     payload: bytes
@@ -90,11 +91,33 @@ def accept(headers: Mapping[str, str]) -> bytes:
     )
 
 
-def unmask(payload: bytes | bytearray, mask: bytes) -> bytes:
-    """Return the payload exclusive-ored with the four bytes again and again (section 5.3)."""
-    size = len(payload)
+def exclusive_or(mask: bytes, data: bytearray) -> None:
+    """Mask data with four bytes again and again (section 5.3): for where aiohttp has nothing faster."""
+    size = len(data)
     repeated = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")
+    data[:] = (int.from_bytes(data, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")
+
+
+def _fastest() -> Callable[[bytes, bytearray], None]:
+    try:
+        from aiohttp._websocket.helpers import websocket_mask  # noqa: PLC0415 -- it is not public: may be gone
+    except ImportError:
+        return exclusive_or
+    return websocket_mask
+
+
+_mask: Final = _fastest()
+
+
+def _unmask(data: bytes | bytearray, start: int, stop: int) -> bytes:
+    """Return what is between two places, and was masked with the four bytes before the first."""
+    payload = bytearray(data[start:stop])
+    _mask(bytes(data[start - 4 : start]), payload)
+    return bytes(payload)
+
+
+def _message(opcode: int, payload: bytes) -> bytes | Message:
+    return payload if opcode == BINARY else Message(opcode, payload)
 
 
 class Reader:
@@ -144,12 +167,29 @@ class Reader:
             self._at = 0
         self._data += data
 
-    def next(self) -> Message | None:
-        """Return the next message if it is complete; nothing after a close.
+    def next(self) -> bytes | Message | None:
+        """Return the next message if it is complete; nothing after a close. A binary message is its payload.
 
         Raises:
             WebSocketError: what follows is against the RFC, or too long.
         """
+        data, at = self._data, self._at
+        start = at + 6
+        if len(data) >= start and data[at] == _WHOLE and self._fragments is None:  # nearly all are of one short frame
+            length = data[at + 1] - _MASKED
+            if length == _TWO_BYTES and len(data) >= start + 2:
+                length = data[at + 2] << 8 | data[at + 3]
+                start += 2
+                shortest = _TWO_BYTES
+            else:
+                shortest = 0 if length < _TWO_BYTES else length + 1
+            stop = start + length
+            if shortest <= length <= self.limit and len(data) >= stop:
+                self.skip(stop)
+                return _unmask(data, start, stop)
+        return self._next_of_any_kind()
+
+    def _next_of_any_kind(self) -> bytes | Message | None:
         while not self._ended:
             try:
                 frame = self._frame()
@@ -163,14 +203,14 @@ class Reader:
                 self._end()
                 return Message(opcode, _close_code(payload))
             if opcode in _CONTROL or (final and opcode != CONTINUATION):
-                return Message(opcode, payload)
+                return _message(opcode, payload)
             if self._fragments is None:
                 self._opcode, self._fragments = opcode, bytearray(payload)
             else:
                 self._fragments += payload
                 if final:
                     whole, self._fragments = bytes(self._fragments), None
-                    return Message(self._opcode, whole)
+                    return _message(self._opcode, whole)
         return None
 
     def _end(self) -> None:
@@ -201,9 +241,8 @@ class Reader:
         if len(data) < stop:
             self._needed = stop - at
             return None
-        payload = unmask(data[start:stop], bytes(data[start - 4 : start]))
         self.skip(stop)
-        return bool(first & _FIN), first & 0xF, payload
+        return bool(first & _FIN), first & 0xF, _unmask(data, start, stop)
 
     def _check(self, first: int, length: int) -> None:
         """Refuse what a frame's first byte and length may not be."""

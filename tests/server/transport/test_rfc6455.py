@@ -1,6 +1,7 @@
 """RFC 6455, section by section."""
 
 import itertools
+import sys
 
 import pytest
 from hypothesis import given
@@ -33,11 +34,11 @@ HANDSHAKE = {
 }
 
 
-def read(reader: Reader) -> list[Message]:
+def read(reader: Reader) -> list[bytes | Message]:
     return list(iter(reader.next, None))
 
 
-def messages(data: bytes, limit: int = LIMIT) -> list[Message]:
+def messages(data: bytes, limit: int = LIMIT) -> list[bytes | Message]:
     reader = Reader(limit)
     reader.receive(data)
     return read(reader)
@@ -83,10 +84,23 @@ def test_the_masked_example_of_section_5_7() -> None:
     assert messages(bytes.fromhex("818537fa213d7f9f4d5158")) == [Message(TEXT, b"Hello")]
 
 
+@given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
+def test_masks_are_the_same_without_aiohttps_own(payload: bytes, mask: bytes) -> None:
+    data, expected = bytearray(payload), bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
+    rfc6455.exclusive_or(mask, data)
+    assert data == expected
+    assert messages(frame(expected, mask=mask)) == [expected]
+
+
+def test_aiohttps_own_may_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp._websocket.helpers", None)
+    assert rfc6455._fastest() is rfc6455.exclusive_or
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 125, 126, 127, 65_535, 65_536, LIMIT])
 def test_every_form_of_length(size: int) -> None:
     payload = bytes(number % 251 for number in range(size))
-    assert messages(frame(payload)) == [Message(BINARY, payload)]
+    assert messages(frame(payload)) == [payload]
 
 
 def test_control_frames_come_between_fragments() -> None:
@@ -102,7 +116,7 @@ def test_control_frames_come_between_fragments() -> None:
     assert messages(data) == [
         Message(PING, b""),
         Message(PONG, b"pong"),
-        Message(BINARY, b"one two three"),
+        b"one two three",
         Message(TEXT, b"next"),
     ]
 
@@ -134,7 +148,7 @@ def test_what_breaks_a_rule_is_refused_after_all_before_it(name: str) -> None:
     data, code = BROKEN[name]
     reader = Reader(LIMIT)
     reader.receive(frame(b"before") + data)
-    assert reader.next() == Message(BINARY, b"before")
+    assert reader.next() == b"before"
     with pytest.raises(WebSocketError) as refused:
         reader.next()
     assert refused.value.code == code
@@ -171,7 +185,8 @@ sent = st.lists(st.tuples(st.sampled_from([TEXT, BINARY]), st.lists(payloads, mi
 def test_messages_come_out_as_they_went_in_however_they_are_cut(
     items: list[tuple[int, list[bytes], tuple[int, bytes]]], cuts: list[int], mask: bytes
 ) -> None:
-    data, expected = bytearray(), []
+    data = bytearray()
+    expected: list[bytes | Message] = []
     for opcode, fragments, (control, payload) in items:
         for place, fragment in enumerate(fragments):
             last = place == len(fragments) - 1
@@ -179,7 +194,8 @@ def test_messages_come_out_as_they_went_in_however_they_are_cut(
                 data += frame(payload, control, mask=mask)
                 expected.append(Message(control, payload))
             data += frame(fragment, CONTINUATION if place else opcode, final=last, mask=mask)
-        expected.append(Message(opcode, b"".join(fragments)))
+        whole = b"".join(fragments)
+        expected.append(whole if opcode == BINARY else Message(opcode, whole))
     reader, found, at = Reader(LIMIT), [], 0
     for cut in itertools.chain(cuts, [len(data)]):
         reader.receive(bytes(data[at : at + cut]))
@@ -194,7 +210,7 @@ def test_a_message_may_come_byte_by_byte() -> None:
     for byte in frame(payload):
         assert reader.next() is None
         reader.receive(bytes((byte,)))
-    assert reader.next() == Message(BINARY, payload)
+    assert reader.next() == payload
     assert reader.next() is None
 
 
@@ -204,7 +220,7 @@ def test_others_may_take_frames() -> None:
     reader.receive(one + two + unfinished)
     assert reader.untaken[1] == 0
     reader.skip(len(one))
-    assert reader.next() == Message(BINARY, b"two")
+    assert reader.next() == b"two"
     data, at = reader.untaken
     assert data[at:] == unfinished
     assert reader.held == len(unfinished)
