@@ -67,7 +67,7 @@ class Bulletin:
         """Return what the relay's policy offers, by name; what was granted otherwise is off now."""
         policy = await self.policy()
         offered: Mapping[str, Purpose] = policy.purposes if policy is not None else {}
-        await self._driver.do(self._engine.offered, {name: each.version for name, each in offered.items()})
+        await self._driver.do(self._engine.consents.offered, {name: each.version for name, each in offered.items()})
         return offered
 
     async def announcements(self) -> list[AnnouncedEvent]:
@@ -77,8 +77,8 @@ class Bulletin:
             published = publications.read_announcements(content or b"[]")
         except ValueError as error:
             raise RelayError(f"the relay's announcements: {error}") from None
-        await self._driver.do(self._engine.announced, published)
-        return await self._driver.run(self._engine.shown, published)
+        await self._driver.do(self._engine.bulletin.announced, published)
+        return await self._driver.run(self._engine.bulletin.shown, published)
 
     async def official(self) -> list[Official]:
         """Return whom of the operator's people one can write to."""

@@ -97,7 +97,7 @@ class Chores:
         except Refused as error:
             if error.code not in {Code.NOT_FOUND, Code.CONFLICT}:
                 raise
-            await self._driver.do(self._engine.consent_refused, chore)
+            await self._driver.do(self._engine.consents.refused, chore)
             return False
         return True
 

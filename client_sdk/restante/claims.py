@@ -40,19 +40,19 @@ async def claim(
         raise InviteError("no invite")
     await driver.sender()  # the relay's key is known from here on
     found = [await _manifest(engine, driver, text) for text in invites]
-    suite = await driver.run(engine.choose_suite, [manifest for _, manifest in found], conversation)
+    suite = await driver.run(engine.claims.choose_suite, [manifest for _, manifest in found], conversation)
     return [package for each in found for package in await _packages(engine, driver, *each, suite)]
 
 
 async def _manifest(engine: "Engine", driver: "Driver", text: str) -> tuple[Invite, Manifest]:
-    invite = engine.read_invite(text)
+    invite = engine.claims.read_invite(text)
     try:
         slot = await driver.ask(partial(frames.SlotGet, slot=invite.slot))
     except Refused as error:
         raise (InviteError(_GONE) if error.code == Code.NOT_FOUND else error) from None
     if not isinstance(slot, frames.Slot):
         raise InviteError(_GONE)
-    return invite, await driver.run(engine.read_manifest, invite, slot.body)
+    return invite, await driver.run(engine.claims.read_manifest, invite, slot.body)
 
 
 async def _packages(
@@ -69,5 +69,5 @@ async def _packages(
             raise InviteError("the account has no KeyPackage at the relay: it has to connect first")
         if prekey.code:
             raise InviteError(_GONE)
-        packages.append(await driver.run(engine.read_prekey, invite, device, suite, prekey.package))
+        packages.append(await driver.run(engine.claims.read_prekey, invite, device, suite, prekey.package))
     return packages

@@ -218,7 +218,7 @@ class Client:
             RelayError: the policy is not signed by the relay's pinned key.
         """
         offered = await self._driver.bulletin.purposes()
-        granted = await self._driver.run(self._engine.granted)
+        granted = await self._driver.run(self._engine.consents.granted)
         return [replace(each, granted=granted.get(each.name) == each.version) for each in offered.values()]
 
     async def consent(self, purpose: str) -> None:
@@ -230,10 +230,10 @@ class Client:
         offered = (await self._driver.bulletin.purposes()).get(purpose)
         if offered is None:
             raise RelayError("the relay does not offer this purpose")
-        await self._driver.run(self._engine.grant, purpose, offered.version)
+        await self._driver.run(self._engine.consents.grant, purpose, offered.version)
         await self._driver.chores.settled()
         await self._driver.diagnostics.look()
-        if (await self._driver.run(self._engine.granted)).get(purpose) != offered.version:
+        if (await self._driver.run(self._engine.consents.granted)).get(purpose) != offered.version:
             raise RelayError("the relay does not offer this purpose")
 
     async def withdraw(self, purpose: str) -> None:
@@ -242,7 +242,7 @@ class Client:
         Returns once no file of the relay's store holds what was stored for it. Interrupted, it goes on when the client
         is connected again.
         """
-        await self._driver.run(self._engine.withdraw, purpose)
+        await self._driver.run(self._engine.consents.withdraw, purpose)
         await self._driver.diagnostics.look()  # nothing is counted any more
         await self._driver.chores.settled()
 
@@ -269,7 +269,7 @@ class Client:
 
     async def handle(self) -> str | None:
         """Return this account's handle, as others' spellings of it become; None if it has none."""
-        own = await self._driver.run(self._engine.own_entry, Kind.HANDLE)
+        own = await self._driver.run(self._engine.directory.own, Kind.HANDLE)
         return own.name if own is not None else None
 
     async def find_handle(self, handle: str) -> Found | None:
@@ -308,7 +308,7 @@ class Client:
 
     async def number(self) -> str | None:
         """Return the number that this account is found by; None if there is none."""
-        own = await self._driver.run(self._engine.own_entry, Kind.NUMBER)
+        own = await self._driver.run(self._engine.directory.own, Kind.NUMBER)
         return own.name if own is not None else None
 
     async def find_numbers(self, numbers: Sequence[str], *, region: str | None = None) -> dict[str, Found]:
@@ -393,16 +393,16 @@ class Client:
         Raises:
             ValueError: something is too long.
         """
-        await self._driver.run(self._engine.set_profile, nickname, avatar)
+        await self._driver.run(self._engine.profiles.set, nickname, avatar)
         await self._driver.chores.settled()
         await self._driver.look()
 
     async def delete_profile(self) -> None:
         """Delete this account's profile at the relay; a new one will be at another place, under another key."""
-        deletion = await self._driver.run(self._engine.profile_deletion)
+        deletion = await self._driver.run(self._engine.profiles.slot_deletion)
         if deletion is not None:
             await self._driver.ask(partial(numbered, deletion))
-            await self._driver.run(self._engine.forget_profile)
+            await self._driver.run(self._engine.profiles.forget)
 
     async def profile(self, account: str) -> Profile | None:
         """Return the profile of a contact, or this account's own; None if there is none to see.
@@ -411,8 +411,8 @@ class Client:
             ValueError: not an account id.
         """
         if account == self.account_id:
-            return await self._driver.run(self._engine.own_profile)
-        link = await self._driver.run(self._engine.profile_link, account)
+            return await self._driver.run(self._engine.profiles.mine)
+        link = await self._driver.run(self._engine.profiles.link, account)
         if link is None:
             return None
         try:
@@ -423,7 +423,7 @@ class Client:
             raise
         if not isinstance(slot, frames.Slot):
             return None
-        return await self._driver.run(self._engine.read_profile, account, link, slot.body)
+        return await self._driver.run(self._engine.profiles.read, account, link, slot.body)
 
     # Your data.
 

@@ -47,9 +47,9 @@ class Diagnostics:
     async def look(self) -> None:
         """Keep what was counted, if that is granted, and send what is due; if not, nothing is counted any more."""
         counts, self.counts = self.counts or Counts(), None
-        if PURPOSE in await self._driver.run(self._engine.granted):
+        if PURPOSE in await self._driver.run(self._engine.consents.granted):
             self.counts = Counts()
-        report = await self._driver.run(self._engine.diagnose, counts, self._channel)
+        report = await self._driver.run(self._engine.usage.take, counts, self._channel)
         if report is not None:
             await send(self._driver.url, *report)
 

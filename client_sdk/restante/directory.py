@@ -43,11 +43,11 @@ class Directory:
         await self._granted(kind)
         keys = await self._keys()
         entry = await self._entry(kind, keys, name)
-        own = await self._driver.run(self._engine.own_entry, kind)
+        own = await self._driver.run(self._engine.directory.own, kind)
         invite = own.invite if own is not None else await self._driver.run(self._engine.new_invite)
         await self._driver.chores.settled()  # the invite is registered
         try:
-            record = await self._driver.run(self._engine.directory_record, entry, invite)
+            record = await self._driver.run(self._engine.directory.record, entry, invite)
             await self._driver.ask_as_owner(partial(put_frame, kind, entry.place, record))
         except (Refused, ValueError) as error:
             if own is None:
@@ -55,7 +55,7 @@ class Directory:
             if isinstance(error, Refused) and error.code == Code.CONFLICT:
                 raise HandleTaken("somebody else has this handle") from None
             raise
-        await self._driver.run(self._engine.set_entry, kind, name, keys, entry, invite)
+        await self._driver.run(self._engine.directory.set, kind, name, keys, entry, invite)
 
     async def clear(self, kind: Kind) -> None:
         """Erase this account's entry, and what it invites with."""
@@ -64,10 +64,10 @@ class Directory:
 
     async def drop(self, kind: Kind, *, lost: bool = False) -> None:
         """The relay has no such entry any more: delete its invite."""
-        slot = await self._driver.run(self._engine.entry_slot, kind)
+        slot = await self._driver.run(self._engine.directory.slot_of, kind)
         if slot is not None:
             await self._delete_invite(slot)
-            await self._driver.do(self._engine.forget_entry, kind, lost)
+            await self._driver.do(self._engine.directory.forget, kind, lost)
 
     async def _delete_invite(self, slot: bytes) -> None:
         deletion = await self._driver.run(self._engine.slot_deletion, slot)
@@ -76,7 +76,7 @@ class Directory:
 
     async def put_again(self, kind: Kind) -> None:
         """Renew an entry, or put it again where the relay lost it or has another key."""
-        own = await self._driver.run(self._engine.own_entry, kind)
+        own = await self._driver.run(self._engine.directory.own, kind)
         if own is None:
             return
         try:
@@ -84,17 +84,17 @@ class Directory:
             entry = Entry(own.place, own.key)  # type: ignore[arg-type]  # it was an id
             if keys.of(kind) != own.public:
                 entry = await self._entry(kind, keys, own.name)
-            record = await self._driver.run(self._engine.directory_record, entry, own.invite)
+            record = await self._driver.run(self._engine.directory.record, entry, own.invite)
             await self._driver.ask_as_owner(partial(put_frame, kind, entry.place, record))
         except Refused as error:
             if error.code in _LATER:
-                await self._driver.run(self._engine.entry_later, kind)
+                await self._driver.run(self._engine.directory.later, kind)
             else:
                 await self.drop(kind, lost=True)
         except RelayError:
-            await self._driver.run(self._engine.entry_later, kind)  # there is no directory, or a wrong one
+            await self._driver.run(self._engine.directory.later, kind)  # there is no directory, or a wrong one
         else:
-            await self._driver.run(self._engine.set_entry, kind, own.name, keys, entry, own.invite)
+            await self._driver.run(self._engine.directory.set, kind, own.name, keys, entry, own.invite)
 
     async def verify(self, text: str, region: str | None) -> None:
         """Have a code sent to a number."""
@@ -124,7 +124,7 @@ class Directory:
             raise
         body = slot.body if isinstance(slot, frames.Slot) else b""
         record = body[-limits.DIRECTORY_RECORD_BYTES :]
-        return await self._driver.run(self._engine.read_found, Kind.HANDLE, entry, record)
+        return await self._driver.run(self._engine.directory.read, Kind.HANDLE, entry, record)
 
     async def find_numbers(self, texts: Sequence[str], region: str | None) -> dict[str, Found]:
         """Look for who has verified these numbers; return who was found, by number as E.164 writes it."""
@@ -140,7 +140,9 @@ class Directory:
             records = await self._bucket(bucket, {entry.place for entry in entries.values()})
             for number, entry in entries.items():
                 record = records.get(entry.place)
-                who = await self._driver.run(self._engine.read_found, Kind.NUMBER, entry, record) if record else None
+                if not record:
+                    continue
+                who = await self._driver.run(self._engine.directory.read, Kind.NUMBER, entry, record)
                 if who is not None:
                     found[number] = who
         return {number: found[number] for number in wanted if number in found}
@@ -162,7 +164,7 @@ class Directory:
     # What both have in common.
 
     async def _granted(self, kind: Kind) -> None:
-        if PURPOSES[kind] not in await self._driver.run(self._engine.granted):
+        if PURPOSES[kind] not in await self._driver.run(self._engine.consents.granted):
             raise ConsentNeeded(f"the purpose {PURPOSES[kind]!r} is not granted: client.consent grants it")
         if not primitives.has_ristretto255():
             raise RelayError("the directory needs one package more: pip install 'restante[directory]'")

@@ -334,7 +334,7 @@ class Driver:
                 await self.do(self._engine.address_spent, push.address)
             case frames.Disclosed():
                 try:
-                    await self.do(self._engine.disclosed, push.entry, push.signature)
+                    await self.do(self._engine.bulletin.disclosed, push.entry, push.signature)
                 except ValueError as error:
                     _log.warning("a disclosure that is none: %s", error)
 

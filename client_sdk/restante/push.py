@@ -35,34 +35,34 @@ class Push:
 
     async def set(self, endpoint: str) -> None:
         """Be woken there. Raises ConsentNeeded, Refused."""
-        if PURPOSE not in await self._driver.run(self._engine.granted):
+        if PURPOSE not in await self._driver.run(self._engine.consents.granted):
             raise ConsentNeeded(f"the purpose {PURPOSE!r} is not granted: client.consent grants it")
         await self._driver.chores.settled()  # the relay knows of the consent
         await self._driver.ask_as_owner(partial(frames.PushPut, endpoint=endpoint))
-        await self._driver.run(self._engine.set_push, endpoint)
+        await self._driver.run(self._engine.push.set, endpoint)
 
     async def clear(self) -> None:
         """Be woken no more."""
         await self._driver.ask_as_owner(frames.PushDelete)
-        await self._driver.do(self._engine.forget_push, False)
+        await self._driver.do(self._engine.push.forget, False)
 
     async def look(self) -> str | None:
         """See whether the relay still has the endpoint, or put it where it was lost; return it."""
-        own = await self._driver.run(self._engine.own_push)
+        own = await self._driver.run(self._engine.push.own)
         if own is None:
             return None
         try:
             if own.told:
                 has = await self._driver.ask_as_owner(frames.PushGet)
                 if not isinstance(has, frames.Push) or has.endpoint != own.endpoint:
-                    await self._driver.do(self._engine.forget_push, True)
+                    await self._driver.do(self._engine.push.forget, True)
                     return None
             await self._driver.ask_as_owner(partial(frames.PushPut, endpoint=own.endpoint))
         except Refused as error:
             if error.code in _LATER:
-                await self._driver.run(self._engine.push_later)
+                await self._driver.run(self._engine.push.later)
                 return own.endpoint
-            await self._driver.do(self._engine.forget_push, error.code != Code.NO_CONSENT)
+            await self._driver.do(self._engine.push.forget, error.code != Code.NO_CONSENT)
             return None
-        await self._driver.run(self._engine.set_push, own.endpoint)
+        await self._driver.run(self._engine.push.set, own.endpoint)
         return own.endpoint

@@ -169,7 +169,7 @@ async def disclosures(engine: "Engine", driver: Driver, now: int) -> list[Disclo
     for each in (await export(engine, driver, now)).document["held"]["disclosure"]:
         try:
             entry, signature = each["entry"].encode(), bytes.fromhex(each["signature"])
-            found.append(await driver.run(engine.read_disclosure, entry, signature))
+            found.append(await driver.run(engine.bulletin.read_disclosure, entry, signature))
         except (ValueError, KeyError) as error:
             raise RelayError(f"the relay's disclosures: {error}") from None
     return found

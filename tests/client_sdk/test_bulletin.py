@@ -221,4 +221,4 @@ async def test_counts_of_disclosures_that_are_none_are_an_error(tmp_path: Path) 
         await relay.store.delete_slot(slot)
         assert await client.transparency() is None
         with pytest.raises(ValueError, match="not signed"):
-            await client._driver.run(client._engine.read_disclosure, b"{}", bytes(64))
+            await client._driver.run(client._engine.bulletin.read_disclosure, b"{}", bytes(64))

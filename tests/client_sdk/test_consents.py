@@ -161,9 +161,9 @@ async def test_what_the_relay_refuses_meanwhile_is_off(tmp_path: Path) -> None:
     async with relay_in_process(folder, purposes=ALL) as relay, person(tmp_path, "alice", relay.url) as alice:
         read = Purposes(alice.client)
         await alice.client._driver.chores.settled()
-        await alice.client._driver.run(alice.client._engine.grant, "push", b"outdated")
+        await alice.client._driver.run(alice.client._engine.consents.grant, "push", b"outdated")
         await alice.client._driver.chores.settled()
-        assert await alice.client._driver.run(alice.client._engine.granted) == {}
+        assert await alice.client._driver.run(alice.client._engine.consents.granted) == {}
         await alice.until(lambda: read.changed == ["push"])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from restante import Client, diagnostics
-from restante.engine import engine as engines
+from restante.engine import usage
 from restante_protocol.diagnostics import CLASSES, MAX_DELAY, PERIOD, Measure
 from support.crowd import crowded
 from support.people import Reader, people, together
@@ -29,7 +29,7 @@ def counted(client: Client) -> int | None:
 
 
 def kept(client: Client) -> bytes | None:
-    return client._engine._tables.account.get(engines._USAGE)
+    return client._engine._tables.account.get(usage._KEY)
 
 
 async def later(reader: Reader) -> None:

@@ -207,7 +207,7 @@ async def test_it_is_exported_and_erased(tmp_path: Path, phones: Phones) -> None
         await verify(alice.client, phones, ONE)
         await verify(bob.client, phones, TWO)
         held = (await alice.client.export_data()).document["held"]
-        own = alice.client._engine.own_entry(Kind.HANDLE)
+        own = alice.client._engine.directory.own(Kind.HANDLE)
         assert own is not None
         assert [each["place"] for each in held["handle"]] == [own.place.hex()]
         assert [set(each) for each in held["number"]] == [{"place", "record", "verified_at", "queries", "texts"}]
@@ -349,7 +349,7 @@ async def test_a_number_that_another_verified_is_lost(tmp_path: Path, phones: Ph
 
 def register_again(client: Client) -> None:
     with client._engine._state.transaction():
-        client._engine._directory.register_again()
+        client._engine.directory.register_again()
 
 
 async def test_beyond_the_budget_entries_are_put_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,13 +363,13 @@ async def test_beyond_the_budget_entries_are_put_later(tmp_path: Path, monkeypat
         with pytest.raises(Refused) as refused:
             await client.find_handle("carol")
         assert refused.value.code == Code.BUDGET
-        own = client._engine.own_entry(Kind.HANDLE)
+        own = client._engine.directory.own(Kind.HANDLE)
         assert own is not None
         with client._engine._state.transaction():
             other = type(own)(own.name, bytes(32), own.place, own.key, own.invite)
-            client._engine._directory._put(Kind.HANDLE, other)
+            client._engine.directory._put(Kind.HANDLE, other)
         await client._driver.chores.settled()
-        kept = client._engine.own_entry(Kind.HANDLE)
+        kept = client._engine.directory.own(Kind.HANDLE)
         assert kept is not None
         assert kept.renew_at > client._engine._state.now()
 
@@ -415,18 +415,18 @@ async def test_records_that_are_none_are_nobody(tmp_path: Path) -> None:
     ):
         engine = alice.client._engine
         entry = stretching.entry(Kind.HANDLE, bytes(64), Cost(operations=1, memory=8192))
-        assert engine.read_found(Kind.HANDLE, entry, b"") is None
-        assert engine.read_found(Kind.HANDLE, entry, bytes(512)) is None
-        assert engine.read_found(Kind.HANDLE, entry, engine.directory_record(entry, "no invite")) is None
+        assert engine.directory.read(Kind.HANDLE, entry, b"") is None
+        assert engine.directory.read(Kind.HANDLE, entry, bytes(512)) is None
+        assert engine.directory.read(Kind.HANDLE, entry, engine.directory.record(entry, "no invite")) is None
         invite = await alice.client.invite()
-        assert engine.read_found(Kind.HANDLE, entry, engine.directory_record(entry, invite)) is not None
+        assert engine.directory.read(Kind.HANDLE, entry, engine.directory.record(entry, invite)) is not None
         parsed = Invite.parse(invite)
         elsewhere = type(parsed)(
             relay_url=parsed.relay_url, relay_key=bytes(32), slot=parsed.slot, key=parsed.key, account=parsed.account
         )
-        assert engine.read_found(Kind.HANDLE, entry, engine.directory_record(entry, elsewhere.text())) is None
+        assert engine.directory.read(Kind.HANDLE, entry, engine.directory.record(entry, elsewhere.text())) is None
         with pytest.raises(ValueError, match="too long"):
-            engine.directory_record(entry, "x" * 500)
+            engine.directory.record(entry, "x" * 500)
 
 
 def test_what_a_handle_is() -> None:

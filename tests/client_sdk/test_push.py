@@ -94,7 +94,7 @@ class Lost:
 
 async def own(client: Client) -> str | None:
     """What the client's file says."""
-    stored = await client._driver.run(client._engine.own_push)
+    stored = await client._driver.run(client._engine.push.own)
     return stored.endpoint if stored is not None else None
 
 

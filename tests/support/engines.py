@@ -195,12 +195,12 @@ class Member:
 
     def claim(self, text: str, owner: "Member", *, last_resort: bool = False) -> KeyPackage:
         """Take a KeyPackage of the owner by an invite."""
-        invite: Invite = self.engine.read_invite(text)
-        manifest: Manifest = self.engine.read_manifest(invite, self.post.slots[invite.slot])
-        suite = self.engine.choose_suite([manifest])
+        invite: Invite = self.engine.claims.read_invite(text)
+        manifest: Manifest = self.engine.claims.read_manifest(invite, self.post.slots[invite.slot])
+        suite = self.engine.claims.choose_suite([manifest])
         empty = last_resort or not owner.prekeys.get(suite)
         package = owner.last_resort[suite] if empty else owner.prekeys[suite].pop(0)
-        return self.engine.read_prekey(invite, manifest.devices[0], suite, package)
+        return self.engine.claims.read_prekey(invite, manifest.devices[0], suite, package)
 
     def commit(self, conversation: str) -> bool:
         """Deposit what is to be committed; False if another Commit won, or nothing is wanted any more."""

@@ -107,7 +107,7 @@ async def person(folder: Path, name: str, relay: str) -> AsyncIterator[Reader]:
         try:
             yield reader
             if refuse_all:
-                assert await client._driver.run(client._engine.granted) == {}
+                assert await client._driver.run(client._engine.consents.granted) == {}
         finally:
             await reader.stop()
 

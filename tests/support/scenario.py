@@ -168,7 +168,7 @@ async def _use(relay: Relay, seen: Seen, folder: Path, clock: MovedClock, phones
         await alice.client.consent("push")
         kept = alice.client._engine.mailbox
         seen.classes[identity.consent(kept, "push")] = "consent"
-        seen.classes[alice.client._engine._profiles.slots()[0]] = "profile"
+        seen.classes[alice.client._engine.profiles.slots()[0]] = "profile"
         for reader in (alice, bob):
             table = reader.client._engine._tables.invites
             seen.classes |= {row.key: "invite" for row in await reader.client._driver.run(table.rows)}

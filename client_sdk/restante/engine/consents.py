@@ -29,7 +29,7 @@ class PutConsent:
 
 
 class Consents:
-    """The purposes that were granted, by name. Every change runs inside a transaction.
+    """The purposes that were granted, by name. Chores run in the engine's transactions; other changes are their own.
 
     Attributes:
         touched: there may be chores.
@@ -62,27 +62,39 @@ class Consents:
         self._table.delete(_PREFIX + name.encode())
 
     def grant(self, name: str, version: bytes) -> None:
-        """Grant a purpose."""
-        self._put(name, records.Consent(version))
+        """Grant a purpose; a chore tells the relay if it has to know."""
+        with self._state.transaction():
+            self._put(name, records.Consent(version))
 
     def withdraw(self, name: str) -> None:
         """Withdraw a purpose; a chore tells the relay if it has to know, whether or not it was granted."""
+        with self._state.transaction():
+            self._withdraw(name)
+
+    def _withdraw(self, name: str) -> None:
         if name in AT_RELAY:
             self._put(name, records.Consent(b""))
         else:
             self._forget(name)
 
-    def changed(self, offered: Mapping[str, bytes]) -> None:
-        """Compare with what the relay offers now: what is not the same any more is withdrawn, and an event says so."""
-        for name, version in self.granted().items():
-            if offered.get(name) != version:
-                self._lapse(name)
+    def offered(self, versions: Mapping[str, bytes]) -> None:
+        """The relay offers these versions: what was granted otherwise is withdrawn, and an event says so."""
+        with self._state.transaction():
+            for name, version in self.granted().items():
+                if versions.get(name) != version:
+                    self._lapse(name)
+
+    def refused(self, chore: PutConsent) -> None:
+        """The relay does not offer what was granted: it is withdrawn, and an event says so."""
+        with self._state.transaction():
+            if self._is(chore):
+                self._lapse(chore.purpose)
 
     def _lapse(self, name: str) -> None:
-        self.withdraw(name)
+        self._withdraw(name)
         self._state.emit(records.PurposeEvent(name))
 
-    # What the relay has to know.
+    # Chores: what the relay has to know.
 
     def chores(self) -> list[PutConsent]:
         """List what the relay is to be told."""
@@ -103,11 +115,6 @@ class Consents:
             self._put(chore.purpose, records.Consent(chore.version, told=True, renew_at=renew_at))
         else:
             self._forget(chore.purpose)
-
-    def refused(self, chore: PutConsent) -> None:
-        """The relay offers something else than what was granted."""
-        if self._is(chore):
-            self._lapse(chore.purpose)
 
     def renew(self) -> None:
         """Notice what lapses soon."""

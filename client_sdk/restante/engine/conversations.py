@@ -15,7 +15,7 @@ import msgspec
 from restante.account import CONVERSATION_EXTENSION, LEAF_EXTENSION, ConversationData, LeafData, account_id
 from restante.engine import records
 from restante.engine.state import State
-from restante.errors import FileDamaged
+from restante.errors import ConversationError, FileDamaged, NotAMember
 from restante_crypto import primitives
 from restante_crypto.mls import Group, LeafNode, Member, PastEpoch, StateError
 
@@ -230,6 +230,20 @@ class Conversations:
         """Return every conversation."""
         return list(self._cache.values())
 
+    def active(self, conversation_id: str) -> Conversation:
+        """Return a conversation by the id that an application has. Raises NotAMember."""
+        conversation = self.get(bytes.fromhex(conversation_id))
+        if conversation is None or not conversation.state.active:
+            raise NotAMember("this account is not in the conversation (any more)")
+        return conversation
+
+    def member(self, conversation_id: str) -> Conversation:
+        """Return the same, if its group is here. Raises NotAMember, ConversationError."""
+        conversation = self.active(conversation_id)
+        if conversation.group is None:
+            raise ConversationError("this device's state was damaged: wait until it has let itself in again")
+        return conversation
+
     def update(self, conversation: Conversation, **changes: object) -> None:
         """Change fields of the conversation's state."""
         self._put_state(conversation, msgspec.structs.replace(conversation.state, **changes))
@@ -357,6 +371,12 @@ class Conversations:
         """Replace a past epoch after a late message."""
         key = conversation_id + epoch.to_bytes(8, "big")
         self._tables.past_messages.put(key, past.message_state(), group=conversation_id)
+
+    def checkpoint(self) -> None:
+        """If an epoch is over, see to it that nothing of it survives in the WAL. Not inside a transaction."""
+        if self.epoch_changed:
+            self.epoch_changed = False
+            self._state.file.checkpoint()
 
     def prune(self) -> None:
         """Delete what has reached its age."""

@@ -73,7 +73,7 @@ class Contact:
 
 
 class Directory:
-    """This account's entries. Every change runs inside a transaction."""
+    """This account's entries. Chores run in the engine's transactions; other changes are their own."""
 
     def __init__(self, state: State, mailroom: Mailroom) -> None:
         """Nothing is read until it is asked for."""
@@ -99,20 +99,31 @@ class Directory:
 
     def set(self, kind: Kind, name: str, keys: DirectoryKeys, entry: Entry, invite: str) -> None:
         """The relay has this entry."""
-        own = records.OwnEntry(name, keys.of(kind), entry.place, entry.key, invite)
-        self._put(kind, msgspec.structs.replace(own, renew_at=self._renew_at()))
+        renew_at = self._state.now() + limits.MAX_SLOT_LIFETIME - RENEWAL
+        own = records.OwnEntry(name, keys.of(kind), entry.place, entry.key, invite, renew_at=renew_at)
+        with self._state.transaction():
+            self._put(kind, own)
 
-    def _renew_at(self) -> int:
-        return self._state.now() + limits.MAX_SLOT_LIFETIME - RENEWAL
-
-    def forget(self, kind: Kind, *, lost: bool) -> None:
-        """It is not there any more; an event says so if the person did not want that."""
+    def forget(self, kind: Kind, lost: bool) -> None:
+        """It is not there any more; ``lost``: the person did not want that, and an event says so."""
         own = self.own(kind)
-        if own is not None:
+        if own is None:
+            return
+        with self._state.transaction():
             self._mailroom.forget_invite(Invite.parse(own.invite).slot)
             self._tables.account.delete(_PREFIX + kind.name.encode())
             if lost:
                 self._state.emit(records.EntryLostEvent(PURPOSES[kind]))
+
+    def later(self, kind: Kind) -> None:
+        """The relay cannot put it now: try again in PATIENCE."""
+        with self._state.transaction():
+            self._renew_at(kind, self._state.now() + PATIENCE)
+
+    def _renew_at(self, kind: Kind, at: int) -> None:
+        own = self.own(kind)
+        if own is not None:
+            self._put(kind, msgspec.structs.replace(own, renew_at=at))
 
     # Chores.
 
@@ -133,24 +144,16 @@ class Directory:
         entries = (self.own(kind) for kind in Kind)
         self.touched |= any(own is not None and own.renew_at <= self._state.now() for own in entries)
 
-    def later(self, kind: Kind) -> None:
-        """The relay cannot now: try again in PATIENCE."""
-        own = self.own(kind)
-        if own is not None:
-            self._put(kind, msgspec.structs.replace(own, renew_at=self._state.now() + PATIENCE))
-
     def register_again(self) -> None:
         """The relay may not have the entries."""
         self.touched = True
         for kind in Kind:
-            own = self.own(kind)
-            if own is not None:
-                self._put(kind, msgspec.structs.replace(own, renew_at=0))
+            self._renew_at(kind, 0)
 
     # Whom it found.
 
     def read(self, kind: Kind, entry: Entry, record: bytes) -> Found | None:
-        """Open a record; None if it is none, or no invite to this relay."""
+        """Open a record, and remember who was found; None if it is none, or no invite to this relay."""
         try:
             text = padding.unpad(sealing.open_sealed(entry.key, record, entry.place)).decode()
             invite = Invite.parse(text)
@@ -159,7 +162,8 @@ class Directory:
         if invite.relay_key != self._state.account.relay_key:
             return None
         if invite.account != self._state.me:
-            self._tables.contacts.put(_FOUND + invite.account, kind.to_bytes(1, "big"))
+            with self._state.transaction():
+                self._tables.contacts.put(_FOUND + invite.account, kind.to_bytes(1, "big"))
         return Found(account_id(invite.account), text, PURPOSES[kind])
 
     def found_by(self, account: bytes) -> str:

@@ -1,16 +1,16 @@
 """The engine: what a client knows and decides, without network and without waiting.
 
-All methods run in one worker thread, each in one transaction of the client's file: what it returns has happened, and
-bytes that leave are in the file before. The shell calls, sends what comes out, and calls again.
+All of it runs in one worker thread, and each call of the shell is one transaction of the client's file: what it returns
+has happened, and bytes that leave are in the file before. The shell calls, sends what comes out, and calls again.
 
-Longer than 600 lines because it is the one door: a method for each thing that the shell asks, which opens the
-transaction and says in which order the parts (``inbox``, ``commits``, ``recovery`` and others) have it.
+Here are the calls that concern several parts (``inbox``, ``commits``, ``recovery`` and others), and in which order each
+part has its turn. A part that has its matter for itself is a public attribute, and the shell calls it directly.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Final, Self
 
 import msgspec
 
@@ -20,71 +20,46 @@ from restante.account import (
     ConversationData,
     account_id,
     account_key,
-    authenticate,
     capabilities,
     credential,
     leaf_extensions,
 )
 from restante.blobs import BlobKeys, BlobReference
-from restante.engine import records, usage
+from restante.engine import records
+from restante.engine.bulletin import Bulletin
+from restante.engine.claims import Claims
 from restante.engine.commits import Commits
 from restante.engine.consents import Consents, PutConsent
-from restante.engine.conversations import Conversation, Conversations, View, leaf_account, leaf_data
-from restante.engine.directory import Contact, Directory, DropEntry, Found, PutEntry
+from restante.engine.conversations import Conversation, Conversations, View, leaf_account
+from restante.engine.directory import Contact, Directory, DropEntry, PutEntry
 from restante.engine.inbox import Entry, Inbox
 from restante.engine.mailroom import Chore, Mailroom, PutSlot
 from restante.engine.outbox import Answer, Job, Outbox
 from restante.engine.parcels import Delete, Fetch, Parcels, Upload
-from restante.engine.profiles import Profile, ProfileLink, Profiles
+from restante.engine.profiles import Profiles
 from restante.engine.push import LookPush, Push
 from restante.engine.recovery import Recovery
 from restante.engine.state import State
+from restante.engine.usage import Usage
 from restante.errors import (
     MAX_CONTENT_BYTES,
     ConversationError,
     FileError,
-    InviteError,
     MessageTooLarge,
     NotAMember,
     RelayChanged,
 )
 from restante.file import ClientFile
-from restante.invites import Invite, Manifest, ManifestDevice, open_manifest, open_prekey
-from restante.packed import read_json
-from restante.publications import DirectoryKeys
 from restante_crypto import primitives, proofs
-from restante_crypto.directory import Entry as Named
-from restante_crypto.directory import Kind
 from restante_crypto.mls import (
-    CredentialError,
     Extension,
     Group,
     KeyPackage,
-    MLSError,
     Remove,
-    validate_key_package,
 )
 from restante_protocol import frames, ids
-from restante_protocol.diagnostics import Measure
 
-_USAGE: Final = b"usage"  # in the account's table
-_NEWS: Final = "news"  # a kind of announcements, and the purpose to show them
-_ERASED: Final = b"erased"  # in the same table
-_DISCLOSED: Final = b"disclosed"  # the numbers of disclosures that were told, 8 bytes each, in the account's table
-_ANNOUNCED: Final = b"announced"  # when the newest announcement that was seen was made, in the account's table
-
-
-class _Disclosed(msgspec.Struct, frozen=True):
-    """An entry of the relay's log; what else is in it is for others."""
-
-    number: Annotated[int, msgspec.Meta(ge=1, lt=2**62)]
-    at: Annotated[int, msgspec.Meta(ge=0, lt=2**37)]
-    ground: str
-    to: str
-    reason: str
-    fields: list[str]
-
-
+_ERASED: Final = b"erased"  # in the account's table
 GROUP_ID_BYTES: Final = 16
 EVENT_PAGE: Final = 8
 
@@ -113,7 +88,17 @@ class Due:
 
 
 class Engine:
-    """One account's state and rules over its file."""
+    """One account's state and rules over its file.
+
+    Attributes:
+        bulletin: what the operator has told.
+        claims: what others' invites lead to.
+        consents: what is granted of the relay's optional purposes.
+        directory: this account's entries in the relay's directory.
+        profiles: this account's profile, and those of its contacts.
+        push: where this device is woken.
+        usage: what is counted for diagnostics.
+    """
 
     def __init__(
         self, file: ClientFile, relay_url: str, *, random: primitives.Random, clock: Callable[[], int]
@@ -130,10 +115,13 @@ class Engine:
         self._recovery = Recovery(
             self._state, self._conversations, self._mailroom, self._outbox, self._commits, self._parcels
         )
-        self._profiles = Profiles(self._state, self._conversations, self._outbox)
-        self._consents = Consents(self._state)
-        self._directory = Directory(self._state, self._mailroom)
-        self._push = Push(self._state)
+        self.profiles = Profiles(self._state, self._conversations, self._outbox)
+        self.consents = Consents(self._state)
+        self.directory = Directory(self._state, self._mailroom)
+        self.push = Push(self._state)
+        self.bulletin = Bulletin(self._state, self.consents)
+        self.usage = Usage(self._state, self.consents)
+        self.claims = Claims(self._state, self._conversations)
         self._inbox = Inbox(
             self._state,
             self._conversations,
@@ -141,7 +129,7 @@ class Engine:
             self._outbox,
             self._commits,
             self._recovery,
-            self._profiles,
+            self.profiles,
             self._parcels,
         )
         if self._conversations.lost:
@@ -221,10 +209,10 @@ class Engine:
         with self._state.transaction():
             self._state.set_account(msgspec.structs.replace(self._state.account, receipt=receipt))
             self._mailroom.register_again()
-            self._profiles.register_again()
-            self._consents.register_again()
-            self._directory.register_again()
-            self._push.register_again()
+            self.profiles.register_again()
+            self.consents.register_again()
+            self.directory.register_again()
+            self.push.register_again()
 
     def subscribe_frame(self, request: int) -> frames.Subscribe:
         """Return the subscription to ask for."""
@@ -244,10 +232,10 @@ class Engine:
             if position.incarnation and position.incarnation != answer.incarnation:
                 self._state.set_position(records.Position(answer.incarnation, 0, self._state.now()))
                 self._recovery.new_incarnation()
-                self._profiles.register_again()
-                self._consents.register_again()
-                self._directory.register_again()
-                self._push.register_again()
+                self.profiles.register_again()
+                self.consents.register_again()
+                self.directory.register_again()
+                self.push.register_again()
                 self._mailroom.counted(answer.pools)
             elif not position.incarnation:
                 self._state.set_position(records.Position(answer.incarnation, 0))
@@ -297,7 +285,7 @@ class Engine:
                 return
             for entry in entries:
                 self.receive([entry])
-        self._checkpoint()
+        self._conversations.checkpoint()
 
     def _receive(self, entries: Sequence[Entry]) -> None:
         with self._state.transaction():
@@ -314,11 +302,6 @@ class Engine:
         if entry.sequence > self._state.position.cursor:
             self._state.set_position(msgspec.structs.replace(self._state.position, cursor=entry.sequence))
 
-    def _checkpoint(self) -> None:
-        if self._conversations.epoch_changed:
-            self._conversations.epoch_changed = False
-            self._file.checkpoint()
-
     def due(self) -> Due:
         """Say what there is to do."""
         now = self._state.clock()
@@ -330,7 +313,7 @@ class Engine:
         return Due(
             deposits=self._outbox.has_jobs(),
             commits=(*self._commits.wanted(), *self._recovery.staged()),
-            chores=any(each.touched for each in (self._mailroom, self._consents, self._directory, self._push)),
+            chores=any(each.touched for each in (self._mailroom, self.consents, self.directory, self.push)),
             events=self._tables.events.exists(b""),
             held=self._tables.held.exists() or bool(self._recovery.following() or self._recovery.disputed),
             parcels=self._parcels.has_work(),
@@ -342,87 +325,6 @@ class Engine:
         with self._state.transaction():
             self._recovery.answering.answer()
             self._recovery.ask()
-
-    # What the operator announces.
-
-    def announced(self, published: Sequence[records.AnnouncedEvent]) -> None:
-        """Queue what is new. At an account's first look nothing is: it was announced to others."""
-        stored = self._tables.account.get(_ANNOUNCED)
-        newest = max((each.at for each in published), default=0)
-        seen = int.from_bytes(stored, "big") if stored is not None else newest
-        if stored is not None and newest <= seen:
-            return
-        with self._state.transaction():
-            for each in self.shown(published):
-                if each.at > seen:
-                    self._state.emit(each)
-            self._tables.account.put(_ANNOUNCED, max(seen, newest).to_bytes(8, "big"))
-
-    def shown(self, published: Sequence[records.AnnouncedEvent]) -> list[records.AnnouncedEvent]:
-        """Return what is necessary, and the news if they are granted."""
-        news = _NEWS in self.granted()
-        return [each for each in published if news or each.kind != _NEWS]
-
-    # Purposes.
-
-    def granted(self) -> dict[str, bytes]:
-        """Return the purposes that are granted, and which version of each."""
-        return self._consents.granted()
-
-    def grant(self, purpose: str, version: bytes) -> None:
-        """Grant a purpose; chores tell the relay if it has to know."""
-        with self._state.transaction():
-            self._consents.grant(purpose, version)
-
-    def withdraw(self, purpose: str) -> None:
-        """Withdraw a purpose; chores tell the relay if it has to know."""
-        with self._state.transaction():
-            self._consents.withdraw(purpose)
-
-    def diagnose(self, counts: usage.Counts, channel: str) -> tuple[Measure, int] | None:
-        """Take what was counted if that is granted, and return a report if one is due; else nothing of it is kept."""
-        table, now = self._tables.account, self._state.now()
-        with self._state.transaction():
-            if usage.PURPOSE not in self.granted():
-                table.delete(_USAGE)
-                return None
-            stored = table.get(_USAGE)
-            before = records.Usage.unpack(stored) if stored else usage.begun(now, self._state.random)
-            used = usage.added(before, counts, now)
-            due = used.due <= now
-            table.put(_USAGE, (usage.begun(now, self._state.random) if due else used).pack())
-            return usage.report(used, channel, self._state.random) if due else None
-
-    def offered(self, purposes: Mapping[str, bytes]) -> None:
-        """The relay offers these versions of purposes: what was granted otherwise is off."""
-        with self._state.transaction():
-            self._consents.changed(purposes)
-
-    def consent_refused(self, chore: PutConsent) -> None:
-        """The relay does not offer what was granted: it is off."""
-        with self._state.transaction():
-            self._consents.refused(chore)
-
-    # What was disclosed.
-
-    def disclosed(self, entry: bytes, signature: bytes) -> None:
-        """Queue what was handed to others, once. Raises ValueError: it is none, or not signed by the relay's key."""
-        told = self.read_disclosure(entry, signature)
-        number = told.number.to_bytes(8, "big")
-        stored = self._tables.account.get(_DISCLOSED) or b""
-        if number in {stored[i : i + 8] for i in range(0, len(stored), 8)}:
-            return
-        with self._state.transaction():
-            self._tables.account.put(_DISCLOSED, stored + number)
-            self._state.emit(told)
-
-    def read_disclosure(self, entry: bytes, signature: bytes) -> records.DisclosedEvent:
-        """Return what an entry of the relay's log says. Raises ValueError: it is none, or not signed by its key."""
-        message = proofs.disclosed_message(self._state.mailbox, entry)
-        if not primitives.ed25519_verify(self._state.account.relay_key, message, signature):
-            raise ValueError("not signed by the relay")
-        told = read_json(entry, _Disclosed)
-        return records.DisclosedEvent(told.number, told.at, told.ground, told.to, told.reason, told.fields)
 
     # Erasing.
 
@@ -443,105 +345,22 @@ class Engine:
 
     def slots(self) -> list[tuple[str, bytes, int]]:
         """Return the slots that this account writes: what is in it, its id, when it expires (0: it is not put yet)."""
-        own = self._profiles.own()
-        profile = [("profile", slot, own.expires) for slot in self._profiles.slots()] if own is not None else []
+        own = self.profiles.own()
+        profile = [("profile", slot, own.expires) for slot in self.profiles.slots()] if own is not None else []
         return [*(("invite", *each) for each in self._mailroom.expiries()), *profile]
 
     def slot_deletions(self) -> list[frames.SlotDelete]:
         """Return requests, numbered 0, that delete all slots of this account."""
         deletions = [self._mailroom.slot_deletion(slot) for slot in self._mailroom.slots()]
-        return [*deletions, *(self._profiles.slot_deletion() for _ in self._profiles.slots())]
-
-    # Profiles.
-
-    def set_profile(self, nickname: str, avatar: bytes) -> None:
-        """Change one's own profile; chores write it. Raises ValueError."""
-        with self._state.transaction():
-            self._profiles.set(nickname, avatar)
-
-    def own_profile(self) -> Profile | None:
-        """Return one's own profile."""
-        own = self._profiles.own()
-        return Profile(self.account_id, own.nickname, own.avatar) if own is not None else None
-
-    def profile_deletion(self) -> frames.SlotDelete | None:
-        """Return the request, numbered 0, that deletes one's own profile; None if there is none."""
-        return self._profiles.slot_deletion() if self._profiles.slots() else None
-
-    def forget_profile(self) -> None:
-        """One's own profile is deleted."""
-        with self._state.transaction():
-            self._profiles.forget()
-
-    def profile_link(self, account: str) -> ProfileLink | None:
-        """Return where a contact's profile is. Raises ValueError for what is no account id."""
-        return self._profiles.link(account_key(account))
-
-    def read_profile(self, account: str, link: ProfileLink, body: bytes) -> Profile | None:
-        """Open a contact's profile; None if it is not what they told."""
-        return self._profiles.read(account_key(account), link, body)
-
-    # The directory.
-
-    def own_entry(self, kind: Kind) -> records.OwnEntry | None:
-        """Return what this account has in the directory."""
-        return self._directory.own(kind)
-
-    def entry_slot(self, kind: Kind) -> bytes | None:
-        """Return the slot of the invite that is in the directory."""
-        return self._directory.slot_of(kind)
-
-    def directory_record(self, entry: Named, invite: str) -> bytes:
-        """Return a sealed record of the directory. Raises ValueError: the relay's URL is too long."""
-        return self._directory.record(entry, invite)
-
-    def set_entry(self, kind: Kind, name: str, keys: DirectoryKeys, entry: Named, invite: str) -> None:
-        """The relay has this entry."""
-        with self._state.transaction():
-            self._directory.set(kind, name, keys, entry, invite)
-
-    def forget_entry(self, kind: Kind, lost: bool) -> None:
-        """The relay has no such entry any more; ``lost``: its owner did not want that."""
-        with self._state.transaction():
-            self._directory.forget(kind, lost=lost)
-
-    def entry_later(self, kind: Kind) -> None:
-        """The relay cannot put an entry now."""
-        with self._state.transaction():
-            self._directory.later(kind)
-
-    def read_found(self, kind: Kind, entry: Named, record: bytes) -> Found | None:
-        """Open a record of the directory, and remember who was found."""
-        with self._state.transaction():
-            return self._directory.read(kind, entry, record)
-
-    # Push.
-
-    def own_push(self) -> records.OwnPush | None:
-        """Return where this device is woken."""
-        return self._push.own()
-
-    def set_push(self, endpoint: str) -> None:
-        """The relay has this endpoint."""
-        with self._state.transaction():
-            self._push.set(endpoint)
-
-    def forget_push(self, lost: bool) -> None:
-        """The relay has none any more; ``lost``: its owner did not want that."""
-        with self._state.transaction():
-            self._push.forget(lost=lost)
-
-    def push_later(self) -> None:
-        """The relay cannot take the endpoint now."""
-        with self._state.transaction():
-            self._push.later()
+        profile = self.profiles.slot_deletion()
+        return deletions if profile is None else [*deletions, profile]
 
     # Contacts.
 
     def contacts(self) -> list[Contact]:
         """Return all accounts that are known."""
         return [
-            Contact(account_id(each), self._directory.found_by(each), self._state.is_verified(each))
+            Contact(account_id(each), self.directory.found_by(each), self._state.is_verified(each))
             for each in self._state.contacts()
         ]
 
@@ -569,79 +388,26 @@ class Engine:
     def chores(self) -> list[Chore | PutConsent | PutEntry | DropEntry | LookPush]:
         """Return what is to be registered at the relay, in this order."""
         with self._state.transaction():
-            kept = [*self._mailroom.chores(), *self._profiles.chores(), *self._consents.chores()]
-            granted = frozenset(self._consents.granted())
-            return [*kept, *self._directory.chores(granted), *self._push.chores(granted)]
+            kept = [*self._mailroom.chores(), *self.profiles.chores(), *self.consents.chores()]
+            granted = frozenset(self.consents.granted())
+            return [*kept, *self.directory.chores(granted), *self.push.chores(granted)]
 
     def chore_done(self, chore: Chore | PutConsent) -> None:
         """The relay has confirmed the chore."""
         with self._state.transaction():
             if isinstance(chore, PutConsent):
-                self._consents.done(chore)
-            elif isinstance(chore, PutSlot) and chore.slot in self._profiles.slots():
-                self._profiles.done()
-                self._profiles.share()
+                self.consents.done(chore)
+            elif isinstance(chore, PutSlot) and chore.slot in self.profiles.slots():
+                self.profiles.done()
+                self.profiles.share()
             else:
                 self._mailroom.done(chore)
 
     def slot_frame(self, slot: bytes, stored_version: int, request: int) -> frames.SlotPut:
         """Return the request for a PutSlot chore."""
-        if slot in self._profiles.slots():
-            return self._profiles.slot_frame(stored_version, request)
+        if slot in self.profiles.slots():
+            return self.profiles.slot_frame(stored_version, request)
         return self._mailroom.slot_frame(slot, stored_version, request)
-
-    def read_invite(self, text: str) -> Invite:
-        """Parse an invite. Raises InviteError."""
-        invite = Invite.parse(text)
-        if invite.relay_key != self._state.account.relay_key:
-            raise InviteError("the invite leads to another relay; conversations across relays are not supported yet")
-        if invite.account == self._state.me:
-            raise InviteError("this invite is this account's own")
-        return invite
-
-    def read_manifest(self, invite: Invite, body: bytes) -> Manifest:
-        """Open an invite's manifest. Raises InviteError."""
-        stored = self._tables.contacts.get(b"manifest" + invite.slot)
-        seen = int.from_bytes(stored, "big") if stored else 0
-        manifest = open_manifest(body, invite, now=self._state.now(), seen_version=seen)
-        with self._state.transaction():
-            self._tables.contacts.put(b"manifest" + invite.slot, manifest.version.to_bytes(8, "big"))
-        return manifest
-
-    def choose_suite(self, manifests: Sequence[Manifest], conversation_id: str | None = None) -> int:
-        """Return the suite to claim KeyPackages of: the conversation's, or the best that all devices offer.
-
-        What the manifests say is signed, so nobody between can make it a worse one; and what the relay has or has not
-        at hand does not count: an empty pool is no reason to take another.
-
-        Raises:
-            InviteError: there is none.
-        """
-        mine = self._state.suites if conversation_id is None else (self._member(conversation_id).current.suite,)
-        offers = [{suite for suite, _ in device.pools} for manifest in manifests for device in manifest.devices]
-        for suite in mine:
-            if all(suite in offered for offered in offers):
-                return suite
-        if conversation_id is not None:
-            raise InviteError("the account does not offer the cipher suite of this conversation")
-        raise InviteError("the accounts offer no cipher suite that all of them and this version have")
-
-    def read_prekey(self, invite: Invite, device: ManifestDevice, suite: int, package: bytes) -> KeyPackage:
-        """Open and check a claimed package: the invited account's, this device's. Raises InviteError."""
-        try:
-            key_package = KeyPackage.parse(open_prekey(device.prekey_key, package))
-            validate_key_package(key_package, suite, now=self._state.now())
-            authenticate(key_package.leaf_node, None)
-        except (MLSError, CredentialError) as error:
-            raise InviteError("the relay handed out a KeyPackage that fails its checks") from error
-        leaf = key_package.leaf_node
-        if (
-            leaf_account(leaf) != invite.account
-            or leaf.signature_key != device.signature_key
-            or leaf_data(leaf).relay_key != invite.relay_key
-        ):
-            raise InviteError("the relay handed out a KeyPackage of somebody else")
-        return key_package
 
     # Conversations.
 
@@ -676,7 +442,7 @@ class Engine:
 
     def add(self, conversation_id: str, packages: Sequence[KeyPackage]) -> list[bytes]:
         """Want these devices added; return the intents."""
-        conversation = self._member(conversation_id)
+        conversation = self._conversations.member(conversation_id)
         with self._state.transaction():
             return [self._want_add(conversation, package) for package in packages]
 
@@ -693,7 +459,7 @@ class Engine:
 
     def remove(self, conversation_id: str, account: str) -> bytes:
         """Want an account removed; return the intent. Raises NotAMember."""
-        conversation = self._member(conversation_id)
+        conversation = self._conversations.member(conversation_id)
         if account not in conversation.view().members:
             raise NotAMember("this account is not in the conversation")
         if account == self.account_id:
@@ -703,13 +469,13 @@ class Engine:
 
     def update_keys(self, conversation_id: str) -> bytes:
         """Want a Commit that heals; return the intent."""
-        conversation = self._member(conversation_id)
+        conversation = self._conversations.member(conversation_id)
         with self._state.transaction():
             return self._commits.want(conversation, records.Intent(records.INTENT_UPDATE))
 
     def leave(self, conversation_id: str) -> bytes | None:
         """Tell the members to remove this account; return the deposit's key (None if nobody else is there)."""
-        conversation = self._active(conversation_id)
+        conversation = self._conversations.active(conversation_id)
         state = self._state
         with state.transaction():
             group = conversation.group
@@ -724,7 +490,7 @@ class Engine:
                 key = self._outbox.ready(records.Ready(state.random(ids.MESSAGE_ID_BYTES), others, body))
             self._mailroom.retire_address(conversation.state.address, at_once=True)
             self._conversations.close(conversation)
-        self._checkpoint()
+        self._conversations.checkpoint()
         return key
 
     def accept(self, conversation_id: str) -> None:
@@ -734,19 +500,7 @@ class Engine:
             return
         with self._state.transaction():
             self._outbox.accept(conversation)
-            self._profiles.share()
-
-    def _active(self, conversation_id: str) -> Conversation:
-        conversation = self._conversations.get(bytes.fromhex(conversation_id))
-        if conversation is None or not conversation.state.active:
-            raise NotAMember("this account is not in the conversation (any more)")
-        return conversation
-
-    def _member(self, conversation_id: str) -> Conversation:
-        conversation = self._active(conversation_id)
-        if conversation.group is None:
-            raise ConversationError("this device's state was damaged: wait until it has let itself in again")
-        return conversation
+            self.profiles.share()
 
     def is_wanted(self, intent_id: bytes) -> bool:
         """Say whether an intent is still open: not in a winning Commit, not found needless, not dropped."""
@@ -775,7 +529,7 @@ class Engine:
                     results.append(MessageTooLarge(f"{len(body)} bytes; at most {MAX_CONTENT_BYTES}"))
                     continue
                 try:
-                    conversation = self._active(conversation_id)
+                    conversation = self._conversations.active(conversation_id)
                 except NotAMember as error:
                     results.append(error)
                     continue
@@ -830,8 +584,8 @@ class Engine:
         with self._state.transaction():
             if self._recovery.won(conversation, message_id) or self._commits.won(conversation, message_id):
                 self._inbox.retry_held()
-            self._profiles.share()
-        self._checkpoint()
+            self.profiles.share()
+        self._conversations.checkpoint()
 
     def commit_refused(self, conversation_id: bytes, code: int) -> None:
         """The relay will never take our Commit, or a blob that goes with it: give up what it was for."""
@@ -856,7 +610,7 @@ class Engine:
                     self._recovery.stuck(conversation)
             else:
                 self._recovery.judged(fence, body)
-        self._checkpoint()
+        self._conversations.checkpoint()
 
     def place(self, conversation_id: bytes) -> int:
         """Return our place among the members of a conversation."""
@@ -891,7 +645,7 @@ class Engine:
     def resync(self, conversation_id: str) -> None:
         """Let this device in again, whatever its state of the conversation is. Raises NotAMember."""
         with self._state.transaction():
-            self._recovery.resync(self._active(conversation_id))
+            self._recovery.resync(self._conversations.active(conversation_id))
             self._recovery.ask()
 
     def is_resyncing(self, conversation_id: str) -> bool:
@@ -929,7 +683,7 @@ class Engine:
         with self._state.transaction():
             self._inbox.fetched(reference, sealed)
             self._inbox.retry_held()
-        self._checkpoint()
+        self._conversations.checkpoint()
 
     def not_fetched(self, fetch: Fetch, received: int, lost: bool) -> None:
         """Of a blob only ``received`` bytes came; ``lost``: the relay does not have it, or has another."""
@@ -975,9 +729,9 @@ class Engine:
             self._recovery.ask()
             self._commits.heal()
             self._inbox.give_up_held()
-            self._profiles.share()
-            self._consents.renew()
-            self._directory.renew()
-            self._push.renew()
+            self.profiles.share()
+            self.consents.renew()
+            self.directory.renew()
+            self.push.renew()
         self._conversations.epoch_changed = False
         self._file.checkpoint()

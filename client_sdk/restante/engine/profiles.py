@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from restante import content
-from restante.account import account_id
+from restante.account import account_key
 from restante.engine import records
 from restante.engine.conversations import Conversation, Conversations, leaf_account
 from restante.engine.mailroom import PutSlot
@@ -82,7 +82,10 @@ def _signed(slot: bytes, number: int, nickname: str, avatar: bytes) -> bytes:
 
 
 class Profiles:
-    """This account's profile, and where those of its contacts are. Every change runs inside a transaction."""
+    """This account's profile, and where those of its contacts are.
+
+    ``set`` and ``forget`` are transactions; every other change runs inside one of the engine's.
+    """
 
     def __init__(self, state: State, conversations: Conversations, outbox: Outbox) -> None:
         """Nothing is read until it is asked for."""
@@ -94,9 +97,14 @@ class Profiles:
     # One's own.
 
     def own(self) -> records.OwnProfile | None:
-        """Return one's own profile."""
+        """Return it as the file has it."""
         stored = self._tables.account.get(_OWN)
         return records.OwnProfile.unpack(stored) if stored else None
+
+    def mine(self) -> Profile | None:
+        """Return it as contacts see it."""
+        own = self.own()
+        return Profile(self._state.my_id, own.nickname, own.avatar) if own is not None else None
 
     def _slot(self, own: records.OwnProfile) -> bytes:
         return proofs.slot_id(own.bucket, primitives.ed25519_public(own.write_seed), own.nonce)
@@ -112,11 +120,15 @@ class Profiles:
                 bucket=state.random(1)[0] % ids.BUCKETS,
                 key=state.random(_KEY_BYTES),
             )
-        self._put(msgspec.structs.replace(own, nickname=nickname, avatar=avatar, number=own.number + 1, stored=False))
+        with state.transaction():
+            self._put(
+                msgspec.structs.replace(own, nickname=nickname, avatar=avatar, number=own.number + 1, stored=False)
+            )
 
     def forget(self) -> None:
-        """There is none any more."""
-        self._tables.account.delete(_OWN)
+        """It is deleted at the relay."""
+        with self._state.transaction():
+            self._tables.account.delete(_OWN)
 
     def _put(self, own: records.OwnProfile) -> None:
         self._tables.account.put(_OWN, own.pack())
@@ -169,11 +181,11 @@ class Profiles:
             signature=primitives.ed25519_sign(own.write_seed, signed),
         )
 
-    def slot_deletion(self) -> frames.SlotDelete:
-        """Return the request, numbered 0, that deletes the slot."""
+    def slot_deletion(self) -> frames.SlotDelete | None:
+        """Return the request, numbered 0, that deletes the slot; None if there is none."""
         own = self.own()
         if own is None:
-            raise ValueError("no profile")
+            return None
         slot = self._slot(own)
         signed = proofs.slot_delete_message(self._state.account.relay_key, slot)
         return frames.SlotDelete(
@@ -213,12 +225,17 @@ class Profiles:
         self._tables.contacts.put(_OF + account, link.encode())
         self._state.emit(records.ProfileEvent(conversation.id, account), hold=hold)
 
-    def link(self, account: bytes) -> ProfileLink | None:
-        """Return where a contact's profile is; None of who is no contact, or has told none."""
-        stored = self._tables.contacts.get(_OF + account)
-        return ProfileLink.decode(stored) if stored and self._state.is_contact(account) else None
+    def link(self, account: str) -> ProfileLink | None:
+        """Return where a contact's profile is; None of who is no contact, or has told none.
 
-    def read(self, account: bytes, link: ProfileLink, body: bytes) -> Profile | None:
+        Raises:
+            ValueError: this is no account id.
+        """
+        key = account_key(account)
+        stored = self._tables.contacts.get(_OF + key)
+        return ProfileLink.decode(stored) if stored and self._state.is_contact(key) else None
+
+    def read(self, account: str, link: ProfileLink, body: bytes) -> Profile | None:
         """Open a contact's profile; None if it is not theirs, or older than what they told."""
         try:
             plain = padding.unpad(sealing.open_sealed(link.key, body, link.slot))
@@ -226,6 +243,6 @@ class Profiles:
         except (sealing.SealError, padding.PaddingError, ValueError):
             return None
         signed = _signed(link.slot, told.number, told.nickname, told.avatar)
-        if told.number < link.number or not primitives.ed25519_verify(account, signed, told.signature):
+        if told.number < link.number or not primitives.ed25519_verify(account_key(account), signed, told.signature):
             return None
-        return Profile(account_id(account), told.nickname, told.avatar)
+        return Profile(account, told.nickname, told.avatar)

@@ -20,7 +20,7 @@ class LookPush:
 
 
 class Push:
-    """The endpoint. Every change runs inside a transaction.
+    """The endpoint. Chores run in the engine's transactions; other changes are their own.
 
     Attributes:
         touched: there may be chores.
@@ -39,27 +39,27 @@ class Push:
 
     def set(self, endpoint: str) -> None:
         """The relay has this endpoint."""
-        self._table.put(_KEY, records.OwnPush(endpoint, told=True, look_at=self._state.now() + LOOK).pack())
+        with self._state.transaction():
+            self._table.put(_KEY, records.OwnPush(endpoint, told=True, look_at=self._state.now() + LOOK).pack())
 
-    def forget(self, *, lost: bool) -> None:
-        """The relay has none any more; an event says so if the person did not want that."""
-        if lost and self.own() is not None:
-            self._state.emit(records.PushLostEvent())
-        self._table.delete(_KEY)
+    def forget(self, lost: bool) -> None:
+        """The relay has none any more; ``lost``: the person did not want that, and an event says so."""
+        with self._state.transaction():
+            if lost and self.own() is not None:
+                self._state.emit(records.PushLostEvent())
+            self._table.delete(_KEY)
 
     def later(self) -> None:
         """The relay cannot now: look again in PATIENCE."""
-        self._change(look_at=self._state.now() + PATIENCE)
+        with self._state.transaction():
+            self._change(look_at=self._state.now() + PATIENCE)
+
+    # Chores.
 
     def register_again(self) -> None:
         """The relay may not have it."""
         self.touched = True
         self._change(told=False, look_at=0)
-
-    def _change(self, **changes: object) -> None:
-        own = self.own()
-        if own is not None:
-            self._table.put(_KEY, msgspec.structs.replace(own, **changes).pack())
 
     def chores(self, granted: frozenset[str]) -> list[LookPush]:
         """List what is to be done; without its purpose the relay has erased the endpoint, and so it is here."""
@@ -68,7 +68,7 @@ class Push:
         if own is None:
             return []
         if PURPOSE not in granted:
-            self.forget(lost=False)  # that the purpose is off is known already
+            self._table.delete(_KEY)  # that the purpose is off is known already
             return []
         return [LookPush()] if own.look_at <= self._state.now() else []
 
@@ -76,3 +76,8 @@ class Push:
         """Notice when it is time to look."""
         own = self.own()
         self.touched |= own is not None and own.look_at <= self._state.now()
+
+    def _change(self, **changes: object) -> None:
+        own = self.own()
+        if own is not None:
+            self._table.put(_KEY, msgspec.structs.replace(own, **changes).pack())

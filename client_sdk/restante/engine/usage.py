@@ -6,12 +6,15 @@ from typing import Final
 import msgspec
 
 from restante.engine import records
+from restante.engine.consents import Consents
+from restante.engine.state import State
 from restante_crypto.primitives import Random
 from restante_protocol.diagnostics import CHANNELS, CLASSES, MAX_DELAY, PERIOD, Measure, class_of, randomised
 
 PURPOSE: Final = "diagnostics"
 _SPEEDS: Final = (100, 300, 1000)  # milliseconds
 _DAY: Final = 86_400
+_KEY: Final = b"usage"  # in the account's table
 
 
 @dataclass(slots=True)
@@ -62,3 +65,26 @@ def report(usage: records.Usage, channel: str, random: Random) -> tuple[Measure,
         Measure.CHANNEL: CHANNELS.index(channel),
     }[measure]
     return measure, randomised(true, CLASSES[measure], random(16))
+
+
+class Usage:
+    """What is kept of a period until it is reported. Every change is a transaction."""
+
+    def __init__(self, state: State, consents: Consents) -> None:
+        """Nothing is read until it is asked for."""
+        self._state = state
+        self._table = state.tables.account
+        self._consents = consents
+
+    def take(self, counts: Counts, channel: str) -> tuple[Measure, int] | None:
+        """Take what was counted if that is granted, and return a report if one is due; else nothing of it is kept."""
+        now, random = self._state.now(), self._state.random
+        with self._state.transaction():
+            if PURPOSE not in self._consents.granted():
+                self._table.delete(_KEY)
+                return None
+            stored = self._table.get(_KEY)
+            used = added(records.Usage.unpack(stored) if stored else begun(now, random), counts, now)
+            due = used.due <= now
+            self._table.put(_KEY, (begun(now, random) if due else used).pack())
+            return report(used, channel, random) if due else None

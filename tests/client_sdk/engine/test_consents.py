@@ -24,23 +24,23 @@ def chores(member: Member) -> list[PutConsent]:
 def test_a_later_decision_counts(member: Member) -> None:
     """What a chore reports after the person decided otherwise changes nothing."""
     engine = member.engine
-    engine.grant("push", OLD)
+    engine.consents.grant("push", OLD)
     (grant,) = chores(member)
-    engine.withdraw("push")
+    engine.consents.withdraw("push")
     engine.chore_done(grant)
-    engine.consent_refused(grant)
-    assert engine.granted() == {}
+    engine.consents.refused(grant)
+    assert engine.consents.granted() == {}
     (withdrawal,) = chores(member)
     assert withdrawal == PutConsent("push", b"")
-    engine.grant("push", NEW)
+    engine.consents.grant("push", NEW)
     engine.chore_done(withdrawal)
-    assert engine.granted() == {"push": NEW}
+    assert engine.consents.granted() == {"push": NEW}
 
 
 def test_a_consent_is_renewed_before_it_lapses(member: Member) -> None:
     engine = member.engine
-    engine.grant("push", OLD)
-    engine.grant("news", OLD)
+    engine.consents.grant("push", OLD)
+    engine.consents.grant("news", OLD)
     assert engine.due().chores
     assert chores(member) == [PutConsent("push", OLD)], "news stay here"
     engine.chore_done(PutConsent("push", OLD))
@@ -53,20 +53,20 @@ def test_a_consent_is_renewed_before_it_lapses(member: Member) -> None:
 
 
 def test_decisions_outlive_the_client(member: Member) -> None:
-    member.engine.grant("handle", OLD)
-    member.engine.grant("push", OLD)
-    member.engine.withdraw("push")
+    member.engine.consents.grant("handle", OLD)
+    member.engine.consents.grant("push", OLD)
+    member.engine.consents.withdraw("push")
     member.reopen()
-    assert member.engine.granted() == {"handle": OLD}
+    assert member.engine.consents.granted() == {"handle": OLD}
     assert set(chores(member)) == {PutConsent("handle", OLD), PutConsent("push", b"")}
 
 
 def test_what_is_offered_otherwise_is_off_and_told_once(member: Member) -> None:
     engine = member.engine
     for name in ("handle", "push", "news"):
-        engine.grant(name, OLD)
+        engine.consents.grant(name, OLD)
     for _ in range(2):
-        engine.offered({"handle": OLD, "push": NEW})
-        assert engine.granted() == {"handle": OLD}
+        engine.consents.offered({"handle": OLD, "push": NEW})
+        assert engine.consents.granted() == {"handle": OLD}
     rows = [records.unpack_event(row.value) for row in engine._tables.events.rows()]
     assert sorted(each.purpose for each in rows if isinstance(each, records.PurposeEvent)) == ["news", "push"]

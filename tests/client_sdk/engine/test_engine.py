@@ -1,19 +1,14 @@
 """The door itself: what a defect of ours, a full disk or an unknown conversation may not do."""
 
 import os
-from pathlib import Path
 
-import msgspec
 import pytest
 
 from restante.engine import records
 from restante.engine.inbox import Entry, Inbox
-from restante.errors import ConversationError, FileError, InviteError, NotAMember, RelayChanged
-from restante.invites import ManifestDevice
-from restante_crypto.mls import key_package_message
-from restante_crypto.suites import XWING
+from restante.errors import ConversationError, FileError, NotAMember, RelayChanged
 from restante_protocol.errors import Code
-from support.engines import RELAY_KEY, Member, World, stranger
+from support.engines import RELAY_KEY, World
 
 
 def test_a_defect_costs_one_entry_and_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,19 +81,3 @@ def test_who_can_be_removed(world: World) -> None:
         alice.engine.remove(world.room, alice.engine.account_id)
     with pytest.raises(NotAMember):
         alice.engine.remove(world.room, "a" * 52)
-
-
-def test_a_package_of_somebody_else_is_refused(world: World, tmp_path: Path) -> None:
-    alice, bob, _ = world.members
-    dave = Member(world.post, tmp_path, "dave", world.clock)
-    invite = alice.engine.read_invite(bob.invite())
-    (device,) = alice.engine.read_manifest(invite, world.post.slots[invite.slot]).devices
-    other = alice.engine.read_invite(dave.invite())
-    (theirs,) = alice.engine.read_manifest(other, world.post.slots[other.slot]).devices
-    swapped: ManifestDevice = msgspec.structs.replace(device, prekey_key=theirs.prekey_key)
-    with pytest.raises(InviteError, match="somebody else"):
-        alice.engine.read_prekey(invite, swapped, XWING, dave.prekeys[XWING][0])
-    unsealed = key_package_message(stranger(XWING, RELAY_KEY, world.clock() // 1000))
-    with pytest.raises(InviteError):
-        alice.engine.read_prekey(invite, device, XWING, unsealed)
-    dave.engine.close()

@@ -114,28 +114,28 @@ async def test_what_is_not_signed_by_the_contact_or_is_older_is_not_shown(tmp_pa
         await together(alice, bob)
         await alice.client.set_profile("first")
         assert await settled_profile(bob, me) is not None
-        link = bob.client._engine.profile_link(me)
+        link = bob.client._engine.profiles.link(me)
         assert link is not None
         stored = await relay.store.get_slot(link.slot)
         assert stored is not None
         engine = bob.client._engine
-        assert engine.read_profile(me, link, stored.body) == Profile(me, "first", b"")
-        assert engine.read_profile(bob.client.account_id, link, stored.body) is None, "another's signature"
-        assert engine.read_profile(me, link, stored.body[:-1] + b"x") is None
-        assert engine.read_profile(me, link, b"") is None
+        assert engine.profiles.read(me, link, stored.body) == Profile(me, "first", b"")
+        assert engine.profiles.read(bob.client.account_id, link, stored.body) is None, "another's signature"
+        assert engine.profiles.read(me, link, stored.body[:-1] + b"x") is None
+        assert engine.profiles.read(me, link, b"") is None
         wrong = sealing.seal(
             link.key, padding.pad(msgspec.msgpack.encode([1, -1, "", b"", b""])), link.slot, os.urandom
         )
-        assert engine.read_profile(me, link, wrong) is None, "a number that no profile has"
+        assert engine.profiles.read(me, link, wrong) is None, "a number that no profile has"
         newer = profiles.ProfileLink(slot=link.slot, key=link.key, number=link.number + 1)
-        assert engine.read_profile(me, newer, stored.body) is None, "the relay put an old one back"
+        assert engine.profiles.read(me, newer, stored.body) is None, "the relay put an old one back"
 
 
 async def test_it_is_erased_and_exported_with_the_rest(tmp_path: Path) -> None:
     folder = tmp_path / "relay"
     async with relay_in_process(folder) as relay, person(tmp_path, "alice", relay.url) as alice:
         await alice.client.set_profile(NICKNAME, AVATAR)
-        (slot,) = alice.client._engine._profiles.slots()
+        (slot,) = alice.client._engine.profiles.slots()
         export = await alice.client.export_data()
         assert [each["id"] for each in export.document["held"]["slot"]] == [slot.hex()]
         assert (await alice.client.erase()).verify()
@@ -151,7 +151,7 @@ async def test_a_relay_that_lost_its_store_gets_it_again(tmp_path: Path) -> None
 
         def lost() -> None:
             with engine._state.transaction():
-                engine._profiles.register_again()
+                engine.profiles.register_again()
 
         await alice.client._driver.run(lost)
         await alice.client._driver.chores.settled()
@@ -163,16 +163,16 @@ def test_a_link_of_a_later_version_is_not_read(tmp_path: Path) -> None:
     alice, bob = world.members
     found, account = conversation(world, bob), alice.engine._state.me
     with bob.engine._state.transaction():
-        bob.engine._profiles.received(found, account, b"of a later version", hold=b"")
+        bob.engine.profiles.received(found, account, b"of a later version", hold=b"")
     assert bob.events() == []
-    assert bob.engine.profile_link(alice.engine.account_id) is None
+    assert bob.engine.profiles.link(alice.engine.account_id) is None
     world.close()
 
 
 def test_a_relay_that_lost_it_is_given_the_profile_again(tmp_path: Path) -> None:
     world = World(tmp_path, "alice", "bob")
     alice, _ = world.members
-    alice.engine.set_profile(NICKNAME, AVATAR)
+    alice.engine.profiles.set(NICKNAME, AVATAR)
     alice.do_chores()
     (slot,) = [slot for slot, body in world.post.slots.items() if len(body) > len(AVATAR)]
     world.post.slots.clear()

@@ -47,36 +47,36 @@ def test_a_new_conversation_is_post_quantum(world: World) -> None:
 
 def test_one_who_does_not_offer_it_decides_for_all(world: World, old: Member) -> None:
     alice, bob = world.members
-    manifests = [alice.engine.read_manifest(*read(alice, other)) for other in (bob, old)]
-    assert alice.engine.choose_suite(manifests[:1]) == XWING
-    assert alice.engine.choose_suite(manifests) == CLASSICAL
+    manifests = [alice.engine.claims.read_manifest(*read(alice, other)) for other in (bob, old)]
+    assert alice.engine.claims.choose_suite(manifests[:1]) == XWING
+    assert alice.engine.claims.choose_suite(manifests) == CLASSICAL
     room, _ = alice.engine.create(None, [alice.claim(old.invite(), old)])
     assert suite_of(alice, room) == SUITES[CLASSICAL].name
 
 
 def read(reader: Member, owner: Member) -> tuple[Invite, bytes]:
-    invite = reader.engine.read_invite(owner.invite())
+    invite = reader.engine.claims.read_invite(owner.invite())
     return invite, owner.post.slots[invite.slot]
 
 
 def test_a_conversation_never_changes_down(world: World, old: Member) -> None:
     alice, _ = world.members
-    manifest = alice.engine.read_manifest(*read(alice, old))
+    manifest = alice.engine.claims.read_manifest(*read(alice, old))
     with pytest.raises(InviteError, match="does not offer the cipher suite of this conversation"):
-        alice.engine.choose_suite([manifest], world.room)
-    newer = old.engine.read_manifest(*read(old, alice))
-    assert old.engine.choose_suite([newer]) == CLASSICAL
+        alice.engine.claims.choose_suite([manifest], world.room)
+    newer = old.engine.claims.read_manifest(*read(old, alice))
+    assert old.engine.claims.choose_suite([newer]) == CLASSICAL
 
 
 def test_manifests_without_a_common_suite(world: World, old: Member) -> None:
     alice, _ = world.members
-    manifest = alice.engine.read_manifest(*read(alice, old))
+    manifest = alice.engine.claims.read_manifest(*read(alice, old))
     (device,) = manifest.devices
     strange = msgspec.structs.replace(
         manifest, devices=(msgspec.structs.replace(device, pools=((7, device.pools[0][1]),)),)
     )
     with pytest.raises(InviteError, match="no cipher suite"):
-        alice.engine.choose_suite([strange])
+        alice.engine.claims.choose_suite([strange])
 
 
 def test_an_empty_pool_is_no_reason_for_another_suite(world: World) -> None:
@@ -90,9 +90,9 @@ def test_an_empty_pool_is_no_reason_for_another_suite(world: World) -> None:
 def test_what_the_relay_hands_out_of_another_suite_is_refused(world: World) -> None:
     alice, bob = world.members
     invite, body = read(alice, bob)
-    (device,) = alice.engine.read_manifest(invite, body).devices
+    (device,) = alice.engine.claims.read_manifest(invite, body).devices
     with pytest.raises(InviteError, match="fails its checks"):
-        alice.engine.read_prekey(invite, device, XWING, bob.prekeys[CLASSICAL][0])
+        alice.engine.claims.read_prekey(invite, device, XWING, bob.prekeys[CLASSICAL][0])
 
 
 def test_both_pools_are_kept_filled(tmp_path: Path) -> None:
