@@ -14,6 +14,7 @@ from restante import Conversation
 from support import worker
 from support.mortal import MortalRelay, mortal_relay
 from support.people import people, person, together
+from support.waiting import until
 
 AHEAD = 200  # messages that a speaker may be ahead of who reads them: a starved process has to catch up in time
 
@@ -24,8 +25,7 @@ BUSY = 0.8  # of the kills come while somebody is served, however slow the machi
 async def _one_more(sent: dict[int, list[str]]) -> None:
     """Wait until something is accepted."""
     count = sum(map(len, sent.values()))
-    while sum(map(len, sent.values())) == count:
-        await asyncio.sleep(0.01)
+    await until(lambda: sum(map(len, sent.values())) > count)
 
 
 async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int) -> None:
@@ -50,12 +50,11 @@ async def test_killed_relay_loses_nothing(tmp_path: Path, rounds: int, seed: int
         for _ in range(rounds):
             if chance.random() < BUSY:
                 busy += 1
-                async with asyncio.timeout(60):
-                    await _one_more(sent)
-            await asyncio.sleep(chance.uniform(0.05, 0.5))
+                await _one_more(sent)
+            await asyncio.sleep(chance.uniform(0.05, 0.5))  # so that the kill comes at any point of what is going on
             await relay.kill()
             await relay.start()
-        await asyncio.sleep(0.5)
+        await _one_more(sent)
         for speaker in speakers:
             speaker.cancel()
         await asyncio.gather(*speakers, return_exceptions=True)
@@ -141,9 +140,8 @@ async def test_killed_client_loses_nothing(tmp_path: Path, rounds: int, seed: in
             sent.append((await room.send(f"{len(sent)}")).id)
             if len(sent) % worker.COMMIT_EVERY == 0:
                 await room.update_keys()
-            await asyncio.sleep(0.005)
-            while len(sent) > AHEAD + sum(map(len, victim.runs)):
-                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.005)  # a pace at which the victim, which starts again and again, can follow
+            await until(lambda: len(sent) <= AHEAD + sum(map(len, victim.runs)))
 
     async with mortal_relay(tmp_path / "relay") as relay:
         victim = Worker(tmp_path / "victim.db", relay)
@@ -152,17 +150,13 @@ async def test_killed_client_loses_nothing(tmp_path: Path, rounds: int, seed: in
             room = await reader.client.start_conversation(await asyncio.wait_for(victim.invite, 60))
             speaker = asyncio.ensure_future(speak(room))
             for _ in range(rounds):
-                await asyncio.sleep(chance.uniform(0.3, 1.2))
+                await asyncio.sleep(chance.uniform(0.3, 1.2))  # so that the kill comes at any point, also of its start
                 await victim.kill()
                 await victim.start()
-            async with asyncio.timeout(60):
-                while len(victim.runs[-1]) < 5:
-                    await asyncio.sleep(0.05)
+            await until(lambda: len(victim.runs[-1]) >= 5)
             speaker.cancel()
             await asyncio.gather(speaker, return_exceptions=True)
-            async with asyncio.timeout(60):
-                while not set(sent) <= {name for run in victim.runs for name in run}:
-                    await asyncio.sleep(0.05)
+            await until(lambda: set(sent) <= {name for run in victim.runs for name in run})
             await victim.kill()
             await reader.has(set(victim.sent))
             await reader.client.drained()
@@ -192,9 +186,7 @@ async def test_a_client_killed_while_it_uploads_a_handshake_goes_on(tmp_path: Pa
             await victim.kill()
             assert room.epoch == before, "the Commit was not deposited without its blob"
             await victim.start("large")
-            async with asyncio.timeout(60):
-                while room.epoch < before + 2:  # that Commit, and the one that it makes now
-                    await asyncio.sleep(0.05)
+            await until(lambda: room.epoch >= before + 2)  # that Commit, and the one that it makes now
             await victim.kill()
             await reader.has(set(victim.sent))
             await reader.client.drained()

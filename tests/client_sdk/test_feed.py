@@ -9,6 +9,7 @@ from restante import Client, ConnectionChanged, ContactRequest, Event, Message
 from support.mortal import mortal_relay
 from support.people import person
 from support.relay import relay_in_process
+from support.waiting import until
 
 
 async def read_and_fail(path: Path, relay: str, found: list[Event]) -> None:
@@ -79,8 +80,7 @@ async def test_a_loop_that_waits_keeps_nothing_from_the_handlers(tmp_path: Path)
         await request.accept()
         other = asyncio.ensure_future(anext(events))
         async with asyncio.timeout(30):
-            while len(bob._feed._waiting) < 2:
-                await asyncio.sleep(0.01)
+            await until(lambda: len(bob._feed._waiting) >= 2)
             for text in ("one", "two"):
                 await a.send(text)
                 assert await heard.get() == text

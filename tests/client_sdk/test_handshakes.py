@@ -26,6 +26,7 @@ from restante_server.app import Relay
 from support.engines import stranger
 from support.people import people, person, settled, together
 from support.relay import relay_in_process
+from support.waiting import until
 
 
 @pytest.fixture
@@ -178,9 +179,11 @@ async def test_a_loser_leaves_nothing_at_the_relay(relay: Relay, tmp_path: Path)
         await asyncio.gather(*(room.update_keys() for room in rooms for _ in range(3)))
         await settled(rooms, readers)
         kept = 1 + rooms[0].epoch  # the first tree, and each Commit
-        async with asyncio.timeout(30):
-            while len(await asyncio.to_thread(stored, tmp_path)) != kept:
-                await asyncio.sleep(0.02)
+
+        async def deleted() -> bool:
+            return len(await asyncio.to_thread(stored, tmp_path)) == kept
+
+        await until(deleted)
 
 
 async def test_a_relay_without_blobs_refuses_large_handshakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,9 +202,7 @@ async def test_a_relay_without_blobs_refuses_large_handshakes(tmp_path: Path, mo
         assert [each.id for each in alice.client.conversations()] == [room.id]
         assert len(room.members) == 2
         await theirs.send("as before")
-        async with asyncio.timeout(30):
-            while len(alice.alarms) < 2 or not alice.got:
-                await asyncio.sleep(0.02)
+        await alice.until(lambda: len(alice.alarms) >= 2 and bool(alice.got))
         assert {alarm.cause for alarm in alice.alarms} == {"a change that the relay does not take"}
         monkeypatch.undo()
         await room.add(await carol.client.invite())

@@ -452,8 +452,8 @@ async def test_who_is_suspected_for_nothing_stays(
         connection = await connected(session, url)
         connection.suspect()
         connection.suspect()
-        while connection._probe is None or not connection._probe.done():
-            await asyncio.sleep(0.01)
+        assert connection._probe is not None
+        await connection._probe
         assert connection.lost is None
         await connection.close()
 

@@ -38,7 +38,7 @@ async def test_a_conversation_gets_the_hybrid_suite_when_all_have_it(
             async def speak() -> None:
                 while sending:
                     said.append((await rooms[0].send(f"{len(said)}")).id)
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.05)  # a person's pace, not as fast as the relay takes it
 
             speaking = asyncio.ensure_future(speak())
             for reader in readers:

@@ -16,6 +16,7 @@ from restante_server.identity import Identity
 from restante_server.services.bulletin import ANNOUNCEMENTS, Bulletin
 from support.relay import TIMEOUT, relay_in_process
 from support.stores import MovedClock
+from support.waiting import until
 
 
 async def test_a_command_reaches_a_running_relay(tmp_path: Path) -> None:
@@ -84,9 +85,11 @@ async def test_workers_announce_each_letter_once(tmp_path: Path, redis_url: str)
     for text in texts:
         announcements.leave(store, Announcement(Kind.SERVICE, {"en": text}))
     async with Client.open(tmp_path / "a.db", relay=ready.split()[1].decode(), passphrase="p") as client:
-        async with asyncio.timeout(TIMEOUT):
-            while len(await client.announcements()) < len(texts) or letters.find(store, "announcement"):
-                await asyncio.sleep(0.1)
+
+        async def published() -> bool:
+            return len(await client.announcements()) == len(texts) and not letters.find(store, "announcement")
+
+        await until(published)
         found = [each.text() for each in await client.announcements()]
     process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(TIMEOUT):

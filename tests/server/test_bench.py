@@ -10,6 +10,7 @@ from restante_server import bench
 from restante_server.__main__ import cli
 from restante_server.config import BenchLimits
 from support.relay import relay_in_process
+from support.waiting import until
 
 LIMITS = BenchLimits(seconds=3, mailboxes=3, deposits=40)
 
@@ -24,8 +25,11 @@ async def test_a_running_relay_is_measured_and_nothing_is_left(tmp_path: Path) -
         row = r" +(1|8|64) +[\d,]+ +[\d,]+ +[\d.]+ +[\d.]+  \d+%( \(it was measured, not the relay\))?"
         assert [found[1] for line in rows if (found := re.fullmatch(row, line))] == ["1", "8", "64"]
         assert "measuring" in result.stderr
-        while (await relay.store.totals()).mailboxes:
-            await asyncio.sleep(0.01)
+
+        async def deleted() -> bool:
+            return not (await relay.store.totals()).mailboxes
+
+        await until(deleted)
         again = await asyncio.to_thread(CliRunner().invoke, cli, ["bench", relay.url])
         assert again.exit_code == 1
         assert "try again in" in again.output

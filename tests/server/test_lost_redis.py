@@ -1,7 +1,6 @@
 """Redis forgets everything, or comes back with what it once was: clients notice, lose nothing unread, and go on."""
 
 import asyncio
-import contextlib
 import shutil
 import signal
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from restante_protocol.errors import Code
 from support.people import people, together
 from support.redis_servers import MASTERS, RedisCluster, RedisServer, free_ports
 from support.relay import Owner, Peer, relay_in_process
+from support.waiting import until, until_done
 
 SUITE = 3
 
@@ -57,13 +57,8 @@ async def test_a_relay_out_of_reach_of_its_store_sends_everybody_away(
         with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
             await Peer.connect(relay.url)
         server.signal(signal.SIGCONT)
-        async with asyncio.timeout(30):
-            while True:
-                with contextlib.suppress(aiohttp.WSServerHandshakeError):
-                    async with await Peer.connect(relay.url) as again:
-                        assert (await again.deposit([bytes(24)])).failed == [(0, Code.GONE)]
-                        break
-                await asyncio.sleep(0.05)
+        async with await until_done(lambda: Peer.connect(relay.url), aiohttp.WSServerHandshakeError) as again:
+            assert (await again.deposit([bytes(24)])).failed == [(0, Code.GONE)]
 
 
 async def test_people_go_on_after_a_cluster_was_flushed(tmp_path: Path, cluster: RedisCluster) -> None:
@@ -205,11 +200,11 @@ async def go_stale(tmp_path: Path, cluster: RedisCluster) -> None:
         address = await receiver.add_address(owner.address())
         await sender.deposit([address], b"everywhere")
         await asyncio.to_thread(stale.kill)
-        async with asyncio.timeout(20):  # as long as it counts as a replica, nothing is accepted without it
-            while not isinstance(
-                await sender.deposit([address], b"not on one", message_id=bytes(16)), frames.Deposited
-            ):
-                await asyncio.sleep(0.1)
+
+        async def accepted() -> bool:
+            return isinstance(await sender.deposit([address], b"not on one", message_id=bytes(16)), frames.Deposited)
+
+        await until(accepted)  # as long as it counts as a replica, nothing is accepted without it
         first = await receiver.subscribe()
         highest = 0
         bodies: list[bytes] = []
@@ -226,17 +221,15 @@ async def go_stale(tmp_path: Path, cluster: RedisCluster) -> None:
         while isinstance(each := await receiver.next(), frames.Drained):
             pass
         assert each.code == Code.GOING_AWAY
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    async with await Peer.own(relay.url, owner, create=False) as again:
-                        answer = await again.subscribe(first.incarnation, highest)
-                        assert answer.incarnation != first.incarnation
-                        (entry,) = await again.entries(1)
-                        assert entry.entry.body == b"everywhere"
-                        break
-                except AssertionError:
-                    await asyncio.sleep(0.2)  # the cluster is not yet whole
+
+        async def comes_back() -> None:
+            async with await Peer.own(relay.url, owner, create=False) as again:
+                answer = await again.subscribe(first.incarnation, highest)
+                assert answer.incarnation != first.incarnation
+                (entry,) = await again.entries(1)
+                assert entry.entry.body == b"everywhere"
+
+        await until_done(comes_back, AssertionError)  # as long as the cluster is not whole, it answers with errors
 
 
 def bucket_of_first_master() -> int:

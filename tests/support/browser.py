@@ -18,6 +18,8 @@ from typing import Any, Self
 import aiohttp
 import pytest
 
+from support.waiting import until
+
 SECONDS = 90  # until a test gives up
 ROOT = Path(__file__).parent.parent.parent
 AXE = Path(os.environ.get("RESTANTE_AXE", ROOT / ".peers" / "node_modules" / "axe-core" / "axe.min.js"))
@@ -183,7 +185,6 @@ class Browser:
 async def _endpoint(profile: Path) -> str:
     """Return where the browser listens, once it does."""
     file = profile / "DevToolsActivePort"
-    while not file.exists() or "\n" not in file.read_text():
-        await asyncio.sleep(0.05)
+    await until(lambda: file.exists() and "\n" in file.read_text())
     port, path = file.read_text().split("\n")[:2]
     return f"ws://127.0.0.1:{port}{path}"

@@ -9,6 +9,7 @@ from restante_protocol.diagnostics import LEAST_MAILBOXES
 from restante_server.app import Relay
 from support.relay import relay_in_process
 from support.stores import mailbox
+from support.waiting import until
 
 
 @contextlib.asynccontextmanager
@@ -17,6 +18,5 @@ async def crowded(folder: Path) -> AsyncIterator[Relay]:
     async with relay_in_process(folder) as relay:
         await asyncio.gather(*(relay.store.create_mailbox(mailbox(n), bytes(32), None) for n in range(LEAST_MAILBOXES)))
     async with relay_in_process(folder, purposes=("diagnostics",)) as relay:
-        while not relay.diagnostics.open:
-            await asyncio.sleep(0.01)
+        await until(lambda: relay.diagnostics.open)
         yield relay

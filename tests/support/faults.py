@@ -12,6 +12,7 @@ from support.people import people
 from support.proxies import Balancer, Proxy
 from support.redis_servers import MASTERS, RedisCluster, RedisServer, free_ports
 from support.survivors import Chat, Claimer, Depositor, Recipient
+from support.waiting import until
 
 RECOVERY = 10  # seconds from the fault within which every client has to be served again
 FREEZE = 10  # seconds
@@ -91,18 +92,14 @@ class Stage:
     async def _deposits_arrive(self) -> None:
         counts = [len(each.accepted) for each in self.depositors]
         # The one after the next was certainly sent after this began.
-        while any(len(d.accepted) < count + 2 for d, count in zip(self.depositors, counts, strict=True)):
-            await asyncio.sleep(0.02)
+        await until(lambda: all(len(d.accepted) > n + 1 for d, n in zip(self.depositors, counts, strict=True)))
         last = {each.accepted[-1] for each in self.depositors}
-        while not all(last <= recipient.got.keys() for recipient in self.recipients):
-            await asyncio.sleep(0.02)
+        await until(lambda: all(last <= recipient.got.keys() for recipient in self.recipients))
 
     async def check(self) -> None:
         """Nothing that was accepted is lost, nothing was stored twice, no prekey was issued twice."""
         accepted = {name for depositor in self.depositors for name in depositor.accepted}
-        async with asyncio.timeout(30):
-            while not all(accepted <= recipient.got.keys() for recipient in self.recipients):
-                await asyncio.sleep(0.05)
+        await until(lambda: all(accepted <= recipient.got.keys() for recipient in self.recipients))
         for recipient in self.recipients:
             assert recipient.twice == []
         assert self.claimer is not None
@@ -110,9 +107,7 @@ class Stage:
 
     async def settle(self) -> None:
         """Wait until the cluster is whole again."""
-        async with asyncio.timeout(90):
-            while not await asyncio.to_thread(self._whole):
-                await asyncio.sleep(0.1)
+        await until(lambda: asyncio.to_thread(self._whole))
 
     def _whole(self) -> bool:
         if not self.cluster.healthy():
@@ -127,7 +122,7 @@ class Stage:
         """Undo a fault after so many seconds, whether or not clients are served before."""
         served = asyncio.create_task(self.served())
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)  # as long as the fault lasts
         finally:
             await undo
         return await served

@@ -153,7 +153,7 @@ class Balancer(Spread):
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(HEALTH_TIMEOUT)) as session:
             while True:
                 await asyncio.gather(*(self._look_at(session, port) for port in self._targets))
-                await asyncio.sleep(HEALTH_INTERVAL)
+                await asyncio.sleep(HEALTH_INTERVAL)  # as a balancer does
 
     async def _look_at(self, session: aiohttp.ClientSession, port: int) -> None:
         try:

@@ -13,8 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-START_SECONDS = 30
+from support.waiting import blocking_until
+
 MASTERS = 3
 
 
@@ -123,17 +123,17 @@ class RedisServer:
 
     def wait(self) -> None:
         """Wait until it answers."""
-        deadline = time.monotonic() + START_SECONDS
-        while True:
+
+        def answers() -> bool:
             try:
                 self.command("PING")
             except redis.RedisError:
                 assert self.process is not None
                 assert self.process.poll() is None, (self.folder / "log").read_text()
-                assert time.monotonic() < deadline, "a server does not start"
-                time.sleep(0.02)
-            else:
-                return
+                return False
+            return True
+
+        blocking_until(answers)
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -181,11 +181,11 @@ class RedisCluster:
             master.command("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
         for server in self.servers[1:]:
             server.command("CLUSTER", "MEET", "127.0.0.1", masters[0].port)
-        self.until(lambda: all(self._known(server) == len(self.servers) for server in self.servers))
+        blocking_until(lambda: all(self._known(server) == len(self.servers) for server in self.servers))
         for index, replica in enumerate(replicas):
             name = masters[index % MASTERS].command("CLUSTER", "MYID")
             replica.command("CLUSTER", "REPLICATE", name)
-        self.until(self.healthy)
+        blocking_until(self.healthy)
 
     def _known(self, server: RedisServer) -> int:
         return int(server.command("CLUSTER INFO")["cluster_known_nodes"])
@@ -211,13 +211,6 @@ class RedisCluster:
                 if server.command("INFO", "replication")["role"] == "master":
                     found.append(server)
         return found
-
-    @staticmethod
-    def until(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, "the cluster does not form"
-            time.sleep(0.05)
 
     def stop(self) -> None:
         for server in self.servers:

@@ -40,6 +40,7 @@ from support.push_service import PushService, push_service, wake_at
 from support.redis_records import Records
 from support.relay import Owner, Peer, relay_in_process
 from support.stores import DAY, SUITE, MovedClock, address, code, deposit, fence, mailbox, make_mailbox
+from support.waiting import until
 
 _PUBLISHED = ("policy", "policy 1", "announcements", "directory", "official", "transparency", "diagnostics", "push")
 _ENDING = (Kind.COLUMN, Kind.KEY, Kind.FIELD, Kind.SLOT, Kind.BLOB)
@@ -188,8 +189,7 @@ async def _use(relay: Relay, seen: Seen, folder: Path, clock: MovedClock, phones
     await asyncio.to_thread(leave, seen.database, 1, clock())
     request = Request(new_id(), Ground.CONSENT, kept, ("mailbox.id",), "Somebody", "asked for")
     answer = await asyncio.to_thread(disclosures.leave, seen.database, request)
-    while not answer.exists():
-        await asyncio.sleep(0.02)
+    await until(answer.exists)
     await _use_store(relay)
     seen.classes |= {proofs.public_slot_id(identity.public, name): name for name in _PUBLISHED}
     seen.classes[identity.tombstone(erased.mailbox)] = "tombstone"

@@ -1,6 +1,5 @@
 """What tests of stores need: a clock that they move, ids, and deposits."""
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -214,13 +213,6 @@ async def read_all(store: Store, number: int) -> Sequence[StoredEntry]:
 async def bodies(store: Store, number: int) -> list[bytes]:
     """Return the bodies of what waits."""
     return [entry.body for entry in await read_all(store, number)]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what servers do by themselves."""
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def store_claim(store: Store, addresses: Sequence[bytes]) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:

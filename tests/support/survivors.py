@@ -14,9 +14,11 @@ from restante_protocol.connection import NumberedEntry
 from restante_protocol.errors import ProtocolError
 from support.people import Reader, together
 from support.relay import Owner, Peer
+from support.waiting import until
 
 SUITE = 3
 PATIENCE = 4  # seconds that a client waits for an answer, or for an entry, before it connects anew
+AGAIN = 0.1  # seconds until a client connects anew, so that one that is refused does not do so all the time
 TROUBLE = (OSError, TimeoutError, aiohttp.ClientError, ProtocolError, AssertionError, TypeError)
 """What a client meets while something is broken; it connects anew."""
 
@@ -50,7 +52,7 @@ class Recipient:
                     await self._read(peer)
                 finally:
                     await peer.close()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(AGAIN)
 
     async def _read(self, peer: Peer) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -119,10 +121,10 @@ class Depositor:
                         assert answer.failed == []
                         self.accepted.append(name)
                         name = b""
-                        await asyncio.sleep(0.005)
+                        await asyncio.sleep(0.005)  # 200 a second at most: the relays have other things to do
                 finally:
                     await peer.close()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(AGAIN)
 
 
 class Claimer:
@@ -148,10 +150,10 @@ class Claimer:
                             answer = await peer.ask(lambda n: frames.Claim(n, SUITE, [self._address] * 2))
                         if isinstance(answer, frames.Claimed):
                             self.claimed += [each.package for each in answer.prekeys if each.number]
-                        await asyncio.sleep(0.05)
+                        await asyncio.sleep(0.05)  # the pools are filled no faster
                 finally:
                     await peer.close()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(AGAIN)
 
 
 class Chat:
@@ -171,19 +173,25 @@ class Chat:
             text = f"{number} {len(self.sent[number])}"
             self.sent[number].append(text)
             await room.send(text)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # a person's pace: all read what all write
 
     async def served(self) -> None:
         """Wait until each has read something of each other that was sent after this began."""
         before = [len(sent) for sent in self.sent]
-        while not all(self._read(reader, before) for reader in self.readers):
-            await asyncio.sleep(0.02)
+        await until(lambda: all(self._read(reader, before) for reader in self.readers))
 
     def _read(self, reader: Reader, before: list[int]) -> bool:
         own = self.readers.index(reader)
         latest = dict(text.split() for text in reader.texts if text)  # the last of each
         others = [number for number in range(len(before)) if number != own]
         return all(int(latest.get(str(number), -1)) >= before[number] for number in others)
+
+    @staticmethod
+    def _of(reader: Reader, number: int) -> list[str]:
+        return [text for text in reader.texts if text and text.split()[0] == str(number)]
+
+    def _has(self, reader: Reader, number: int, count: int) -> bool:
+        return len(self._of(reader, number)) >= count
 
     async def check(self) -> None:
         """Stop writing; everybody has read everything of everybody, once, in order, and no alarm was raised."""
@@ -194,9 +202,6 @@ class Chat:
             for number, sent in enumerate(self.sent):
                 if number != own:
                     expected = sent[:-1]  # the last may not have been taken
-                    read = [text for text in reader.texts if text and text.split()[0] == str(number)]
-                    while len(read) < len(expected):
-                        await asyncio.sleep(0.05)
-                        read = [text for text in reader.texts if text and text.split()[0] == str(number)]
-                    assert read in (expected, sent)
+                    await until(partial(self._has, reader, number, len(expected)))
+                    assert self._of(reader, number) in (expected, sent)
             assert reader.alarms == []

@@ -83,7 +83,7 @@ async def talk(client: Client, *, commits: int) -> None:
             report("sent", receipt.id, text)
             if number % COMMIT_EVERY == 0 and number <= commits * COMMIT_EVERY:
                 await room.update_keys()
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.002)  # some hundred messages a second: who reads them has to follow
 
 
 async def main(path: str, relay: str, options: Collection[str]) -> None:

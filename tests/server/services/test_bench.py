@@ -1,6 +1,5 @@
 """Turns of ``restante bench``: counted, timed, cleared away, and nothing in them that lasts."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from restante_server.services import bench
 from restante_server.stores.contract import StoreUnavailable
 from support import relay as support
 from support.relay import Owner, Peer, relay_in_process
+from support.waiting import until
 
 LIMITS = BenchLimits(seconds=60, mailboxes=2, deposits=2)
 
@@ -36,8 +36,17 @@ async def _status(relay: Relay) -> int:
 
 
 async def _ended(relay: Relay) -> None:
-    while (await relay.store.totals()).mailboxes:
-        await asyncio.sleep(0.01)
+    async def empty() -> bool:
+        return not (await relay.store.totals()).mailboxes
+
+    await until(empty)
+
+
+async def _offered(relay: Relay) -> None:
+    async def offered() -> bool:
+        return await _status(relay) == 200
+
+    await until(offered)
 
 
 async def test_limits_are_told(relay: Relay) -> None:
@@ -94,8 +103,7 @@ async def test_after_the_rest_there_is_another(relay: Relay, monkeypatch: pytest
         for _ in range(2):
             async with await Peer.connect(relay.url) as sender:
                 assert isinstance(await sender.deposit([bytes(24)]), frames.Deposited)
-        while await _status(relay) != 200:
-            await asyncio.sleep(0.01)
+        await _offered(relay)
 
 
 async def test_its_seconds_end_it(tmp_path: Path) -> None:

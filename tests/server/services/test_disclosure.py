@@ -36,6 +36,7 @@ from restante_server.stores.contract import Store
 from support.people import person
 from support.relay import Owner, Peer, relay_in_process
 from support.stores import DAY, MovedClock
+from support.waiting import until
 
 FOLDER = Path(restante_server.__file__).parent
 START_RELAY = Callable[..., AbstractAsyncContextManager[Relay]]
@@ -65,9 +66,7 @@ def asking(of: bytes, **changes: Any) -> Request:  # noqa: ANN401 -- fields
 async def answer_to(folder: Path, request: Request) -> dict[str, Any]:
     """Leave a request for the relay that runs, and return its answer."""
     path = await asyncio.to_thread(disclosures.leave, folder / "relay.db", request)
-    async with asyncio.timeout(30):
-        while not path.exists():
-            await asyncio.sleep(0.02)
+    await until(path.exists)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     content: dict[str, Any] = json.loads(path.read_bytes())
     assert disclosures.refusal(path) == content.get("refused")

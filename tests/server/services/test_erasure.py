@@ -29,6 +29,7 @@ from support.push_service import push_service, wake_at
 from support.redis_servers import RedisServer, free_ports
 from support.relay import HOUR, Owner, Peer, relay_in_process, relay_process
 from support.stores import DAY, MovedClock, address, deposit, identifier, mailbox, make_mailbox
+from support.waiting import until
 
 SUITE = 3
 SEEN = 20  # bytes: nothing else has the same by chance
@@ -427,8 +428,7 @@ async def test_a_replica_that_is_behind_is_no_receipt(tmp_path: Path) -> None:
     try:
         master.start()
         replica.start("--replicaof", f"127.0.0.1 {master.port}")
-        while master.command("INFO", "replication").get("slave0", {}).get("state") != "online":
-            await asyncio.sleep(0.05)
+        await until(lambda: master.command("INFO", "replication").get("slave0", {}).get("state") == "online")
         async with relay_in_process(tmp_path / "relay", redis=f"redis://127.0.0.1:{master.port}") as relay:
             async with await Peer.own(relay.url, owner) as peer:
                 assert isinstance(await peer.ask(frames.MailboxDelete), frames.Erased)

@@ -25,8 +25,8 @@ from support.stores import (
     mailbox,
     make_mailbox,
     new_redis,
-    until,
 )
+from support.waiting import until
 
 SMALL, SOME, LARGE = 10, 2 * READ, 10_000  # packages in a pool
 CLAIMS = 8

@@ -14,7 +14,8 @@ from restante_server.stores.redis_address import parse_redis
 from support.certificates import Authority
 from support.proxies import Proxy
 from support.redis_servers import MASTERS, RedisCluster, RedisServer, free_ports
-from support.stores import address, bodies, deposit, give_addresses, make_mailbox, until
+from support.stores import address, bodies, deposit, give_addresses, make_mailbox
+from support.waiting import until, until_done
 
 
 @dataclass
@@ -83,13 +84,7 @@ async def test_sentinels_name_the_master(watched: Watched) -> None:
     await asyncio.to_thread(master.kill)
     await until(lambda: _is_master(replica))
     await asyncio.to_thread(master.start, "--replicaof", f"127.0.0.1 {replica.port}")
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                await store.deposit(deposit(2, [address(1)], body=b"after"))
-                break
-            except StoreUnavailable:
-                await asyncio.sleep(0.05)
+    await until_done(lambda: store.deposit(deposit(2, [address(1)], body=b"after")), StoreUnavailable)
     assert await bodies(store, 1) == [b"before", b"after"]
     await store.close()
 
