@@ -176,7 +176,7 @@ class Recovery:
         for conversation in self._conversations.all():
             state = conversation.state
             if state.resync and not state.catching_up:
-                if self._tables.rejoins.get(conversation.id) is None and now >= state.resync_at + _wait(state):
+                if self._is_asking(conversation) and now >= state.resync_at + _wait(state):
                     self._ask(conversation)
                 self._choose(conversation)
 
@@ -258,9 +258,19 @@ class Recovery:
         return None
 
     def next_at(self) -> int | None:
-        """Return the Unix millisecond at which answers are to be compared, or None."""
+        """Return the Unix millisecond at which somebody is to be asked, or answers are to be compared, or None."""
         first = self._tables.resync_answers.min_sort()
-        return first + GATHER_MILLISECONDS if first is not None else None
+        times = [first + GATHER_MILLISECONDS] if first is not None else []
+        for conversation in self._conversations.all():
+            state = conversation.state
+            if self._is_asking(conversation) and (state.resync_address or self._mailroom.spare_address()):
+                times.append(1000 * (state.resync_at + _wait(state)))
+        return min(times, default=None)
+
+    def _is_asking(self, conversation: Conversation) -> bool:
+        """Say whether we ask, now and then, to be let in again: there is no answer that we act on."""
+        state = conversation.state
+        return state.resync and not state.catching_up and self._tables.rejoins.get(conversation.id) is None
 
     def _choose(self, conversation: Conversation) -> None:
         rows = self._tables.resync_answers.rows(conversation.id)

@@ -12,6 +12,7 @@ from restante.blobs import BlobKeys, BlobReference
 from restante.engine import records
 from restante.engine.inbox import COMMIT_PATIENCE, HELD_SECONDS
 from restante.engine.parcels import LIFETIME, Fetch
+from restante.engine.recovery import RESYNC_AGAIN
 from restante.handshakes import COMMIT, TREE, Admission, CommitReference, epoch_keys
 from restante_crypto import sealing
 from restante_crypto.blobs import Encoder
@@ -221,6 +222,14 @@ def test_a_commit_whose_blob_is_lost_leads_to_a_resync(world: World) -> None:
     bob.do_parcels()
     assert bob.causes() == ["a Commit that the relay does not have any more"]
     assert conversation(world, bob).state.resync
+    wait = bob.engine.due().wait
+    assert wait is not None
+    assert wait < 1, "it asks at once, not when upkeep comes round"
+    bob.engine.ripen()
+    assert len(bob.engine.jobs((), 10)) == 1
+    wait = bob.engine.due().wait
+    assert wait is not None
+    assert wait > RESYNC_AGAIN - 1
     assert alice.engine.views()[world.room].active
 
 
