@@ -8,9 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from restante.directory import Directory
+from restante.engine.chores import Chore
 from restante.engine.consents import PutConsent
 from restante.engine.directory import DropEntry, PutEntry
-from restante.engine.mailroom import Chore, PutAddresses, PutPrekeys, PutSlot, RevokeAddresses
+from restante.engine.mailroom import PutAddresses, PutPrekeys, PutSlot, RevokeAddresses
 from restante.engine.push import LookPush
 from restante.errors import Refused
 from restante.links import RETRIED, RETRY_SECONDS, Connection, Disconnected, numbered
@@ -50,12 +51,12 @@ class Chores:
             receiver = await self._driver.receiver()
             async with self._lock:
                 try:
-                    chores = await self._driver.run(self._engine.chores)
+                    chores = await self._driver.run(self._engine.chores.due)
                     if not chores:
                         return
                     for chore in chores:
                         if await self._do(receiver, chore):
-                            await self._driver.run(self._engine.chore_done, chore)
+                            await self._driver.run(self._engine.chores.done, chore)
                 except Disconnected:
                     await asyncio.sleep(0)
                 except Refused as error:
@@ -63,7 +64,7 @@ class Chores:
                         raise
                     await asyncio.sleep(RETRY_SECONDS)
 
-    async def _do(self, receiver: Connection, chore: Chore | PutConsent | PutEntry | DropEntry | LookPush) -> bool:
+    async def _do(self, receiver: Connection, chore: Chore) -> bool:
         """Do it; False if the engine knows its end already."""
         match chore:
             case PutAddresses(addresses=specs):
@@ -110,5 +111,5 @@ class Chores:
         except Refused as error:
             if error.code != Code.NOT_FOUND:
                 raise
-        frame = await self._driver.run(self._engine.slot_frame, slot, version, 0)
+        frame = await self._driver.run(self._engine.chores.slot_frame, slot, version, 0)
         await self._driver.ask(partial(numbered, frame))

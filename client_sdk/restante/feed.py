@@ -95,7 +95,7 @@ class Feed:
                 if wanted(type(event)):
                     self._passing.remove(event)
                     return event
-            found = await self._driver.run(self._engine.next_event, frozenset(self._given), partial(_fits, wanted))
+            found = await self._driver.run(self._engine.events.next, frozenset(self._given), partial(_fits, wanted))
             if found is not None:
                 number, record = found
                 self._given.add(number)
@@ -107,7 +107,7 @@ class Feed:
                 await change
 
     async def _handled(self, number: int) -> None:
-        await self._driver.run(self._engine.handled, number)
+        await self._driver.run(self._engine.events.handled, number)
         self._given.discard(number)
 
     def _change(self) -> None:

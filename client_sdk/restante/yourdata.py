@@ -146,7 +146,7 @@ async def _mailbox(driver: Driver, document: "_Document") -> None:
 
 
 async def _slots(engine: "Engine", driver: Driver, document: "_Document") -> None:
-    for kind, slot, expires in await driver.run(engine.slots):
+    for kind, slot, expires in await driver.run(engine.chores.slots):
         try:
             stored = await driver.ask(partial(frames.SlotGet, slot=slot))
         except Refused as error:
@@ -202,7 +202,7 @@ async def _erase(engine: "Engine", driver: Driver) -> frames.Erased:
     """What the client alone knows to be this account's, without credential; then the mailbox, as its owner."""
     sender = await driver.connect(frames.ROLE_SENDER)
     try:
-        for deletion in await driver.run(engine.slot_deletions):
+        for deletion in await driver.run(engine.chores.slot_deletions):
             await sender.request(partial(numbered, deletion))
         await driver.parcels.erase()
     finally:

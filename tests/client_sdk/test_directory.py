@@ -101,11 +101,11 @@ async def test_a_handle_is_its_firsts_and_can_be_changed_and_cleared(tmp_path: P
     ):
         await consent(alice.client, bob.client)
         await alice.client.set_handle("alice")
-        slots = len(bob.client._engine.slots())
+        slots = len(bob.client._engine.chores.slots())
         with pytest.raises(HandleTaken):
             await bob.client.set_handle("alice")
         assert await bob.client.handle() is None
-        assert len(bob.client._engine.slots()) == slots, "the invite that was made for it is gone"
+        assert len(bob.client._engine.chores.slots()) == slots, "the invite that was made for it is gone"
         await bob.client.set_handle("bob")
         with pytest.raises(HandleTaken):
             await bob.client.set_handle("alice")
@@ -191,7 +191,7 @@ async def test_withdrawing_erases_the_entry_and_its_invite(tmp_path: Path, phone
             await alice.client.withdraw(purpose)
         assert await alice.client.handle() is None
         assert await alice.client.number() is None
-        assert alice.client._engine.slots() == []
+        assert alice.client._engine.chores.slots() == []
         assert await relay.store.get_slot(entry) is None
         assert await bob.client.find_handle("alice") is None
         assert await bob.client.find_numbers([ONE]) == {}

@@ -171,14 +171,14 @@ class Member:
         self.engine.caught_up()
 
     def do_chores(self) -> None:
-        for chore in self.engine.chores():
+        for chore in self.engine.chores.due():
             match chore:
                 case PutPrekeys():
                     self.prekeys.setdefault(chore.suite, []).extend(chore.packages)
                     if chore.last_resort:
                         self.last_resort[chore.suite] = chore.last_resort
                 case PutSlot(slot=slot):
-                    self.post.slots[slot] = self.engine.slot_frame(slot, 0, 1).body
+                    self.post.slots[slot] = self.engine.chores.slot_frame(slot, 0, 1).body
                 case _:
                     for spec in chore.addresses:
                         if isinstance(spec, frames.AddressSpec):
@@ -186,7 +186,7 @@ class Member:
                         else:
                             self.post.owners.pop(spec, None)
             assert not isinstance(chore, PutEntry | DropEntry | LookPush), "neither here"
-            self.engine.chore_done(chore)
+            self.engine.chores.done(chore)
 
     def invite(self) -> str:
         text = self.engine.new_invite()
@@ -232,9 +232,9 @@ class Member:
     def events(self) -> list[records.StoredEvent]:
         """Take what the application would be told."""
         found = []
-        while (event := self.engine.next_event((), lambda _event: True)) is not None:
+        while (event := self.engine.events.next((), lambda _event: True)) is not None:
             found.append(event[1])
-            self.engine.handled(event[0])
+            self.engine.events.handled(event[0])
         return found
 
     def texts(self) -> list[str]:

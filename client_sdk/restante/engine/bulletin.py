@@ -49,7 +49,7 @@ class Bulletin:
         with self._state.transaction():
             for each in self.shown(published):
                 if each.at > seen:
-                    self._state.emit(each)
+                    self._state.events.emit(each)
             self._table.put(_ANNOUNCED, max(seen, newest).to_bytes(8, "big"))
 
     def shown(self, published: Sequence[AnnouncedEvent]) -> list[AnnouncedEvent]:
@@ -66,7 +66,7 @@ class Bulletin:
             return
         with self._state.transaction():
             self._table.put(_DISCLOSED, stored + number)
-            self._state.emit(told)
+            self._state.events.emit(told)
 
     def read_disclosure(self, entry: bytes, signature: bytes) -> DisclosedEvent:
         """Return what an entry of the relay's log says. Raises ValueError: it is none, or not signed by its key."""

@@ -66,6 +66,18 @@ class Commits:
         self._order += 1
         return intent_id
 
+    def want_added(self, conversation: Conversation, package: KeyPackage) -> bytes:
+        """Queue that a device is added, and know its account from now on; return the intent's id."""
+        account = leaf_account(package.leaf_node)
+        self._state.add_contact(account)
+        intent = records.Intent(
+            records.INTENT_ADD,
+            account=account,
+            signature_key=package.leaf_node.signature_key,
+            key_package=package.encode(),
+        )
+        return self.want(conversation, intent)
+
     def wanted(self) -> list[bytes]:
         """Return the conversations with something to commit now."""
         now = self._state.clock()
@@ -172,7 +184,7 @@ class Commits:
                 self._tables.intents.delete(row.key)
         hold = b"" if conversation.state.accepted else conversation.id
         suite = conversation.current.keys.suite.name
-        self._state.emit(records.SuiteEvent(conversation.id, suite), hold=hold)
+        self._state.events.emit(records.SuiteEvent(conversation.id, suite), hold=hold)
 
     def _drop_impossible(self, conversation: Conversation, plan: Plan) -> None:
         """Some intent breaks a rule of the group (a KeyPackage may lack a capability): drop it, keep the others."""
@@ -389,17 +401,17 @@ class Commits:
         for account in old_accounts - new_accounts:
             if account not in asked:
                 who = account if account in leaving else by
-                self._state.emit(records.RemovedEvent(conversation.id, account, who), hold=hold)
+                self._state.events.emit(records.RemovedEvent(conversation.id, account, who), hold=hold)
         for account in new_accounts - old_accounts:
             if account not in asked:
-                self._state.emit(records.AddedEvent(conversation.id, account, by), hold=hold)
+                self._state.events.emit(records.AddedEvent(conversation.id, account, by), hold=hold)
         for key in new.keys() - old.keys():
             self._state.meet(leaf_account(new[key].leaf), key, conversation.id, hold=hold)
         for key, member in old.items():
             if key not in new or is_joined_again(new[key], member):
                 self._tables.numbers.delete(conversation.id + key)
         for account in {leaf_account(old[key].leaf) for key in old.keys() - new.keys()} & new_accounts:
-            self._state.emit(records.DeviceChangedEvent(conversation.id, account, "removed"), hold=hold)
+            self._state.events.emit(records.DeviceChangedEvent(conversation.id, account, "removed"), hold=hold)
         if old_accounts - new_accounts:
             self._conversations.update(conversation, rotate=conversation.state.rotate or by != self._state.me)
 

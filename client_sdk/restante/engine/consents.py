@@ -92,7 +92,7 @@ class Consents:
 
     def _lapse(self, name: str) -> None:
         self._withdraw(name)
-        self._state.emit(records.PurposeEvent(name))
+        self._state.events.emit(records.PurposeEvent(name))
 
     # Chores: what the relay has to know.
 

@@ -12,13 +12,23 @@ from typing import Final
 
 import msgspec
 
-from restante.account import CONVERSATION_EXTENSION, LEAF_EXTENSION, ConversationData, LeafData, account_id
+from restante.account import (
+    CONVERSATION_EXTENSION,
+    LEAF_EXTENSION,
+    ConversationData,
+    LeafData,
+    account_id,
+    capabilities,
+    credential,
+    leaf_extensions,
+)
 from restante.engine import records
 from restante.engine.state import State
 from restante.errors import ConversationError, FileDamaged, NotAMember
 from restante_crypto import primitives
-from restante_crypto.mls import Group, LeafNode, Member, PastEpoch, StateError
+from restante_crypto.mls import Extension, Group, LeafNode, Member, PastEpoch, StateError
 
+GROUP_ID_BYTES: Final = 16
 PAST_EPOCHS: Final = 5
 PAST_SECONDS: Final = 86_400
 LATE_SECONDS: Final = PAST_SECONDS // 2
@@ -261,6 +271,30 @@ class Conversations:
         """Replace the group within its epoch: only what changes per message is written."""
         conversation.group = group
         self._tables.messages.put(conversation.id, group.message_state())
+
+    def create(self, title: str | None, suite: int, leaf: LeafData) -> Conversation:
+        """Begin a conversation of this account alone; ``leaf``: what its leaf says beside MLS."""
+        state = self._state
+        data = ConversationData(
+            relay_url=state.account.relay_url,
+            relay_key=state.account.relay_key,
+            title=title,
+            created=state.now(),
+        )
+        group = Group.create(
+            suite,
+            state.random(GROUP_ID_BYTES),
+            signer=state.signer,
+            credential=credential(state.me),
+            capabilities=capabilities(state.suites),
+            leaf_extensions=leaf_extensions(leaf),
+            extensions=(Extension(CONVERSATION_EXTENSION, data.encode()),),
+            random=state.random,
+        )
+        record = records.ConversationState(title=title, inviter=state.me, address=leaf.address, healed_at=state.now())
+        conversation = self.add(group, record)
+        state.meet(state.me, state.signer.public, conversation.id)
+        return conversation
 
     def add(self, group: Group, state: records.ConversationState) -> Conversation:
         """Store a new conversation, or one that was joined again, in its current epoch."""

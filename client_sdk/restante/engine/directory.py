@@ -113,7 +113,7 @@ class Directory:
             self._mailroom.forget_invite(Invite.parse(own.invite).slot)
             self._tables.account.delete(_PREFIX + kind.name.encode())
             if lost:
-                self._state.emit(records.EntryLostEvent(PURPOSES[kind]))
+                self._state.events.emit(records.EntryLostEvent(PURPOSES[kind]))
 
     def later(self, kind: Kind) -> None:
         """The relay cannot put it now: try again in PATIENCE."""

@@ -3,8 +3,10 @@
 All of it runs in one worker thread, and each call of the shell is one transaction of the client's file: what it returns
 has happened, and bytes that leave are in the file before. The shell calls, sends what comes out, and calls again.
 
-Here are the calls that concern several parts (``inbox``, ``commits``, ``recovery`` and others), and in which order each
-part has its turn. A part that has its matter for itself is a public attribute, and the shell calls it directly.
+A part that has its matter for itself is a public attribute, and the shell calls it directly. Here are the calls that
+concern several parts (``inbox``, ``commits``, ``recovery`` and others), and the order in which these have their turns.
+Longer than 600 lines because conversations are what all those parts have in common: there are many such calls, and most
+are short.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -16,28 +18,24 @@ import msgspec
 
 from restante import content
 from restante.account import (
-    CONVERSATION_EXTENSION,
-    ConversationData,
     account_id,
     account_key,
-    capabilities,
-    credential,
-    leaf_extensions,
 )
 from restante.blobs import BlobKeys, BlobReference
 from restante.engine import records
 from restante.engine.bulletin import Bulletin
+from restante.engine.chores import Chores
 from restante.engine.claims import Claims
 from restante.engine.commits import Commits
-from restante.engine.consents import Consents, PutConsent
-from restante.engine.conversations import Conversation, Conversations, View, leaf_account
-from restante.engine.directory import Contact, Directory, DropEntry, PutEntry
+from restante.engine.consents import Consents
+from restante.engine.conversations import Conversations, View
+from restante.engine.directory import Contact, Directory
 from restante.engine.inbox import Entry, Inbox
-from restante.engine.mailroom import Chore, Mailroom, PutSlot
+from restante.engine.mailroom import Mailroom
 from restante.engine.outbox import Answer, Job, Outbox
 from restante.engine.parcels import Delete, Fetch, Parcels, Upload
 from restante.engine.profiles import Profiles
-from restante.engine.push import LookPush, Push
+from restante.engine.push import Push
 from restante.engine.recovery import Recovery
 from restante.engine.state import State
 from restante.engine.usage import Usage
@@ -52,16 +50,12 @@ from restante.errors import (
 from restante.file import ClientFile
 from restante_crypto import primitives, proofs
 from restante_crypto.mls import (
-    Extension,
-    Group,
     KeyPackage,
     Remove,
 )
 from restante_protocol import frames, ids
 
 _ERASED: Final = b"erased"  # in the account's table
-GROUP_ID_BYTES: Final = 16
-EVENT_PAGE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +86,11 @@ class Engine:
 
     Attributes:
         bulletin: what the operator has told.
+        chores: what the relay is to be told.
         claims: what others' invites lead to.
         consents: what is granted of the relay's optional purposes.
         directory: this account's entries in the relay's directory.
+        events: what the application is to be told.
         profiles: this account's profile, and those of its contacts.
         push: where this device is woken.
         usage: what is counted for diagnostics.
@@ -107,6 +103,7 @@ class Engine:
         self._file = file
         self._state = State(file, relay_url, random=random, clock=clock)
         self._tables = self._state.tables
+        self.events = self._state.events
         self._conversations = Conversations(self._state)
         self._mailroom = Mailroom(self._state)
         self._outbox = Outbox(self._state, self._conversations)
@@ -119,6 +116,7 @@ class Engine:
         self.consents = Consents(self._state)
         self.directory = Directory(self._state, self._mailroom)
         self.push = Push(self._state)
+        self.chores = Chores(self._state, self._mailroom, self.profiles, self.consents, self.directory, self.push)
         self.bulletin = Bulletin(self._state, self.consents)
         self.usage = Usage(self._state, self.consents)
         self.claims = Claims(self._state, self._conversations)
@@ -208,11 +206,7 @@ class Engine:
         """The relay has created the mailbox: everything of it is to be registered."""
         with self._state.transaction():
             self._state.set_account(msgspec.structs.replace(self._state.account, receipt=receipt))
-            self._mailroom.register_again()
-            self.profiles.register_again()
-            self.consents.register_again()
-            self.directory.register_again()
-            self.push.register_again()
+            self.chores.register_again()
 
     def subscribe_frame(self, request: int) -> frames.Subscribe:
         """Return the subscription to ask for."""
@@ -231,11 +225,8 @@ class Engine:
             self._mailroom.counted(answer.pools)
             if position.incarnation and position.incarnation != answer.incarnation:
                 self._state.set_position(records.Position(answer.incarnation, 0, self._state.now()))
+                self.chores.register_again()
                 self._recovery.new_incarnation()
-                self.profiles.register_again()
-                self.consents.register_again()
-                self.directory.register_again()
-                self.push.register_again()
                 self._mailroom.counted(answer.pools)
             elif not position.incarnation:
                 self._state.set_position(records.Position(answer.incarnation, 0))
@@ -262,7 +253,7 @@ class Engine:
         with self._state.transaction():
             invite = self._mailroom.invite_with(address)
             if invite:
-                self._state.emit(records.OverusedEvent(invite))
+                self._state.events.emit(records.OverusedEvent(invite))
 
     def drained(self, sequence: int) -> None:
         """The backlog up to this sequence has been processed."""
@@ -313,8 +304,8 @@ class Engine:
         return Due(
             deposits=self._outbox.has_jobs(),
             commits=(*self._commits.wanted(), *self._recovery.staged()),
-            chores=any(each.touched for each in (self._mailroom, self.consents, self.directory, self.push)),
-            events=self._tables.events.exists(b""),
+            chores=self.chores.touched,
+            events=self.events.are_waiting(),
             held=self._tables.held.exists() or bool(self._recovery.following() or self._recovery.disputed),
             parcels=self._parcels.has_work(),
             wait=(min(later) - now) / 1000 if later else None,
@@ -342,18 +333,6 @@ class Engine:
         """From now on nothing is registered."""
         with self._state.transaction():
             self._tables.account.put(_ERASED, b"\x01")
-
-    def slots(self) -> list[tuple[str, bytes, int]]:
-        """Return the slots that this account writes: what is in it, its id, when it expires (0: it is not put yet)."""
-        own = self.profiles.own()
-        profile = [("profile", slot, own.expires) for slot in self.profiles.slots()] if own is not None else []
-        return [*(("invite", *each) for each in self._mailroom.expiries()), *profile]
-
-    def slot_deletions(self) -> list[frames.SlotDelete]:
-        """Return requests, numbered 0, that delete all slots of this account."""
-        deletions = [self._mailroom.slot_deletion(slot) for slot in self._mailroom.slots()]
-        profile = self.profiles.slot_deletion()
-        return deletions if profile is None else [*deletions, profile]
 
     # Contacts.
 
@@ -385,77 +364,24 @@ class Engine:
         with self._state.transaction():
             return self._mailroom.new_invite()
 
-    def chores(self) -> list[Chore | PutConsent | PutEntry | DropEntry | LookPush]:
-        """Return what is to be registered at the relay, in this order."""
-        with self._state.transaction():
-            kept = [*self._mailroom.chores(), *self.profiles.chores(), *self.consents.chores()]
-            granted = frozenset(self.consents.granted())
-            return [*kept, *self.directory.chores(granted), *self.push.chores(granted)]
-
-    def chore_done(self, chore: Chore | PutConsent) -> None:
-        """The relay has confirmed the chore."""
-        with self._state.transaction():
-            if isinstance(chore, PutConsent):
-                self.consents.done(chore)
-            elif isinstance(chore, PutSlot) and chore.slot in self.profiles.slots():
-                self.profiles.done()
-                self.profiles.share()
-            else:
-                self._mailroom.done(chore)
-
-    def slot_frame(self, slot: bytes, stored_version: int, request: int) -> frames.SlotPut:
-        """Return the request for a PutSlot chore."""
-        if slot in self.profiles.slots():
-            return self.profiles.slot_frame(stored_version, request)
-        return self._mailroom.slot_frame(slot, stored_version, request)
-
     # Conversations.
 
     def create(self, title: str | None, packages: Sequence[KeyPackage]) -> tuple[str, list[bytes]]:
         """Create a conversation of this account and want the others added; return its id and the intents."""
-        state = self._state
-        with state.transaction():
+        with self._state.transaction():
             address = self._mailroom.spare_address()
             if address is None:
                 raise ConversationError("no address is registered yet")
-            data = ConversationData(
-                relay_url=state.account.relay_url,
-                relay_key=state.account.relay_key,
-                title=title,
-                created=state.now(),
-            )
-            group = Group.create(
-                packages[0].suite if packages else state.suites[0],
-                state.random(GROUP_ID_BYTES),
-                signer=state.signer,
-                credential=credential(state.me),
-                capabilities=capabilities(state.suites),
-                leaf_extensions=leaf_extensions(self._mailroom.leaf(address)),
-                extensions=(Extension(CONVERSATION_EXTENSION, data.encode()),),
-                random=state.random,
-            )
-            self._mailroom.use_address(address, group.group_id)
-            record = records.ConversationState(title=title, inviter=state.me, address=address, healed_at=state.now())
-            conversation = self._conversations.add(group, record)
-            state.meet(state.me, state.signer.public, conversation.id)
-            return conversation.id.hex(), [self._want_add(conversation, package) for package in packages]
+            suite = packages[0].suite if packages else self._state.suites[0]
+            conversation = self._conversations.create(title, suite, self._mailroom.leaf(address))
+            self._mailroom.use_address(address, conversation.id)
+            return conversation.id.hex(), [self._commits.want_added(conversation, package) for package in packages]
 
     def add(self, conversation_id: str, packages: Sequence[KeyPackage]) -> list[bytes]:
         """Want these devices added; return the intents."""
         conversation = self._conversations.member(conversation_id)
         with self._state.transaction():
-            return [self._want_add(conversation, package) for package in packages]
-
-    def _want_add(self, conversation: Conversation, package: KeyPackage) -> bytes:
-        account = leaf_account(package.leaf_node)
-        self._state.add_contact(account)
-        intent = records.Intent(
-            records.INTENT_ADD,
-            account=account,
-            signature_key=package.leaf_node.signature_key,
-            key_package=package.encode(),
-        )
-        return self._commits.want(conversation, intent)
+            return [self._commits.want_added(conversation, package) for package in packages]
 
     def remove(self, conversation_id: str, account: str) -> bytes:
         """Want an account removed; return the intent. Raises NotAMember."""
@@ -546,7 +472,7 @@ class Engine:
 
     def is_queued(self, key: bytes) -> bool:
         """Say whether a content or ready deposit still waits."""
-        return self._tables.outbox.get(key) is not None or self._tables.deposits.get(key) is not None
+        return self._outbox.is_queued(key)
 
     def jobs(self, busy: Collection[bytes], room: int) -> list[Job]:
         """Return deposits that can leave now, their bytes stored."""
@@ -561,8 +487,7 @@ class Engine:
     def rejected(self, key: bytes) -> None:
         """The relay will never take this deposit: give it up."""
         with self._state.transaction():
-            self._tables.outbox.delete(key)
-            self._tables.deposits.delete(key)
+            self._outbox.give_up(key)
             self._state.fail("the relay refused a deposit", "ask its operator: its limits are lower than usual")
 
     # Commits.
@@ -694,27 +619,6 @@ class Engine:
         """Return the keys of all blobs at the relay that this client has uploaded, and when they expire."""
         return [(keys, record.expires) for keys, record in self._parcels.own()]
 
-    # Events.
-
-    def next_event(
-        self, skip: Collection[int], wanted: Callable[[records.StoredEvent], bool]
-    ) -> tuple[int, records.StoredEvent] | None:
-        """Return the oldest event that is not handled, not among ``skip``, and wanted."""
-        limit = len(skip) + EVENT_PAGE
-        while True:
-            rows = self._tables.events.rows(b"", limit=limit)
-            for row in rows:
-                if row.sort not in skip and wanted(event := records.unpack_event(row.value)):
-                    return row.sort, event
-            if len(rows) < limit:
-                return None
-            limit *= 4
-
-    def handled(self, number: int) -> None:
-        """The application has handled this event."""
-        with self._state.transaction():
-            self._tables.events.delete(number.to_bytes(8, "big"))
-
     # Upkeep.
 
     def upkeep(self) -> None:
@@ -730,8 +634,6 @@ class Engine:
             self._commits.heal()
             self._inbox.give_up_held()
             self.profiles.share()
-            self.consents.renew()
-            self.directory.renew()
-            self.push.renew()
+            self.chores.renew()
         self._conversations.epoch_changed = False
         self._file.checkpoint()

@@ -371,7 +371,7 @@ class Inbox:
             return
         if result.group is None:
             hold = b"" if conversation.state.accepted else conversation.id
-            self._state.emit(records.RemovedEvent(conversation.id, self._state.me, by), hold=hold)
+            self._state.events.emit(records.RemovedEvent(conversation.id, self._state.me, by), hold=hold)
             self._mailroom.retire_address(conversation.state.address, at_once=True)
             self._conversations.close(conversation)
             return
@@ -383,7 +383,7 @@ class Inbox:
             self._tables.numbers.delete(conversation.id + member.leaf.signature_key)
             self._answering.came_back(conversation, member.leaf.signature_key)
             hold = b"" if conversation.state.accepted else conversation.id
-            self._state.emit(records.DeviceChangedEvent(conversation.id, by, "rejoined"), hold=hold)
+            self._state.events.emit(records.DeviceChangedEvent(conversation.id, by, "rejoined"), hold=hold)
         fresh = self._conversations.get(conversation.id) or conversation
         self._commits.announce(fresh, before, result.group, by)
         self._commits.move(fresh)
@@ -458,7 +458,7 @@ class Inbox:
                 body=value.body,
                 sent_at=value.sent_at,
             )
-            self._state.emit(event, hold=hold)
+            self._state.events.emit(event, hold=hold)
         elif value.disposition == content.PROFILE:
             self._profiles.received(conversation, account, value.body, hold=hold)
 
@@ -473,7 +473,7 @@ class Inbox:
             last = int.from_bytes(value.extensions.get(BASE_EXTENSION, b""), "big")
         if value.number > last + 1:
             count = min(value.number - last - 1, MISSING_REPORTED)
-            self._state.emit(records.MissingEvent(conversation.id, account, count), hold=hold)
+            self._state.events.emit(records.MissingEvent(conversation.id, account, count), hold=hold)
         if value.number > last:
             self._tables.numbers.put(key, records.Numbers(value.number).pack(), group=conversation.id)
 
@@ -517,9 +517,9 @@ class Inbox:
             ),
         )
         if accepted:
-            state.emit(records.AddedEvent(conversation_id, state.me, inviter))
+            state.events.emit(records.AddedEvent(conversation_id, state.me, inviter))
         else:
-            state.emit(records.RequestEvent(conversation_id, inviter))
+            state.events.emit(records.RequestEvent(conversation_id, inviter))
         for member in group.members:
             hold = b"" if accepted else conversation_id
             state.meet(leaf_account(member.leaf), member.leaf.signature_key, conversation_id, hold=hold)

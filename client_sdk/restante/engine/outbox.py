@@ -88,8 +88,7 @@ class Outbox:
         """The application takes up a conversation that a stranger started: what was held follows."""
         self._conversations.update(conversation, accepted=True)
         self._state.add_contact(conversation.state.inviter)
-        for row in self._tables.events.rows(conversation.id):
-            self._tables.events.put(row.key, row.value, sort=row.sort)
+        self._state.events.release(conversation.id)
 
     def jobs(self, busy: Collection[bytes], room: int) -> list[Job]:
         """Return up to ``room`` deposits that can leave now, contents encrypted and stored; ``busy`` are under way."""
@@ -175,6 +174,15 @@ class Outbox:
         due = max(self._state.clock(), ready.not_before * 1000)
         self._tables.deposits.put(key, ready.pack(), sort=due)
         return key
+
+    def is_queued(self, key: bytes) -> bool:
+        """Say whether a content or ready deposit still waits."""
+        return self._tables.outbox.get(key) is not None or self._tables.deposits.get(key) is not None
+
+    def give_up(self, key: bytes) -> None:
+        """Forget a content or ready deposit."""
+        self._tables.outbox.delete(key)
+        self._tables.deposits.delete(key)
 
     def answered(self, answers: Sequence[Answer]) -> None:
         """The relay has accepted these: forget them, but try mailboxes that are full again for a day.

@@ -223,7 +223,7 @@ class Profiles:
         except ValueError:
             return  # of a later version
         self._tables.contacts.put(_OF + account, link.encode())
-        self._state.emit(records.ProfileEvent(conversation.id, account), hold=hold)
+        self._state.events.emit(records.ProfileEvent(conversation.id, account), hold=hold)
 
     def link(self, account: str) -> ProfileLink | None:
         """Return where a contact's profile is; None of who is no contact, or has told none.

@@ -46,7 +46,7 @@ class Push:
         """The relay has none any more; ``lost``: the person did not want that, and an event says so."""
         with self._state.transaction():
             if lost and self.own() is not None:
-                self._state.emit(records.PushLostEvent())
+                self._state.events.emit(records.PushLostEvent())
             self._table.delete(_KEY)
 
     def later(self) -> None:

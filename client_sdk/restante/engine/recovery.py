@@ -86,7 +86,7 @@ class Recovery:
 
     def rolled_back(self, at_relay: Sequence[frames.PoolCount] = ()) -> None:
         """This file is older than what was done with it. ``at_relay``: the prekey pools that the relay has."""
-        self._state.emit(records.RolledBackEvent())
+        self._state.events.emit(records.RolledBackEvent())
         self._mailroom.discard_prekeys(at_relay)
         self._tables.deposits.delete_group(b"")
         for conversation in self._conversations.all():
@@ -393,9 +393,9 @@ class Recovery:
         """Queue who came and went while this device was lost; it cannot know by whom."""
         hold = b"" if conversation.state.accepted else conversation.id
         for account in sorted(before - after):
-            self._state.emit(records.RemovedEvent(conversation.id, account, b""), hold=hold)
+            self._state.events.emit(records.RemovedEvent(conversation.id, account, b""), hold=hold)
         for account in sorted(after - before):
-            self._state.emit(records.AddedEvent(conversation.id, account, b""), hold=hold)
+            self._state.events.emit(records.AddedEvent(conversation.id, account, b""), hold=hold)
 
     def lost(self, fence: bytes, message_id: bytes) -> bool:
         """Say whether a staged external Commit of ours waited for this fence; if another Commit won it, ask again."""
@@ -427,8 +427,7 @@ class Recovery:
     # The relay.
 
     def new_incarnation(self) -> None:
-        """The relay lost, or may have lost, what it held."""
-        self._mailroom.register_again()
+        """The relay lost, or may have lost, what it held; chores register the rest again."""
         self._parcels.register_again()
         for conversation in self._conversations.all():
             if conversation.usable:

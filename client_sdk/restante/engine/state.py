@@ -9,6 +9,7 @@ import msgspec
 
 from restante.account import Identity, account_id
 from restante.engine import records
+from restante.engine.events import Events
 from restante.file import ClientFile, Table
 from restante_crypto import primitives, proofs
 from restante_crypto.mls import SignatureKeyPair
@@ -67,6 +68,7 @@ class State:
 
     Attributes:
         tables: the file's tables.
+        events: what the application is to be told.
         random: n -> n random bytes.
         identity: the account's identity key.
         signer: the device's signature key pair.
@@ -84,7 +86,7 @@ class State:
         self.clock = clock
         self.forgetters: list[Callable[[], None]] = []
         self.after_commit: list[Callable[[], None]] = []
-        self._next_event = (self.tables.events.max_sort() or 0) + 1
+        self.events = Events(self.tables.events, self.transaction)
         stored = self.tables.account.get(_ACCOUNT)
         if stored is None:
             self.account = records.Account(
@@ -108,7 +110,7 @@ class State:
         self.signer = SignatureKeyPair(primitives.ed25519_public(self.account.device_seed), self.account.device_seed)
         self.receive_key = primitives.ed25519_public(self.account.receive_seed)
         self.mailbox = proofs.mailbox_id(self.account.bucket, self.receive_key, self.account.mailbox_nonce)
-        self.forgetters.append(self._read_position)
+        self.forgetters += [self._read_position, self.events.load]
         self._read_position()
 
     @property
@@ -151,30 +153,23 @@ class State:
     def _read_position(self) -> None:
         stored = self.tables.account.get(_POSITION)
         self.position = records.Position.unpack(stored) if stored else records.Position()
-        self._next_event = (self.tables.events.max_sort() or 0) + 1
 
     def set_position(self, position: records.Position) -> None:
         """Replace how far the mailbox is processed."""
         self.position = position
         self.tables.account.put(_POSITION, position.pack())
 
-    def emit(self, event: records.StoredEvent, *, hold: bytes = b"") -> None:
-        """Queue an event; with ``hold`` (a conversation's id) until that conversation is accepted."""
-        number = self._next_event
-        self._next_event += 1
-        self.tables.events.put(number.to_bytes(8, "big"), event.pack(), group=hold, sort=number)
-
     def meet(self, account: bytes, device: bytes, conversation: bytes, *, hold: bytes = b"") -> None:
         """Know a device by its signature key; another one of an account that is known already is an event."""
         if self.tables.devices.get(device) is not None:
             return
         if self.tables.devices.exists(account):
-            self.emit(records.DeviceEvent(conversation, account), hold=hold)
+            self.events.emit(records.DeviceEvent(conversation, account), hold=hold)
         self.tables.devices.put(device, b"\x01", group=account)
 
     def fail(self, cause: str, advice: str, conversation: bytes = b"") -> None:
         """Queue a DecryptFailed."""
-        self.emit(records.FailedEvent(conversation=conversation, cause=cause, advice=advice))
+        self.events.emit(records.FailedEvent(conversation=conversation, cause=cause, advice=advice))
 
     def is_contact(self, account: bytes) -> bool:
         """Say whether the account is known: invited or accepted."""

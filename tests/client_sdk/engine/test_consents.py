@@ -18,7 +18,7 @@ def member(tmp_path: Path) -> Member:
 
 
 def chores(member: Member) -> list[PutConsent]:
-    return [chore for chore in member.engine.chores() if isinstance(chore, PutConsent)]
+    return [chore for chore in member.engine.chores.due() if isinstance(chore, PutConsent)]
 
 
 def test_a_later_decision_counts(member: Member) -> None:
@@ -27,13 +27,13 @@ def test_a_later_decision_counts(member: Member) -> None:
     engine.consents.grant("push", OLD)
     (grant,) = chores(member)
     engine.consents.withdraw("push")
-    engine.chore_done(grant)
+    engine.chores.done(grant)
     engine.consents.refused(grant)
     assert engine.consents.granted() == {}
     (withdrawal,) = chores(member)
     assert withdrawal == PutConsent("push", b"")
     engine.consents.grant("push", NEW)
-    engine.chore_done(withdrawal)
+    engine.chores.done(withdrawal)
     assert engine.consents.granted() == {"push": NEW}
 
 
@@ -43,7 +43,7 @@ def test_a_consent_is_renewed_before_it_lapses(member: Member) -> None:
     engine.consents.grant("news", OLD)
     assert engine.due().chores
     assert chores(member) == [PutConsent("push", OLD)], "news stay here"
-    engine.chore_done(PutConsent("push", OLD))
+    engine.chores.done(PutConsent("push", OLD))
     engine.upkeep()
     assert (engine.due().chores, chores(member)) == (False, [])
     member.clock.pass_seconds(MAX_SLOT_LIFETIME - 29 * 86_400)

@@ -146,7 +146,7 @@ async def test_a_relay_that_lost_its_store_gets_it_again(tmp_path: Path) -> None
     async with relay_in_process(tmp_path / "one") as relay, person(tmp_path, "alice", relay.url) as alice:
         await alice.client.set_profile("kept")
         engine = alice.client._engine
-        ((_, slot, _),) = engine.slots()
+        ((_, slot, _),) = engine.chores.slots()
         await relay.store.delete_slot(slot)
 
         def lost() -> None:

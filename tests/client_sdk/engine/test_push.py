@@ -21,7 +21,7 @@ def member(tmp_path: Path) -> Member:
 def looks(member: Member) -> int:
     """How often the relay is to be asked now."""
     member.engine.upkeep()
-    return sum(isinstance(chore, LookPush) for chore in member.engine.chores())
+    return sum(isinstance(chore, LookPush) for chore in member.engine.chores.due())
 
 
 def test_the_relay_is_asked_once_a_day(member: Member) -> None:

@@ -109,7 +109,7 @@ def test_both_pools_are_kept_filled(tmp_path: Path) -> None:
         (CLASSICAL, mailroom.OTHER_PREKEYS_KEPT),
     ]
     bob.engine.prekeys_low(CLASSICAL, 3)
-    uploads = [chore for chore in bob.engine.chores() if isinstance(chore, PutPrekeys)]
+    uploads = [chore for chore in bob.engine.chores.due() if isinstance(chore, PutPrekeys)]
     assert [(chore.suite, len(chore.packages)) for chore in uploads] == [(CLASSICAL, mailroom.OTHER_PREKEYS_KEPT - 3)]
     bob.engine.close()
 
@@ -135,9 +135,9 @@ def test_an_older_file_learns_to_offer_it(world: World) -> None:
         for row in state.tables.invites.rows():
             record = records.InviteSlot.unpack(row.value)
             state.tables.invites.put(row.key, msgspec.structs.replace(record, suites=()).pack())
-    assert any(isinstance(chore, PutSlot) for chore in bob.engine.chores())
+    assert any(isinstance(chore, PutSlot) for chore in bob.engine.chores.due())
     bob.do_chores()
-    assert not bob.engine.chores()
+    assert not bob.engine.chores.due()
 
 
 def test_a_rolled_back_file_goes_on_above_both_pools(world: World) -> None:
@@ -145,7 +145,7 @@ def test_a_rolled_back_file_goes_on_above_both_pools(world: World) -> None:
     position = bob.engine.position()
     counts = [frames.PoolCount(XWING, 500, 0, 9, True), frames.PoolCount(CLASSICAL, 300, 0, 9, True)]
     bob.engine.subscribed(frames.Subscribed(1, position.incarnation, b"t" * 8, position.cursor + 5, counts))
-    uploads = {chore.suite: chore for chore in bob.engine.chores() if isinstance(chore, PutPrekeys)}
+    uploads = {chore.suite: chore for chore in bob.engine.chores.due() if isinstance(chore, PutPrekeys)}
     assert (uploads[XWING].first, uploads[CLASSICAL].first) == (501, 301)
     assert uploads[XWING].replace
     assert uploads[CLASSICAL].replace
