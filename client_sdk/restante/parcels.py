@@ -5,12 +5,14 @@ Which of them are to go and to come is the engine's to say (``engine.parcels``).
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from restante import blobs
 from restante.blobs import BlobKeys
+from restante.engine.budget import STRANGERS
 from restante.engine.parcels import LIFETIME, Delete, Fetch
 from restante.errors import Refused
 from restante.links import LATER, RETRY_SECONDS, Disconnected
@@ -45,6 +47,8 @@ class Parcels:
             await self._driver.sender()
             for work in await self._driver.run(self._engine.parcels):
                 match work:
+                    case Fetch(payer=payer) if payer == STRANGERS:
+                        self._driver.spawn(partial(self._fetch, work))
                     case Fetch():
                         await self._fetch(work)
                     case Delete():

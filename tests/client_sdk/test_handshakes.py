@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -122,6 +123,30 @@ async def test_what_strangers_have_used_up_holds_up_nobody_who_is_known(relay: R
         room = await alice.client.start_conversation(await bob.client.invite())
         assert (await bob.room()).id == room.id
         assert unknown.id not in {each.id for each in bob.client.conversations()}
+
+
+@pytest.mark.usefixtures("large")
+async def test_who_is_known_does_not_wait_for_a_stranger_s_tree(
+    relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    fetch = blobs.fetch
+
+    async def slow(session: aiohttp.ClientSession, url: str, reference: BlobReference, *more: Any) -> bytes:  # noqa: ANN401 -- as it is
+        if not begun.is_set():
+            begun.set()
+            await goes_on.wait()
+        return await fetch(session, url, reference, *more)
+
+    async with people(tmp_path, relay.url, "alice", "bob", "carol") as (alice, bob, carol):
+        await together(alice, bob)
+        monkeypatch.setattr(blobs, "fetch", slow)
+        unknown = await carol.client.start_conversation(await bob.client.invite())
+        await begun.wait()
+        room = await alice.client.start_conversation(await bob.client.invite())
+        assert (await bob.room()).id == room.id
+        goes_on.set()
+        assert (await bob.room()).id == unknown.id
 
 
 @pytest.mark.usefixtures("large")

@@ -34,13 +34,10 @@ class Budget:
         spent = self._spent(payer)
         return 0 if spent.size + size <= BUDGET_BYTES else 1000 * (spent.since + BUDGET_SECONDS)
 
-    def take(self, payer: bytes, size: int) -> bool:
-        """Take so many bytes, if there are as many."""
+    def take(self, payer: bytes, size: int) -> None:
+        """Take so many bytes, which ``ready_at`` has said are there."""
         spent = self._spent(payer)
-        if spent.size + size > BUDGET_BYTES:
-            return False
         self._put(payer, spent.since, spent.size + size)
-        return True
 
     def give_back(self, payer: bytes, size: int) -> None:
         """So many of the bytes that were taken did not come."""
@@ -48,16 +45,18 @@ class Budget:
         self._put(payer, spent.since, max(0, spent.size - size))
 
     def prune(self) -> None:
-        """Forget the days that are over."""
-        self._table.delete_below(self._state.now() - BUDGET_SECONDS + 1)
+        """Forget the days that are over. After the clock was set back those that began later begin now."""
+        now = self._state.now()
+        self._table.delete_below(now - BUDGET_SECONDS + 1)
+        for row in self._table.rows():
+            if row.sort > now:
+                self._put(row.key, now, records.Spent.unpack(row.value).size)
 
     def _spent(self, payer: bytes) -> records.Spent:
         now = self._state.now()
         stored = self._table.get(payer)
         spent = records.Spent.unpack(stored) if stored else records.Spent(now)
-        if spent.since + BUDGET_SECONDS <= now:
-            return records.Spent(now)
-        return records.Spent(min(spent.since, now), spent.size)  # the clock was set back: no day is longer for it
+        return spent if spent.since + BUDGET_SECONDS > now else records.Spent(now)
 
     def _put(self, payer: bytes, since: int, size: int) -> None:
         self._table.put(payer, records.Spent(since, size).pack(), sort=since)

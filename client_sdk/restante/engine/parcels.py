@@ -60,6 +60,7 @@ class Parcels:
         self._state = state
         self._tables = state.tables
         self._budget = Budget(state)
+        self._under_way: dict[bytes, bytes] = {}  # payers of the trees that are being fetched, by reference
         self._touched = True  # whether there may be work
 
     # Ours.
@@ -162,11 +163,13 @@ class Parcels:
 
     def settle(self, fetch: Fetch, received: int) -> None:
         """Of a blob no more than these bytes came."""
+        self._under_way.pop(fetch.reference.encode(), None)
         if fetch.payer is not None:
             self._budget.give_back(fetch.payer, max(0, sealed_length(fetch.reference.length) - received))
 
     def arrived(self, reference: BlobReference) -> list[records.Held]:
         """The blob is here: return the entries that have waited for just this; who names another key of it waits on."""
+        self._under_way.pop(reference.encode(), None)
         found = self._waiting(reference)
         for key, _ in found:
             self._tables.awaited.delete(key)
@@ -199,38 +202,48 @@ class Parcels:
     def work(self) -> list[Fetch | Delete]:
         """Return what is to be done now, each blob once. A tree for a Welcome is paid for, and comes alone.
 
-        First come those who have something from members, then those who are known, then the smallest.
+        First come those who have something from members, then those who are known, then the smallest. A tree from a
+        stranger may take its time: what else there is to fetch is not to wait for it.
         """
-        now = self._state.clock()
         awaited = self._awaited()
-        due = [record for record in awaited if record.due <= now]
+        due = self._due(awaited)
         free = {record.reference: None for record in due if not record.welcome}
         fetches = [Fetch(BlobReference.decode(reference), None) for reference in free]
-        for record in [] if fetches else sorted(due, key=lambda each: (self._payer(each) == STRANGERS, _cost(each))):
+        if due and not fetches:
+            record = min(due, key=lambda each: (self._payer(each) == STRANGERS, _cost(each)))
             payer = self._payer(record)
-            if self._budget.take(payer, _cost(record)):
-                fetches = [Fetch(BlobReference.decode(record.reference), payer)]
-                break
+            self._budget.take(payer, _cost(record))
+            self._under_way[record.reference] = payer
+            fetches = [Fetch(BlobReference.decode(record.reference), payer)]
         void = [records.Blob.unpack(row.value) for row in self._tables.blobs.rows(_VOID)]
         self._touched = bool(awaited or void)
         return [*fetches, *(Delete(BlobKeys.decode(record.keys)) for record in void)]
 
     def has_work(self) -> bool:
         """Say whether there may be any now."""
-        return self._touched and (self._tables.blobs.exists(_VOID) or self._is_due())
+        return self._touched and (self._tables.blobs.exists(_VOID) or bool(self._due(self._awaited())))
 
     def next_at(self) -> int | None:
         """Return the Unix millisecond of the next try, or None."""
-        return min(map(self._ready_at, self._awaited()), default=None) if self._touched else None
+        if not self._touched:
+            return None
+        return min((self._ready_at(record) for record in self._awaited() if self._may_go(record)), default=None)
 
     def is_fetching(self) -> bool:
-        """Say whether anything is awaited that was not asked for yet, though it could be."""
-        now = self._state.clock()
-        return any(not record.tries and self._ready_at(record) <= now for record in self._awaited())
+        """Say whether anything is awaited that was not asked for yet, though it could be, or is under way."""
+        untried = [record for record in self._awaited() if not record.tries]
+        return any(record.reference in self._under_way for record in untried) or bool(self._due(untried))
 
-    def _is_due(self) -> bool:
+    def _due(self, awaited: list[records.Awaited]) -> list[records.Awaited]:
         now = self._state.clock()
-        return any(self._ready_at(record) <= now for record in self._awaited())
+        return [record for record in awaited if self._may_go(record) and self._ready_at(record) <= now]
+
+    def _may_go(self, record: records.Awaited) -> bool:
+        """Say whether it could be fetched beside what is under way: each once, and one for strangers."""
+        if not record.welcome:
+            return True
+        is_last = self._payer(record) == STRANGERS and STRANGERS in self._under_way.values()
+        return record.reference not in self._under_way and not is_last
 
     def _ready_at(self, record: records.Awaited) -> int:
         if not record.welcome:

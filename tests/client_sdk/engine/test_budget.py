@@ -142,7 +142,7 @@ def test_a_flood_costs_the_budget_whatever_is_restarted(world: World, mallory: M
 def test_who_is_accepted_has_a_budget_of_their_own(world: World, dave: Member) -> None:
     bob = world.members[1]
     with bob.engine._state.transaction():
-        assert bob.engine._parcels._budget.take(STRANGERS, BUDGET_BYTES)
+        bob.engine._parcels._budget.take(STRANGERS, BUDGET_BYTES)
     room = invites(dave, bob)
     assert take(bob) == []
     with bob.engine._state.transaction():
@@ -210,12 +210,41 @@ def test_a_clock_that_is_set_back_makes_no_day_longer(world: World, mallory: Mal
     assert len(take(bob)) == 1
     world.clock.pass_seconds(-10 * BUDGET_SECONDS)
     assert take(bob) == []
-    with bob.engine._state.transaction():
-        assert not bob.engine._parcels._budget.take(STRANGERS, LARGEST)
-        assert bob.engine._parcels._budget.take(STRANGERS, 1)
+    bob.engine.upkeep()
+    budget = bob.engine._parcels._budget
+    now = world.clock()
+    assert now < budget.ready_at(STRANGERS, LARGEST) <= now + 1000 * BUDGET_SECONDS
+    assert budget.ready_at(STRANGERS, 1) == 0
     world.clock.pass_seconds(BUDGET_SECONDS)
-    with bob.engine._state.transaction():
-        assert bob.engine._parcels._budget.take(STRANGERS, LARGEST)
+    assert budget.ready_at(STRANGERS, LARGEST) == 0
+
+
+def test_a_stranger_s_tree_that_takes_its_time_holds_up_nothing_else(
+    world: World, mallory: Mallory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of theirs at a time, and beside it what members give and who is known."""
+    alice, bob, _ = world.members
+    monkeypatch.setattr(handshakes, "TREE_INLINE_BYTES", 0)
+    monkeypatch.setattr(handshakes, "COMMIT_INLINE_BYTES", 0)
+    for _ in range(2):
+        mallory.welcome(1 << 20)
+    bob.engine.receive(bob.waiting)
+    bob.waiting.clear()
+    (slow,) = bob.engine.parcels()
+    assert isinstance(slow, Fetch)
+    assert bob.engine.parcels() == []
+    assert not bob.engine.due().parcels
+    assert bob.engine.is_fetching()
+    room = invites(alice, bob)
+    alice.engine.update_keys(world.room)
+    assert alice.commit(world.room)
+    assert len(take(bob)) == 2
+    assert room in bob.engine.views()
+    assert world.view(bob) == world.view(alice)
+    bob.engine.fetched(slow.reference, b"nothing")
+    assert bob.engine.due().parcels
+    assert len(take(bob)) == 1
+    assert bob.causes() == [FAILED] * 2
 
 
 def test_days_that_are_over_are_forgotten(world: World, mallory: Mallory) -> None:
@@ -232,7 +261,7 @@ def test_days_that_are_over_are_forgotten(world: World, mallory: Mallory) -> Non
 def test_few_welcomes_wait_the_largest_goes_and_none_waits_for_ever(world: World, mallory: Mallory) -> None:
     bob = world.members[1]
     with bob.engine._state.transaction():
-        assert bob.engine._parcels._budget.take(STRANGERS, BUDGET_BYTES)
+        bob.engine._parcels._budget.take(STRANGERS, BUDGET_BYTES)
     for number in range(WELCOMES_WAITING + 2):
         mallory.welcome(MAX_HANDSHAKE_BYTES // (2 if number > 1 else 1))
     assert take(bob) == []
