@@ -4,6 +4,7 @@ The relay hands all of it out, and can give none of another account, nor an olde
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from restante.account import authenticate
 from restante.engine.conversations import Conversations, leaf_account, leaf_data
@@ -12,7 +13,7 @@ from restante.errors import InviteError
 from restante.invites import Invite, Manifest, ManifestDevice, open_manifest, open_prekey
 from restante_crypto.mls import CredentialError, KeyPackage, MLSError, validate_key_package
 
-_MANIFEST = b"manifest"  # then its slot, in the contacts' table: the version that was seen last
+_MANIFEST: Final = b"manifest"  # then its slot, in the contacts' table: the version that was seen last
 
 
 class Claims:
