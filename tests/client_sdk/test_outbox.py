@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from restante import Queued
+from restante import FileError, Queued
+from restante.engine.engine import Engine
 from support.mortal import mortal_relay
 from support.people import people, person, together
 from support.relay import relay_in_process
@@ -46,3 +47,22 @@ async def test_the_outbox_survives_closing(tmp_path: Path) -> None:
         await relay.start()
         async with person(tmp_path, "alice", relay.url):
             await bob.reads("kept")
+
+
+async def test_what_the_file_does_not_take_is_not_sent_and_each_caller_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_engine: Engine, _messages: object) -> None:
+        raise FileError
+
+    async with (
+        relay_in_process(tmp_path / "relay") as relay,
+        people(tmp_path, relay.url, "alice", "bob") as (alice, bob),
+    ):
+        a, _ = await together(alice, bob)
+        with monkeypatch.context() as patched:
+            patched.setattr(Engine, "submit", full)
+            failed = await asyncio.gather(a.send("one"), a.send("two"), return_exceptions=True)
+        assert [type(each) for each in failed] == [FileError, FileError]
+        await a.send("three")
+        await bob.reads("three")

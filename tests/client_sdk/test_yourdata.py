@@ -17,6 +17,7 @@ from restante_server.grounds import Ground
 from restante_server.services.disclosure import Request, new_id
 from support import disk
 from support.directories import NUMBERS, OFFERED, Phones
+from support.mortal import mortal_relay
 from support.people import Reader, people, person, settled, together
 from support.relay import relay_in_process
 
@@ -213,6 +214,17 @@ async def test_erased_is_nowhere_and_never_again(tmp_path: Path) -> None:
             with pytest.raises(Exception, match="revoked"):
                 await carol.client.start_conversation([invite])
         assert (await relay.store.totals()).mailboxes == 2, "bob and carol"
+
+
+async def test_a_relay_that_is_away_erases_when_it_is_back(tmp_path: Path) -> None:
+    async with mortal_relay(tmp_path / "relay") as relay, person(tmp_path, "alice", relay.url) as alice:
+        await alice.client.invite()
+        await relay.stop()
+        erasing = asyncio.ensure_future(alice.client.erase())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(erasing), 0.1)
+        await relay.start()
+        assert (await erasing).verify()
 
 
 async def test_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
