@@ -279,11 +279,12 @@ class RedisStore:
             return bytes(await self._call(mailbox, "create", mailbox, receive_key, incarnation, 1))
         known = await self._call(mailbox, "create", mailbox, receive_key, incarnation, 0)
         if known is not None:
+            await self._call(code_hash, "take_code", code_hash, mailbox, b"")  # kept by a node that was stopped
             return bytes(known)
         if not await self._call(code_hash, "take_code", code_hash, mailbox, self._now()):
             return None
         made = await self._call(mailbox, "create", mailbox, receive_key, incarnation, 1)
-        await self._call(code_hash, "take_code", code_hash, b"", self._now())
+        await self._call(code_hash, "take_code", code_hash, mailbox, b"")
         return bytes(made)
 
     async def has_mailbox(self, mailbox: bytes) -> bool:

@@ -23,10 +23,12 @@ from restante_server.stores.redis import LEASE_SECONDS, RedisStore
 from restante_server.stores.redis_address import parse_redis
 from support.redis_servers import MASTERS, RedisCluster, RedisServer, free_ports
 from support.stores import (
+    DAY,
     MovedClock,
     acknowledge,
     address,
     bodies,
+    code,
     deposit,
     fence,
     give_addresses,
@@ -53,6 +55,26 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 def url(server: RedisServer) -> str:
     return f"redis://127.0.0.1:{server.port}"
+
+
+async def test_a_code_that_a_stopped_node_has_kept_is_for_that_mailbox_and_used_up_by_its_retry(redis_url: str) -> None:
+    """It was stopped before the mailbox was made, or after that: what the store has then is made here step by step."""
+    give_addresses({})
+    store = await new_redis(redis_url).open()
+    for number in (1, 2):
+        await store.add_codes([code(number)], DAY)
+        assert await store._call(code(number), "take_code", code(number), mailbox(number), store._now())
+    await make_mailbox(store, 2)
+    for number in (1, 2):
+        assert await store.create_mailbox(mailbox(3), bytes(32), code(number)) is None
+    assert await store.create_mailbox(mailbox(2), bytes(32), code(1)) is not None, (
+        "it exists, and that code is another's"
+    )
+    for number in (1, 2):
+        assert await store.create_mailbox(mailbox(number), bytes(32), code(number)) is not None
+        await store.delete_mailbox(mailbox(number))
+        assert await store.create_mailbox(mailbox(number), bytes(32), code(number)) is None
+    await store.close()
 
 
 class Watched:
