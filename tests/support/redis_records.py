@@ -42,6 +42,8 @@ _SORTED: Final = {"expiry": ("expires", "kind:1 what:1*"), "lease": ("until", "f
 """Of a sorted set: what its scores are, and what is in a member."""
 _LISTS: Final = {"forget": "expires:6 digest:16", "prekey:*": ""}
 _PENDING: Final = ("message_id", "addresses", "body", "lifetime", "fence", "large", "digest")
+_LOW: Final = b"\xc1"
+_FIRST_OF_PACKAGE: Final = b"\x93"
 _PACKAGE: Final = ("code", "number", "package")  # as a claim's answer has it
 _SPENT: Final = b"spent"
 
@@ -68,6 +70,11 @@ def _decoded(data: bytes, names: tuple[str, ...]) -> set[str]:
     except msgspec.DecodeError:
         return {"?"}
     return {*names} if isinstance(values, list) and len(values) == len(names) else {"?"}
+
+
+def _answer(package: bytes) -> bytes:
+    """Return a package as the answer to its claim has it: the first byte of the one that runs a pool low is a mark."""
+    return _FIRST_OF_PACKAGE + package[1:] if package[:1] == _LOW else package
 
 
 def _record(key: str, name: bytes, value: bytes) -> set[str]:
@@ -109,7 +116,7 @@ class Contents:
     def packages(self) -> set[bytes]:
         """Return all one-time prekeys."""
         found = (content for name, _, content in self.of_keys if name == "prekey:*")
-        return {msgspec.msgpack.decode(each)[2] for packages in found for each in packages}
+        return {msgspec.msgpack.decode(_answer(each))[2] for packages in found for each in packages}
 
 
 class Records:
@@ -181,7 +188,7 @@ def _fields(name: str, part: bytes, content: Any) -> set[str]:  # noqa: ANN401 -
     if isinstance(content, dict):
         return {each for field, value in content.items() for each in _record(name, field, value)}
     if name == "prekey:*":
-        packages = [_decoded(each, _PACKAGE) - {"code"} for each in content]
+        packages = [_decoded(_answer(each), _PACKAGE) - {"code"} for each in content]
         return parts(part, "queue:4 suite:2").union(*packages)
     score, layout = _SORTED[name] if name in _SORTED else ("", _LISTS[name])
     return ({score} - {""}).union(*(parts(each, layout) for each in content))
