@@ -249,13 +249,20 @@ class Recovery:
             return None
         if isinstance(answer.tree, BlobReference):
             if answer.tree.blob not in fetched:
-                return answer.tree
+                return answer.tree if self._is_first(tag + answer.signature_key, answer.tree) else None
             answer = msgspec.structs.replace(answer, tree=fetched[answer.tree.blob] or b"")
         self._tables.resync_answers.put(
             conversation.id + answer.signature_key, answer.encode(), group=conversation.id, sort=self._state.clock()
         )
         self._choose(conversation)
         return None
+
+    def _is_first(self, answerer: bytes, tree: BlobReference) -> bool:
+        """Say whether it is the first tree that this member answers this request with: no other is fetched."""
+        known = self._tables.seen.get(answerer)
+        if known is None:
+            self._tables.seen.put(answerer, tree.encode(), sort=self._state.now())
+        return known in {None, tree.encode()}
 
     def next_at(self) -> int | None:
         """Return the Unix millisecond at which somebody is to be asked, or answers are to be compared, or None."""

@@ -14,6 +14,7 @@ from restante.account import capabilities, certify, credential, leaf_extensions
 from restante.blobs import BlobKeys
 from restante.engine import records, recovery
 from restante.engine.inbox import COMMIT_PATIENCE
+from restante.engine.parcels import Fetch
 from restante.errors import ConversationError
 from restante.resync import ResyncAnswer, ResyncRequest, read_request
 from restante_crypto import primitives, sealing
@@ -211,6 +212,20 @@ def test_the_tree_of_an_answer_that_is_not_needed_is_not_missed(world: World, mo
     carol.do_parcels()
     assert not carol.engine.due().parcels
     assert carol.causes() == []
+
+
+def test_a_member_has_one_tree_fetched_for_a_request(world: World) -> None:
+    alice, bob, carol = world.members
+    request = requested(world, carol)
+    trees = [BlobKeys.make(os.urandom).reference(bytes([number])) for number in range(5)]
+    suite = conversation(world, alice).current.suite
+    for member, tree in ((bob, trees[0]), *((bob, tree) for tree in trees), (alice, trees[4])):
+        answer = answer_of(world, member, request, changes={"tree": tree}).encode()
+        carol.arrive(os.urandom(16), sealing.seal_answer(suite, request.public, answer, os.urandom), None)
+    carol.engine.receive(carol.waiting)
+    fetches = [work.reference for work in carol.engine.parcels() if isinstance(work, Fetch)]
+    assert len(fetches) == 2
+    assert {each.blob for each in fetches} == {trees[0].blob, trees[4].blob}
 
 
 def test_who_came_and_went_while_one_was_lost_is_said(world: World, tmp_path: Path) -> None:
