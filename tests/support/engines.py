@@ -12,6 +12,7 @@ import msgspec
 
 from restante.account import Identity, LeafData, capabilities, certify, credential, leaf_extensions
 from restante.engine import records
+from restante.engine.consents import PutConsent
 from restante.engine.conversations import Conversation
 from restante.engine.directory import DropEntry, PutEntry
 from restante.engine.engine import Engine
@@ -179,6 +180,8 @@ class Member:
                         self.last_resort[chore.suite] = chore.last_resort
                 case PutSlot(slot=slot):
                     self.post.slots[slot] = self.engine.chores.slot_frame(slot, 0, 1).body
+                case PutConsent():
+                    pass  # this relay has no purposes
                 case _:
                     for spec in chore.addresses:
                         if isinstance(spec, frames.AddressSpec):
