@@ -98,7 +98,13 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "gaps": "which numbers do not follow the one before",
     },
     "last-resort": {"queue": _QUEUE, "suite": _SUITE, "package": "a sealed KeyPackage for when the pool is empty"},
-    "prekey:*": {"queue": _QUEUE, "suite": _SUITE, "number": "its number", "package": "a sealed KeyPackage"},
+    "prekey:*": {
+        "queue": _QUEUE,
+        "suite": _SUITE,
+        "low": "whether its pool runs low with it",
+        "number": "its number",
+        "package": "a sealed KeyPackage",
+    },
     "slot": {
         "id": "the slot's id, unguessable",
         "version": "how often it was written",

@@ -189,6 +189,7 @@ def _fields(name: str, part: bytes, content: Any) -> set[str]:  # noqa: ANN401 -
         return {each for field, value in content.items() for each in _record(name, field, value)}
     if name == "prekey:*":
         packages = [_decoded(_answer(each), _PACKAGE) - {"code"} for each in content]
-        return parts(part, "queue:4 suite:2").union(*packages)
+        low = {"low"} if any(each.startswith(_LOW) for each in content) else set()
+        return parts(part, "queue:4 suite:2").union(low, *packages)
     score, layout = _SORTED[name] if name in _SORTED else ("", _LISTS[name])
     return ({score} - {""}).union(*(parts(each, layout) for each in content))
