@@ -50,6 +50,7 @@ from restante_server.stores.contract import (
 )
 from restante_server.stores.quotas import Quotas
 from restante_server.stores.redis_address import RedisAddress
+from restante_server.stores.redis_calls import Call, Fan
 from restante_server.stores.redis_claims import Claims
 from restante_server.stores.redis_fan import FanOut, decode_deposit, encode_deposit
 from restante_server.stores.redis_masters import Masters
@@ -63,11 +64,7 @@ from restante_server.stores.redis_notices import (
     Notices,
 )
 from restante_server.stores.redis_scripts import KEYS, bucket_keys, channel
-from restante_server.stores.redis_shard import (
-    Call,
-    Committed,
-    Fan,
-)
+from restante_server.stores.redis_shard import Committed
 
 NODE_BYTES: Final = 8
 SWEEP_BATCH: Final = 250  # of each kind per script call
@@ -229,7 +226,7 @@ class RedisStore:
                 quotas.invite_entries,
                 limits.DEDUPLICATION_LIFETIME,
             )
-        return (limits.PREKEYS_LOW_MARK,) if script in {"claim", "claim_known"} else ()
+        return (limits.PREKEYS_LOW_MARK,) if script == "claim" else ()
 
     def deposited(self, done: list[Committed], *, in_order: bool) -> None:
         """Announce what is committed: what several buckets have of the same deposits as one."""
@@ -294,6 +291,7 @@ class RedisStore:
     async def delete_mailbox(self, mailbox: bytes) -> None:
         """See contract."""
         node = await self._call(mailbox, "delete", mailbox)
+        self._claims.forget(self._bucket(mailbox))
         self._notices.disown(mailbox)
         if node not in {None, _NOBODY, self._node}:
             self._masters.publish(self._bucket(mailbox), node, DELETED + mailbox)
@@ -377,6 +375,7 @@ class RedisStore:
     async def revoke_addresses(self, mailbox: bytes, addresses: Sequence[bytes]) -> None:
         """See contract."""
         await self._call(mailbox, "revoke_addresses", mailbox, *addresses)
+        self._claims.forget(self._bucket(mailbox))
 
     async def put_prekeys(
         self, mailbox: bytes, suite: int, first: int, packages: Sequence[bytes], last_resort: bytes, *, replace: bool

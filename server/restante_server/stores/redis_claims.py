@@ -1,30 +1,34 @@
 """Claims of prekeys: which pool an address leads to is looked up once and then remembered.
 
 What is remembered of a bucket holds for as long as that has the same epoch, and no address was revoked and no mailbox
-deleted there: the script says so and nothing happens, and then the addresses are looked up again.
+deleted there. Packages are popped and then a script is asked whether it held: of an address that is no more the package
+is issued to nobody, and after another epoch none is.
 """
 
 import asyncio
-import contextlib
 import struct
 from collections import defaultdict
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
-from restante_protocol import frames, ids
+from restante_protocol import frames, ids, limits
 from restante_protocol.errors import Code
 from restante_server.stores import redis_pools
-from restante_server.stores.contract import EMPTY, GONE, Claimed, Outcome, PoolLow, forward
-from restante_server.stores.redis_link import bulk
+from restante_server.stores.contract import EMPTY, GONE, Claimed, Outcome, PoolLow, StoreUnavailable, forward
+from restante_server.stores.redis_calls import HOLDS, REVOKED, Call, KnownClaims, MappedCall, Package, Popped, Request
+from restante_server.stores.redis_link import pack
 from restante_server.stores.redis_masters import Masters
 from restante_server.stores.redis_notices import low_message
+from restante_server.stores.redis_pools import FIELD_BYTES, list_key
 from restante_server.stores.redis_scripts import KEYS, bucket_keys
-from restante_server.stores.redis_shard import FIELD_BYTES, MAX_COST, KnownClaims, MappedCall, Request, StaleError
+from restante_server.stores.redis_shard import MAX_COST
 
 KNOWN_POOLS: Final = 200_000  # addresses of one bucket whose pools are remembered: some 60 MB
 _NOBODY: Final = bytes(8)
+_NUMBER_BYTES: Final = 4
 _NO_POOL: Final = bytes(FIELD_BYTES)
+_END: Final = b"\r\n"
 _LOW: Final = struct.Struct(">24sHI8s")
 
 Taken = tuple[Sequence[Claimed], Sequence[PoolLow]]
@@ -46,8 +50,12 @@ class _Known:
         self._count = 0
 
     def of(self, suite: int) -> Mapping[bytes, bytes]:
-        """Return for each address the key of its packages, as it is sent."""
+        """Return for each address the command that pops its packages, as it is sent."""
         return self._pools.get(suite, {})
+
+    def forget(self) -> None:
+        """Look up all again."""
+        self.learn(b"", 0, {})
 
     def learn(self, version: bytes, suite: int, found: Mapping[bytes, bytes]) -> None:
         """Remember pools; what goes with another version is forgotten."""
@@ -70,6 +78,10 @@ class Claims:
         self._open: dict[int, KnownClaims] = {}  # by bucket, the last one
         self._loop = asyncio.get_running_loop()
 
+    def forget(self, bucket: int) -> None:
+        """An address was revoked there, or a mailbox deleted: look up all again."""
+        self._known[bucket].forget()
+
     def claim(self, request: Request, spent: Collection[int]) -> Awaitable[Taken]:
         """See ``contract.Store.claim``."""
         if self._masters.buckets > 1 or spent:
@@ -84,12 +96,12 @@ class Claims:
             asyncio.ensure_future(self._claim(request, ())).add_done_callback(partial(forward, outcome))
             return
         suite, addresses = request
-        keys = list(map(self._known[0].of(suite).get, addresses))
-        if None in keys:
+        pops = list(map(self._known[0].of(suite).get, addresses))
+        if None in pops:
             call = self._look_up(0, suite, addresses, last_resort=False)
             call.outcome.add_done_callback(partial(forward, outcome))
         else:
-            self._claim_known(0, cast("list[bytes]", keys), outcome, request)
+            self._claim_known(0, cast("list[bytes]", pops), outcome, request)
 
     async def _claim(self, request: Request, spent: Collection[int]) -> Taken:
         suite, addresses = request
@@ -98,42 +110,73 @@ class Claims:
         groups: dict[int, tuple[list[int], list[bytes]]] = {}
         for place, address in enumerate(addresses):
             bucket = self._bucket(address)
-            key = self._known[bucket].of(suite).get(address)
-            if key is not None and place not in spent:
-                places, keys = groups.setdefault(bucket, ([], []))
+            pop = self._known[bucket].of(suite).get(address)
+            if pop is not None and place not in spent:
+                places, pops = groups.setdefault(bucket, ([], []))
                 places.append(place)
-                keys.append(key)
+                pops.append(pop)
         calls = []
-        for bucket, (places, keys) in groups.items():
-            future: asyncio.Future[tuple[list[bytes | None], bytes]] = self._loop.create_future()
-            self._claim_known(bucket, keys, future, None)
-            calls.append((bucket, places, future))
-        for bucket, places, future in calls:
-            with contextlib.suppress(StaleError):  # then they are looked up again
-                answers, low = await future
-                lows += self._tell(bucket, low)
-                for place, answer in zip(places, answers, strict=True):
-                    claimed[place] = answer or b""
+        for bucket, (places, pops) in groups.items():
+            future: asyncio.Future[Popped] = self._loop.create_future()
+            self._claim_known(bucket, pops, future, None)
+            calls.append((bucket, places, pops, future))
+        for bucket, places, pops, future in calls:
+            popped, state = await future
+            found, more = await self._take(bucket, [addresses[place] for place in places], pops, popped, state)
+            lows += more
+            for place, answer in zip(places, found, strict=True):
+                claimed[place] = answer
         await self._look_up_rest(request, spent, claimed, lows)
         return claimed, lows
 
-    def _claim_known(self, bucket: int, keys: list[bytes], outcome: Outcome, whole: Request | None) -> None:
+    def _claim_known(self, bucket: int, pops: list[bytes], outcome: Outcome, whole: Request | None) -> None:
         """Claim from known pools, with all others that do so in this tick. See ``KnownClaims.add``."""
         claims, version = self._open.get(bucket), self._known[bucket].version
         if claims is not None and claims.open and claims.known == version and claims.cost < MAX_COST:
-            claims.add(keys, outcome, whole)
+            claims.add(pops, outcome, whole)
             return
         claims = self._open[bucket] = KnownClaims(bucket, version, self._complete)
-        claims.add(keys, outcome, whole)
+        claims.add(pops, outcome, whole)
         self._loop.call_soon(claims.close)
         self._masters.submit(claims)
 
-    async def _complete(self, request: Request, answers: Sequence[bytes | None], low: bytes) -> Taken:
-        """Claim again where known pools are empty, or not to be used any more."""
-        claimed = [answer or b"" for answer in answers]
-        lows = self._tell(0, low)
+    async def _complete(self, request: Request, pops: Sequence[bytes], popped: list[Package], state: int) -> Taken:
+        """Take what was popped of the only bucket, and claim again where there is nothing."""
+        claimed, lows = await self._take(0, request[1], pops, popped, state)
         await self._look_up_rest(request, (), claimed, lows)
         return claimed, lows
+
+    async def _take(
+        self, bucket: int, addresses: Sequence[bytes], pops: Sequence[bytes], popped: list[Package], state: int
+    ) -> tuple[list[Claimed], list[PoolLow]]:
+        """Return what popped packages answer, b"" where something has to be looked up, and which pools ran low."""
+        claimed = [package if isinstance(package, bytes) else b"" for package in popped]
+        lows: list[PoolLow] = []
+        for place, package in enumerate(claimed):
+            if package.startswith(redis_pools.LOW):
+                claimed[place] = redis_pools.FIRST + package[1:]
+                lows += await self._run_low(bucket, pops[place])
+        if state != HOLDS:
+            self.forget(bucket)
+        if state == REVOKED:
+            call = Call(bucket, "resolve", addresses)
+            self._masters.submit(call)
+            found = await call
+            claimed = [answer if mailbox else GONE for answer, mailbox in zip(claimed, found, strict=True)]
+        return claimed, lows
+
+    async def _run_low(self, bucket: int, pop: bytes) -> list[PoolLow]:
+        """Return who owns a pool that ran low; if the store is out of reach, the next subscription tells."""
+        field = pop[-FIELD_BYTES - len(_END) : -len(_END)]
+        queue = bucket_keys(self._masters.prefix, bucket)[KEYS.index("queue")]
+        try:
+            record = await self._masters.command("HGET", queue, field[:_NUMBER_BYTES], bucket=bucket)
+        except StoreUnavailable:
+            return []
+        if record is None:
+            return []
+        left = (limits.PREKEYS_LOW_MARK - 1).to_bytes(4, "big")
+        return self._tell(bucket, record[: ids.ID_BYTES] + field[_NUMBER_BYTES:] + left + record[ids.ID_BYTES :][:8])
 
     async def _look_up_rest(
         self, request: Request, spent: Collection[int], claimed: list[Claimed], lows: list[PoolLow]
@@ -171,14 +214,15 @@ class Claims:
         """Take what the script ``claim`` answers."""
         answers, fields, low, revocations = reply
         prekey = bucket_keys(self._masters.prefix, bucket)[KEYS.index("prekey")]
-        first, end = bulk(redis_pools.list_key(prekey, _NO_POOL)).split(_NO_POOL)
+        key = list_key(prekey, _NO_POOL)
+        first = pack(("LPOP", key)).removesuffix(_NO_POOL + _END)
         claimed: list[Claimed] = []
         found: dict[bytes, bytes] = {}
         for place, (address, answer) in enumerate(zip(addresses, answers, strict=True)):
             field = fields[FIELD_BYTES * place : FIELD_BYTES * place + FIELD_BYTES]
             if field != _NO_POOL:
                 claimed.append(answer)
-                found[address] = first + field + end
+                found[address] = first + field + _END
             elif isinstance(answer, int):
                 claimed.append(GONE if answer == Code.GONE else EMPTY)
             else:

@@ -8,7 +8,7 @@ import msgspec
 
 from restante_protocol.errors import Code
 from restante_server.stores.contract import DIGEST_BYTES, Accepted, Deposit, Outcome
-from restante_server.stores.redis_shard import Part
+from restante_server.stores.redis_calls import Part
 
 _FAILED: Final = struct.Struct(">HB")
 _HEADER: Final = struct.Struct(">16s16sIB")

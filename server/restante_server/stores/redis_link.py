@@ -19,9 +19,10 @@ REPLY_TIMEOUT: Final = 4.0  # seconds without any reply while one is due: the se
 Reply = Any  # bytes, int, None, a list of replies, or hiredis.ReplyError
 
 
-def bulk(data: bytes) -> bytes:
-    """Return an argument of a command as it is sent."""
-    return b"$%d\r\n%b\r\n" % (len(data), data)
+def pack(command: tuple[Any, ...]) -> bytes:
+    """Return a command as it is sent."""
+    packed: bytes = hiredis.pack_command(command)
+    return packed
 
 
 class LinkLost(Exception):  # noqa: N818 -- a state
@@ -85,8 +86,13 @@ class Link(asyncio.Protocol):
             if isinstance(reply, hiredis.ReplyError):
                 raise LinkLost(str(reply))
 
-    def call(self, commands: Sequence[tuple[Any, ...] | bytes]) -> "asyncio.Future[list[Reply]]":
-        """Send commands, packed or not, in one write; the future has their replies, or raises LinkLost."""
+    def call(self, commands: Sequence[tuple[Any, ...] | bytes], count: int = 0) -> "asyncio.Future[list[Reply]]":
+        """Send commands, packed or not, in one write; the future has their replies, or raises LinkLost.
+
+        Args:
+            commands: those that are packed may be several.
+            count: of replies, if it is not one for each.
+        """
         future: asyncio.Future[list[Reply]] = self._loop.create_future()
         if self._transport is None or self.lost:
             future.set_exception(LinkLost("not connected"))
@@ -95,16 +101,14 @@ class Link(asyncio.Protocol):
             self._heard = self._loop.time()
             if self._timer is None:
                 self._timer = self._loop.call_later(REPLY_TIMEOUT, self._check)
-        self._waiting.append((len(commands), [], future))
-        self._transport.writelines(
-            [command if isinstance(command, bytes) else hiredis.pack_command(command) for command in commands]
-        )
+        self._waiting.append((count or len(commands), [], future))
+        self._transport.writelines([command if isinstance(command, bytes) else pack(command) for command in commands])
         return future
 
     def send(self, command: tuple[Any, ...]) -> None:
         """Send a command whose replies go to ``on_push``."""
         if self._transport is not None and not self.lost:
-            self._transport.write(hiredis.pack_command(command))
+            self._transport.write(pack(command))
 
     @property
     def silence(self) -> float:
@@ -135,6 +139,8 @@ class Link(asyncio.Protocol):
                 continue
             count, replies, future = self._waiting[0]
             replies.append(reply)
+            while len(replies) < count and (reply := reader.gets()) is not False:
+                replies.append(reply)
             if len(replies) == count:
                 self._waiting.popleft()
                 if not future.done():

@@ -11,9 +11,10 @@ import structlog
 from restante_server.stores import redis_durability
 from restante_server.stores.contract import Level, StoreRefused, StoreUnavailable
 from restante_server.stores.redis_address import Host, RedisAddress
+from restante_server.stores.redis_calls import Call
 from restante_server.stores.redis_link import Link, LinkLost
 from restante_server.stores.redis_scripts import SCRIPTS, bucket_keys, channel
-from restante_server.stores.redis_shard import WAIT_MILLISECONDS, Call, Committed, Shard
+from restante_server.stores.redis_shard import WAIT_MILLISECONDS, Committed, Shard
 from restante_server.stores.redis_topology import HostOf, find_masters
 
 CLUSTER_BUCKETS: Final = 48  # divides ids.BUCKETS; sixteen masters get three each

@@ -8,8 +8,9 @@ import msgspec
 
 from restante_protocol import frames, limits
 
-_FIRST: Final = frames.encode_prekey(0, 1, b"")[:1]  # what a package's answer begins with,
-_LOW: Final = b"\xc1"  # and the one with which its pool runs low; never used by MessagePack
+FIRST: Final = frames.encode_prekey(0, 1, b"")[:1]  # what a package's answer begins with,
+LOW: Final = b"\xc1"  # and the one with which its pool runs low; never used by MessagePack
+FIELD_BYTES: Final = 6  # of a pool: number of its queue 4, suite 2
 _POOL: Final = struct.Struct(">8s6s6sBB")
 _GAP: Final = struct.Struct(">6s6s")
 _decode: Final = msgspec.msgpack.Decoder(tuple[int, int, bytes]).decode
@@ -29,7 +30,7 @@ class PoolState(NamedTuple):
 
 
 def list_key(prekey: bytes, field: bytes) -> bytes:
-    """Return the key of a pool's packages; field: number of the mailbox' queue (4 bytes), suite (2)."""
+    """Return the key of a pool's packages; field: FIELD_BYTES."""
     return prekey + b":" + field
 
 
@@ -47,7 +48,7 @@ def encode_packages(prekeys: Sequence[tuple[int, bytes]]) -> list[bytes]:
     """Return a pool's list of these numbers and packages."""
     found = [frames.encode_prekey(0, number, package) for number, package in prekeys]
     if len(found) >= limits.PREKEYS_LOW_MARK:
-        found[-limits.PREKEYS_LOW_MARK] = _LOW + found[-limits.PREKEYS_LOW_MARK][1:]
+        found[-limits.PREKEYS_LOW_MARK] = LOW + found[-limits.PREKEYS_LOW_MARK][1:]
     return found
 
 
@@ -71,5 +72,5 @@ async def packages(command: Command, bucket: int, key: bytes, first: int, last: 
 
 
 def _package(stored: bytes) -> tuple[int, bytes]:
-    _, number, package = _decode(_FIRST + stored[1:])
+    _, number, package = _decode(FIRST + stored[1:])
     return number, package

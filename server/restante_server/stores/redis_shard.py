@@ -8,220 +8,28 @@ what is acknowledged was delivered before, so an acknowledgement can only take l
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import hiredis
 import structlog
 
 from restante_protocol import ids
-from restante_server.stores.contract import Deposit, Outcome, StoreFull, StoreUnavailable, forward
+from restante_server.stores.contract import StoreFull, StoreUnavailable
 from restante_server.stores.redis_address import Host
-from restante_server.stores.redis_link import Link, LinkLost, Reply, bulk
+from restante_server.stores.redis_calls import Call, Fan, KnownClaims, NotCountedError, Part
+from restante_server.stores.redis_link import Link, LinkLost, Reply, pack
+from restante_server.stores.redis_pools import FIELD_BYTES
 from restante_server.stores.redis_scripts import SCRIPTS, Script, bucket_keys
 
 MAX_COST: Final = 4096  # recipients, claims and calls per pipeline: a script holds its server for some milliseconds
-COST_BYTES: Final = 1024  # so many of a body count as one more
 WAIT_MILLISECONDS: Final = 1000  # for the replicas
-FIELD_BYTES: Final = 6  # of a pool: number of its queue 4, suite 2
-Request = tuple[int, Sequence[bytes]]  # a claim's suite and addresses
-Complete = Callable[[Request, list[bytes | None], bytes], Coroutine[Any, Any, Any]]
-_RANK: Final = {"acknowledge": 0, "claim": 1, "claim_known": 1, "deposit": 2}
-_STALE: Final = "STALE"  # what a call was made with has changed
+_RANK: Final = {"acknowledge": 0, "claim": 1, "popped": 1, "deposit": 2}
 _AGAIN: Final = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOSCRIPT", "EPOCH")
-"""Errors after which nothing happened, and which another try may not meet."""
+"""Errors after which a script has done nothing, and which another try may not meet."""
 
 _log = structlog.get_logger("redis")
-
-
-class Call:
-    """One operation on one bucket.
-
-    Attributes:
-        bucket: that it is about.
-        script: that does it.
-        arguments: after the head.
-        cost: what it counts against MAX_COST.
-        deadline: loop time after which it is not tried again.
-        outcome: gets the reply; a future, unless whoever asks gives another.
-    """
-
-    __slots__ = ("arguments", "bucket", "cost", "deadline", "outcome", "script")
-
-    def __init__(
-        self,
-        bucket: int,
-        script: str,
-        arguments: Sequence[bytes | int | str],
-        cost: int = 1,
-        outcome: Outcome | None = None,
-    ) -> None:
-        self.bucket = bucket
-        self.script = script
-        self.arguments = arguments
-        self.cost = cost
-        self.deadline = 0.0
-        self.outcome: Any = asyncio.get_running_loop().create_future() if outcome is None else outcome
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the reply."""
-        return cast("Generator[Any, None, Any]", self.outcome.__await__())
-
-    def succeed(self, reply: Reply) -> None:
-        """Take the reply."""
-        if not self.outcome.done():
-            self.outcome.set_result(reply)
-
-    def fail(self, error: Exception) -> None:
-        """Take an error."""
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
-
-
-class MappedCall(Call):
-    """One whose outcome gets what ``answer`` makes of the reply."""
-
-    __slots__ = ("_answer",)
-
-    def __init__(
-        self,
-        bucket: int,
-        script: str,
-        arguments: Sequence[bytes | int | str],
-        cost: int,
-        answer: Callable[[Reply], Any],
-    ) -> None:
-        super().__init__(bucket, script, arguments, cost)
-        self._answer = answer
-
-    def succeed(self, reply: Reply) -> None:
-        """Take the reply."""
-        super().succeed(self._answer(reply))
-
-
-class StaleError(Exception):
-    """What the call knew has changed: nothing happened."""
-
-
-class KnownClaims(Call):
-    """Claims from pools that were looked up before: those of one bucket and one tick of the event loop.
-
-    Attributes:
-        known: the epoch and revocations that the pools go with.
-        keys: of their packages, as they are sent.
-        open: more may be added.
-    """
-
-    __slots__ = ("_complete", "_parts", "keys", "known", "open")
-
-    def __init__(self, bucket: int, known: bytes, complete: Complete) -> None:
-        """``complete``: makes of a whole request's packages what the store returns, if there is more to be done."""
-        self.bucket = bucket
-        self.script = "claim_known"
-        self.cost = 0
-        self.deadline = 0.0
-        self.known = known
-        self.keys: list[bytes] = []
-        self.open = True
-        self._complete = complete
-        self._parts: list[tuple[int, Outcome, Request | None]] = []
-
-    def add(self, keys: list[bytes], outcome: Outcome, whole: Request | None) -> None:
-        """Add pools.
-
-        Args:
-            keys: of their packages, as they are sent.
-            outcome: gets what the store returns, if they are all that a request asks for; else the packages, None where
-                a pool is empty, and the pools that ran low; or StaleError.
-            whole: that request.
-        """
-        self.keys += keys
-        self.cost += len(keys)
-        self._parts.append((len(keys), outcome, whole))
-
-    def close(self) -> None:
-        """Take no more."""
-        self.open = False
-
-    def succeed(self, reply: Reply) -> None:
-        """Take the packages, and the pools that ran low."""
-        answers, low = reply
-        done = not low and None not in answers
-        start = 0
-        for count, outcome, whole in self._parts:
-            found = answers[start : start + count]
-            start += count
-            if whole is None:
-                if not outcome.done():
-                    outcome.set_result((found, low))
-            elif done:
-                outcome.set_result((found, ()))
-            else:
-                self._go_on(whole, found, low, outcome)
-            low = b""
-
-    def fail(self, error: Exception) -> None:
-        """Take an error."""
-        self.open = False
-        for count, outcome, whole in self._parts:
-            if whole is not None and isinstance(error, StaleError):
-                self._go_on(whole, [None] * count, b"", outcome)
-            elif not outcome.done():
-                outcome.set_exception(error)
-
-    def _go_on(self, whole: Request, found: list[bytes | None], low: bytes, outcome: Outcome) -> None:
-        asyncio.ensure_future(self._complete(whole, found, low)).add_done_callback(partial(forward, outcome))
-
-
-class Part(Call):
-    """The part of a deposit that concerns one bucket; its outcome goes to the deposit.
-
-    Attributes:
-        fan: the deposit.
-        header: see the script ``deposit``, but for list and fence.
-        addresses: 24 bytes each.
-    """
-
-    __slots__ = ("addresses", "fan", "header")
-
-    def __init__(self, fan: "Fan", bucket: int, header: bytes, addresses: bytes) -> None:
-        self.bucket = bucket
-        self.script = "deposit"
-        self.cost = 1 + len(fan.item.body) // COST_BYTES
-        self.deadline = 0.0
-        self.fan = fan
-        self.header = header
-        self.addresses = addresses
-
-    def succeed(self, reply: Reply) -> None:
-        """Give the deposit what failed."""
-        self.fan.take(self.bucket, reply)
-
-    def fail(self, error: Exception) -> None:
-        """Fail the deposit."""
-        self.fan.fail(error)
-
-
-class Fan(Protocol):
-    """A deposit whose parts are under way.
-
-    Attributes:
-        item: the deposit.
-        number: ascending, in the order in which they are asked for.
-    """
-
-    item: Deposit
-    number: int
-
-    def take(self, bucket: int, failed: bytes) -> None:
-        """One bucket has stored it."""
-        ...
-
-    def fail(self, error: Exception) -> None:
-        """One bucket has not."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -324,52 +132,47 @@ class _Command:
         self.lists[call.addresses] = len(self.lists)
         return call.cost + len(call.addresses) // ids.ID_BYTES
 
+    @property
+    def replies(self) -> int:
+        """How many come to it."""
+        return 1 + sum(len(call.pops) for call in self.calls if isinstance(call, KnownClaims))
+
     def pack(self, around: Surroundings) -> tuple[Any, ...] | bytes:
-        """Return EVALSHA and its arguments."""
-        if self.script.name == "claim_known":
-            return self._pack_known(around)
+        """Return EVALSHA and its arguments, and what has to be done before."""
         keys = bucket_keys(around.prefix, self.bucket)
         head = around.head(self.script.name) if self.script.name in _RANK else ()
+        pops: list[bytes] = []
+        arguments: list[bytes | int | str] = []
         if self.script.name == "deposit":
-            arguments: list[bytes | int | str] = [len(self.lists), *self.lists]
-            for call in self.calls:
-                if isinstance(call, Part):
-                    item = call.fan.item
-                    place = _PLACE.pack(self.lists[call.addresses])
-                    arguments += (call.header + place + (item.fence or b""), item.body)
-        else:
-            arguments = [argument for call in self.calls for argument in call.arguments]
-        return ("EVALSHA", self.script.sha, len(keys), *keys, around.epochs[self.bucket], *head, *arguments)
-
-    def _pack_known(self, around: Surroundings) -> bytes:
-        """Return the same of known claims, whose keys are packed already."""
-        own = bucket_keys(around.prefix, self.bucket)
-        keys: list[bytes] = []
-        known: list[bytes] = []
+            arguments = [len(self.lists), *self.lists]
         for call in self.calls:
-            if isinstance(call, KnownClaims):
+            if isinstance(call, Part):
+                item = call.fan.item
+                place = _PLACE.pack(self.lists[call.addresses])
+                arguments += (call.header + place + (item.fence or b""), item.body)
+            elif isinstance(call, KnownClaims):
                 call.close()
-                keys += call.keys
-                known.append(bulk(call.known))
-        head = [str(each).encode() for each in around.head(self.script.name)]
-        start = [b"EVALSHA", self.script.sha, b"%d" % (len(own) + len(keys)), *own]
-        after = [bulk(around.epochs[self.bucket]), *map(bulk, head), *known]
-        return b"".join([b"*%d\r\n" % (len(start) + len(keys) + len(after)), *map(bulk, start), *keys, *after])
+                pops += call.pops
+                arguments.append(call.known)
+            else:
+                arguments += call.arguments
+        command = ("EVALSHA", self.script.sha, len(keys), *keys, around.epochs[self.bucket], *head, *arguments)
+        return b"".join((*pops, pack(command))) if pops else command
 
-    def results(self, reply: list[Any], around: Surroundings) -> Iterator[tuple[Call, Any]]:
-        """Return each call's part of the reply."""
+    def results(self, popped: list[Reply], reply: Any, around: Surroundings) -> Iterator[tuple[Call, Any]]:  # noqa: ANN401 -- of whatever script
+        """Return each call's part of the reply; popped: what came before it."""
         if self.script.name not in _RANK:
             yield self.calls[0], reply
             return
-        around.versions[self.bucket] = max(around.versions[self.bucket], reply[-1])
+        version = reply[0] if self.script.name == "popped" else reply[-1]
+        around.versions[self.bucket] = max(around.versions[self.bucket], version)
         if self.script.name == "claim":
             yield from self._claimed(reply)
-        elif self.script.name == "claim_known":
-            position, low = 0, reply[-2]
+        elif self.script.name == "popped":
+            position = 0
             for call in self.calls:
-                yield call, (reply[position : position + call.cost], low)
+                yield call, (popped[position : position + call.cost], reply[1])
                 position += call.cost
-                low = b""
         else:
             yield from zip(self.calls, reply, strict=False)
 
@@ -471,7 +274,8 @@ class Shard:
         if waits:
             packed.append(("WAIT", waits, WAIT_MILLISECONDS))
         self.since = self._loop.time()
-        future = self.link.call(packed)
+        count = len(out) + sum(command.replies for command in commands) + bool(waits)
+        future = self.link.call(packed, count)
         future.add_done_callback(lambda done: self._finish(done, commands, len(out), waits))
 
     def _assemble(self) -> list[_Command]:
@@ -532,14 +336,17 @@ class Shard:
         again: list[Call] = []
         outcomes: list[tuple[Call, Any]] = []
         committed: list[Committed] = []
-        for command, reply in zip(commands, replies[skip:], strict=False):
+        end = skip
+        for command in commands:
+            start, end = end, end + command.replies
+            *popped, reply = replies[start:end]
             if isinstance(reply, hiredis.ReplyError):
                 self._refused(command, str(reply), again)
             elif short and command.script.writes:
                 for call in command.calls:
                     call.fail(StoreUnavailable("too few replicas"))
             else:
-                outcomes += command.results(reply, self._around)
+                outcomes += command.results(popped, reply, self._around)
                 if command.script.name == "deposit":
                     committed.append(_committed(command.bucket, command.calls, reply))
         if short:
@@ -561,10 +368,10 @@ class Shard:
                 self.begun.discard(command.bucket)
             elif error.startswith("NOSCRIPT"):
                 self.begun.clear()
-            again += command.calls
-            return
-        elif error.startswith(_STALE):
-            failure = StaleError()
+            if command.script.name != "popped":
+                again += command.calls
+                return
+            failure = NotCountedError()
         else:
             _log.error("a script failed", where=command.script.name, error=error.partition(" ")[0])
             failure = StoreUnavailable()

@@ -9,8 +9,9 @@ from restante_protocol import limits
 from restante_protocol.errors import Code
 from restante_protocol.frames import encode_prekey
 from restante_server.stores.contract import PoolLow, StoreUnavailable
+from restante_server.stores.redis_calls import Call
 from restante_server.stores.redis_claims import Claims
-from restante_server.stores.redis_shard import Call
+from restante_server.stores.redis_scripts import KEYS, bucket_keys
 from support.stores import SUITE, MovedClock, address, mailbox, make_mailbox, two_nodes
 
 
@@ -29,25 +30,52 @@ async def test_claims_of_one_tick_are_one_call(redis_url: str, monkeypatch: pyte
     claims = [first.claim(SUITE, [address(1)]) for _ in range(5)]
     found = [claimed for claimed, _ in await asyncio.gather(*claims)]
     assert found == [[encode_prekey(0, number, b"%d" % number)] for number in range(3, 8)]
-    assert calls["claim_known"] == 1
+    assert calls["popped"] == 1
     await first.claim(SUITE, [address(2)])
-    assert calls["claim_known"] == 2
+    assert calls["popped"] == 2
     await first.close()
     await second.close()
 
 
-async def test_a_claim_of_a_tick_that_learned_of_a_revocation_is_not_with_those_before(redis_url: str) -> None:
+async def test_what_is_popped_through_an_address_that_is_no_more_is_issued_to_nobody(redis_url: str) -> None:
     first, second = await two_nodes(redis_url, MovedClock())
     await make_mailbox(first, 1, [1, 2, 3])
-    await first.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2", b"3", b"4", b"5"], b"", replace=False)
-    await first.claim(SUITE, [address(1), address(2)])
+    await first.put_prekeys(mailbox(1), SUITE, 1, [b"%d" % number for number in range(1, 9)], b"", replace=False)
+    await first.claim(SUITE, [address(1), address(2), address(3)])
     await second.revoke_addresses(mailbox(1), [address(2)])
     together = [first.claim(SUITE, [address(number)]) for number in (3, 1, 2, 1)]
     found = [list(claimed) for claimed, _ in await asyncio.gather(*together)]
     gone = [encode_prekey(Code.GONE, 0, b"")]
-    issued = [claimed for claimed in found if claimed != gone]
-    assert found[2] == gone
-    assert sorted(issued) == [[encode_prekey(0, number, b"%d" % number)] for number in (3, 4, 5)]
+    assert found == [[encode_prekey(0, 4, b"4")], [encode_prekey(0, 5, b"5")], gone, [encode_prekey(0, 7, b"7")]]
+    claimed, _ = await first.claim(SUITE, [address(2), address(1)])
+    assert [*claimed] == [*gone, encode_prekey(0, 8, b"8")], "the node has looked it up"
+    await first.close()
+    await second.close()
+
+
+async def test_what_is_popped_after_another_history_began_is_issued_to_nobody(redis_url: str) -> None:
+    first, second = await two_nodes(redis_url, MovedClock())
+    await make_mailbox(first, 1, [1])
+    await first.put_prekeys(mailbox(1), SUITE, 1, [b"%d" % number for number in range(1, 9)], b"last", replace=False)
+    await first.claim(SUITE, [address(1)])
+    state = bucket_keys(first.masters.prefix, 0)[KEYS.index("state")]
+    epoch = bytes(8)
+    await first.masters.command("HSET", state, "epoch", epoch)
+    first.masters.epochs[0] = epoch
+    claimed, _ = await first.claim(SUITE, [address(1)])
+    assert [*claimed] == [encode_prekey(0, 0, b"last")]
+    await first.close()
+    await second.close()
+
+
+async def test_what_nobody_counted_is_issued_to_nobody(redis_url: str) -> None:
+    first, second = await two_nodes(redis_url, MovedClock())
+    await make_mailbox(first, 1, [1])
+    await first.put_prekeys(mailbox(1), SUITE, 1, [b"%d" % number for number in range(1, 9)], b"last", replace=False)
+    await first.claim(SUITE, [address(1)])
+    await first.masters.command("SCRIPT", "FLUSH")
+    claimed, _ = await first.claim(SUITE, [address(1)])
+    assert [*claimed] == [encode_prekey(0, 3, b"3")], "the second was popped, and its count refused"
     await first.close()
     await second.close()
 
@@ -61,11 +89,11 @@ async def test_a_pool_that_one_node_remembers_is_looked_up_after_a_revocation_at
     assert (await first.claim(SUITE, both))[0] == [encode_prekey(0, 1, b"1"), encode_prekey(0, 2, b"2")]
     await second.revoke_addresses(mailbox(1), [address(1)])
     claimed, low = await first.claim(SUITE, both)
-    assert claimed == [encode_prekey(Code.GONE, 0, b""), encode_prekey(0, 3, b"3")]
-    assert not low
-    claimed, low = await first.claim(SUITE, [address(2)])
-    assert claimed == [encode_prekey(0, 4, b"4")]
+    assert claimed == [encode_prekey(Code.GONE, 0, b""), encode_prekey(0, 4, b"4")]
     assert low == [PoolLow(mailbox(1), SUITE, limits.PREKEYS_LOW_MARK - 1)]
+    claimed, low = await first.claim(SUITE, [address(2)])
+    assert claimed == [encode_prekey(0, 5, b"5")]
+    assert not low
     claimed, _ = await first.claim(SUITE, [address(2)] * limits.PREKEYS_LOW_MARK)
     assert claimed[-1] == encode_prekey(0, 0, b"last")
     await first.close()
@@ -88,7 +116,7 @@ async def test_a_remembered_pool_of_a_lost_store_is_unavailable(
         patched.setattr(Claims, "_look_up_rest", fail)
         with pytest.raises(StoreUnavailable):
             await first.claim(SUITE, [address(1)])
-    assert (await first.claim(SUITE, [address(1)]))[0] == [encode_prekey(0, 2, b"2")]
+    assert (await first.claim(SUITE, [address(1)]))[0] == [encode_prekey(0, 3, b"3")]
     await first.close()
     with pytest.raises(StoreUnavailable):
         await first.claim(SUITE, [address(1)])
