@@ -16,7 +16,7 @@ def test_an_upgrade_keeps_a_copy(tmp_path: Path) -> None:
     path = tmp_path / "relay.db"
     db = sqlite_schema.connect(path, None)
     epoch = sqlite_schema.prepare(db, path, os.urandom)
-    db.execute("INSERT INTO code VALUES (x'01', 5)")
+    db.execute("INSERT INTO code VALUES (x'01', 5, 0)")
     assert sqlite_schema.prepare(db, path, os.urandom, UPGRADES) == epoch
     assert db.execute("PRAGMA user_version").get == 3
     assert db.execute("SELECT third FROM second").fetchall() == []
