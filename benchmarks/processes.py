@@ -89,6 +89,13 @@ def valkey(folder: Path, fsync: str) -> Iterator[tuple[int, int]]:
         yield _start_valkey(stack, folder, *(() if fsync == "no" else ("--appendonly", "yes", "--appendfsync", fsync)))
 
 
+def settle(port: int) -> None:
+    """Wait until what an upload has set off is over: a server writes its append-only file anew once it has doubled."""
+    fields = ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "aof_pending_bio_fsync")
+    with redis.Redis(port=port) as client:
+        _until(lambda: not any(client.info("persistence").get(field) for field in fields))
+
+
 @contextmanager
 def valkey_cluster(folder: Path) -> Iterator[tuple[list[int], list[int]]]:
     """Run three masters with a replica each, synced always; yield the masters' ports and all process ids."""
@@ -126,5 +133,5 @@ def _until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("the cluster does not form")
+            raise TimeoutError("a server does not come to rest")
         time.sleep(0.05)

@@ -19,7 +19,7 @@ from benchmarks.load import (
 )
 from benchmarks.people import Socket
 from benchmarks.points import CLUSTER, CROWD, REDIS_ALWAYS, SQLITE, WORKERS, Point
-from benchmarks.processes import valkey, valkey_cluster
+from benchmarks.processes import settle, valkey, valkey_cluster
 
 from benchmarks import machine
 from restante_protocol import frames
@@ -39,6 +39,7 @@ class RelaySystem:
         audience: its mailboxes.
         supply: keys that are uploaded before a job of claims.
         others: URLs of further relays, which have their part of the mailboxes.
+        redis: the port of its Redis, if it has one.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class RelaySystem:
     pids: list[int]
     supply: int = FIRST_SUPPLY
     others: tuple[str, ...] = ()
+    redis: int = 0
     audience: Audience = field(init=False)
     _pools: Pools = field(init=False)
 
@@ -65,6 +67,8 @@ class RelaySystem:
         """Connect a sender; register what it deposits to, or upload what it claims."""
         if point.kind == "claims":
             with self._pools.job(point, self.pids, self.supply) as job:
+                if self.redis:
+                    settle(self.redis)
                 yield job
             return
         sender = Socket(self.process.url, frames.ROLE_SENDER)
@@ -127,11 +131,11 @@ def _over_redis(stack: ExitStack, folder: Path, name: str) -> RelaySystem:
         options += ("--accept-loss-on-power-failure",)
     if name not in WORKERS:
         process = stack.enter_context(relay(folder, *options))
-        return RelaySystem(folder, process, options, [process.pid, pid])
+        return RelaySystem(folder, process, options, [process.pid, pid], redis=port)
     options += ("--workers", str(WORKERS[name]))
     process = stack.enter_context(relay(folder, *options, cores=WORKERS_CORES))
     workers = machine.children(process.pid) or [process.pid]  # one worker is the process itself
-    return RelaySystem(folder, process, options, [*workers, pid])
+    return RelaySystem(folder, process, options, [*workers, pid], redis=port)
 
 
 def _cluster(stack: ExitStack, folder: Path) -> RelaySystem:

@@ -12,7 +12,7 @@ from benchmarks.load import Job
 from benchmarks.peers.groups import topics
 from benchmarks.peers.streams import Crowd, Stream
 from benchmarks.points import Point
-from benchmarks.processes import valkey
+from benchmarks.processes import settle, valkey
 
 PUSHES: Final = 1000  # a pipeline
 KEYS: Final = 900_000  # more than a window pops: 1.5 million a second
@@ -76,6 +76,7 @@ class Redis:
         for _ in range(KEYS // PUSHES):
             sender.send(one)
             sender.until(b"\r\n")
+        settle(self.port)
         return Job(
             peer="redis",
             senders=[sender.fileno()],
