@@ -111,5 +111,5 @@ class Chores:
         except Refused as error:
             if error.code != Code.NOT_FOUND:
                 raise
-        frame = await self._driver.run(self._engine.chores.slot_frame, slot, version, 0)
+        frame = await self._driver.run(self._engine.chores.slot_frame, slot, version)
         await self._driver.ask(partial(numbered, frame))

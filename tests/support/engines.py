@@ -179,7 +179,7 @@ class Member:
                     if chore.last_resort:
                         self.last_resort[chore.suite] = chore.last_resort
                 case PutSlot(slot=slot):
-                    self.post.slots[slot] = self.engine.chores.slot_frame(slot, 0, 1).body
+                    self.post.slots[slot] = self.engine.chores.slot_frame(slot, 0).body
                 case PutConsent():
                     pass  # this relay has no purposes
                 case _:

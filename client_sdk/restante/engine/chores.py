@@ -55,11 +55,11 @@ class Chores:
             else:
                 self._mailroom.done(chore)
 
-    def slot_frame(self, slot: bytes, stored_version: int, request: int) -> frames.SlotPut:
-        """Return the request for a PutSlot chore."""
+    def slot_frame(self, slot: bytes, stored_version: int) -> frames.SlotPut:
+        """Return the request, numbered 0, for a PutSlot chore: over this version of the slot (0: none)."""
         if slot in self._profiles.slots():
-            return self._profiles.slot_frame(stored_version, request)
-        return self._mailroom.slot_frame(slot, stored_version, request)
+            return self._profiles.slot_frame(stored_version)
+        return self._mailroom.slot_frame(slot, stored_version)
 
     def slots(self) -> list[tuple[str, bytes, int]]:
         """Return the slots that this account writes: what is in it, its id, when it expires (0: it is not put yet)."""

@@ -14,7 +14,8 @@ from restante.account import LeafData, capabilities, certify, credential, leaf_e
 from restante.engine import records
 from restante.engine.state import State
 from restante.invites import Invite, Manifest, ManifestDevice, seal_prekey
-from restante_crypto import primitives, proofs, sealing
+from restante.slots import SlotKeys
+from restante_crypto import proofs, sealing
 from restante_crypto.mls import KeyPackageBundle, Lifetime, create_key_package
 from restante_protocol import frames, ids, limits
 
@@ -271,12 +272,12 @@ class Mailroom:
     def new_invite(self) -> str:
         """Make an invite; it can be used once its slot and address are registered."""
         state = self._state
-        write_seed, nonce = state.random(32), state.random(ids.ID_NONCE_BYTES)
-        slot = proofs.slot_id(state.random(1)[0] % ids.BUCKETS, primitives.ed25519_public(write_seed), nonce)
-        record = records.InviteSlot(write_seed, nonce, state.random(32), self.new_address(records.PURPOSE_INVITE))
-        self._tables.invites.put(slot, record.pack())
+        keys = SlotKeys.make(state.random)
+        key, address = state.random(32), self.new_address(records.PURPOSE_INVITE)
+        record = records.InviteSlot(keys.write_seed, keys.nonce, key, address)
+        self._tables.invites.put(keys.slot, record.pack())
         self.touched = True
-        return self._invite(slot, record).text()
+        return self._invite(keys.slot, record).text()
 
     def _invite(self, slot: bytes, record: records.InviteSlot) -> Invite:
         account = self._state.account
@@ -296,8 +297,8 @@ class Mailroom:
                 return self._invite(row.key, record).text()
         return ""
 
-    def slot_frame(self, slot: bytes, stored_version: int, request: int) -> frames.SlotPut:
-        """Return the request that writes an invite's manifest over this version of the slot (0: none)."""
+    def slot_frame(self, slot: bytes, stored_version: int) -> frames.SlotPut:
+        """Return the request, numbered 0, that writes an invite's manifest over this version of the slot (0: none)."""
         state = self._state
         record = records.InviteSlot.unpack(self._tables.invites.get(slot) or b"")
         manifest = Manifest(
@@ -314,19 +315,8 @@ class Mailroom:
             ),
         )
         body = manifest.seal(self._invite(slot, record), state.identity, state.random)
-        write_key = primitives.ed25519_public(record.write_seed)
-        version, lifetime = stored_version + 1, limits.MAX_SLOT_LIFETIME
-        signed = proofs.slot_put_message(state.account.relay_key, slot, version, lifetime, body)
-        return frames.SlotPut(
-            request=request,
-            slot=slot,
-            write_key=write_key,
-            nonce=record.nonce,
-            version=version,
-            lifetime=lifetime,
-            body=body,
-            signature=primitives.ed25519_sign(record.write_seed, signed),
-        )
+        keys = _slot_keys(slot, record)
+        return keys.put(state.account.relay_key, stored_version + 1, limits.MAX_SLOT_LIFETIME, body)
 
     def slots(self) -> list[bytes]:
         """Return the slots of all invites."""
@@ -341,14 +331,7 @@ class Mailroom:
     def slot_deletion(self, slot: bytes) -> frames.SlotDelete:
         """Return the request, numbered 0, that deletes a slot."""
         record = records.InviteSlot.unpack(self._tables.invites.get(slot) or b"")
-        signed = proofs.slot_delete_message(self._state.account.relay_key, slot)
-        return frames.SlotDelete(
-            request=0,
-            slot=slot,
-            write_key=primitives.ed25519_public(record.write_seed),
-            nonce=record.nonce,
-            signature=primitives.ed25519_sign(record.write_seed, signed),
-        )
+        return _slot_keys(slot, record).delete(self._state.account.relay_key)
 
     def forget_invite(self, slot: bytes) -> None:
         """An invite's slot is deleted: nobody is to use its address any more."""
@@ -473,6 +456,10 @@ def _purpose(purpose: int) -> bytes:
 
 def _uploaded(*, uploaded: bool) -> bytes:
     return b"\x01" if uploaded else b"\x00"
+
+
+def _slot_keys(slot: bytes, record: records.InviteSlot) -> SlotKeys:
+    return SlotKeys(record.write_seed, record.nonce, bucket=slot[0])
 
 
 def _spec(address: bytes, record: records.Address) -> frames.AddressSpec:

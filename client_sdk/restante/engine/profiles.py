@@ -18,7 +18,8 @@ from restante.engine.mailroom import PutSlot
 from restante.engine.outbox import Outbox
 from restante.engine.state import State
 from restante.packed import Packed, check
-from restante_crypto import padding, primitives, proofs, sealing
+from restante.slots import SlotKeys
+from restante_crypto import padding, primitives, sealing
 from restante_protocol import frames, ids, limits
 
 MAX_NICKNAME_BYTES: Final = 256
@@ -81,6 +82,10 @@ def _signed(slot: bytes, number: int, nickname: str, avatar: bytes) -> bytes:
     return b"".join((_LABEL, slot, number.to_bytes(8, "big"), len(name).to_bytes(2, "big"), name, avatar))
 
 
+def _keys(own: records.OwnProfile) -> SlotKeys:
+    return SlotKeys(own.write_seed, own.nonce, own.bucket)
+
+
 class Profiles:
     """This account's profile, and where those of its contacts are.
 
@@ -106,20 +111,13 @@ class Profiles:
         own = self.own()
         return Profile(self._state.my_id, own.nickname, own.avatar) if own is not None else None
 
-    def _slot(self, own: records.OwnProfile) -> bytes:
-        return proofs.slot_id(own.bucket, primitives.ed25519_public(own.write_seed), own.nonce)
-
     def set(self, nickname: str, avatar: bytes) -> None:
         """Change it. Raises ValueError if something is too long."""
         ProfileBody(number=1, nickname=nickname, avatar=avatar, signature=b"")
         state, own = self._state, self.own()
         if own is None:
-            own = records.OwnProfile(
-                write_seed=state.random(32),
-                nonce=state.random(ids.ID_NONCE_BYTES),
-                bucket=state.random(1)[0] % ids.BUCKETS,
-                key=state.random(_KEY_BYTES),
-            )
+            keys = SlotKeys.make(state.random)
+            own = records.OwnProfile(keys.write_seed, keys.nonce, keys.bucket, key=state.random(_KEY_BYTES))
         with state.transaction():
             self._put(
                 msgspec.structs.replace(own, nickname=nickname, avatar=avatar, number=own.number + 1, stored=False)
@@ -138,14 +136,14 @@ class Profiles:
     def slots(self) -> list[bytes]:
         """Return its slot, if there is one."""
         own = self.own()
-        return [self._slot(own)] if own is not None else []
+        return [_keys(own).slot] if own is not None else []
 
     def chores(self) -> list[PutSlot]:
         """List the slot if it is to be written."""
         own = self.own()
         if own is None or (own.stored and own.expires - self._state.now() > RENEWAL):
             return []
-        return [PutSlot(self._slot(own))]
+        return [PutSlot(_keys(own).slot)]
 
     def done(self) -> None:
         """The slot is written."""
@@ -159,42 +157,22 @@ class Profiles:
         if own is not None:
             self._put(msgspec.structs.replace(own, stored=False))
 
-    def slot_frame(self, stored_version: int, request: int) -> frames.SlotPut:
-        """Return the request that writes the slot over this version of it (0: none)."""
+    def slot_frame(self, stored_version: int) -> frames.SlotPut:
+        """Return the request, numbered 0, that writes the slot over this version of it (0: none)."""
         own, state = self.own(), self._state
         if own is None:
             raise ValueError("no profile")
-        slot = self._slot(own)
+        keys = _keys(own)
+        slot = keys.slot
         signature = state.identity.sign(_signed(slot, own.number, own.nickname, own.avatar))
         plain = ProfileBody(number=own.number, nickname=own.nickname, avatar=own.avatar, signature=signature).encode()
         body = sealing.seal(own.key, padding.pad(plain, _LEAST_BYTES), slot, state.random)
-        version, lifetime = stored_version + 1, limits.MAX_SLOT_LIFETIME
-        signed = proofs.slot_put_message(state.account.relay_key, slot, version, lifetime, body)
-        return frames.SlotPut(
-            request=request,
-            slot=slot,
-            write_key=primitives.ed25519_public(own.write_seed),
-            nonce=own.nonce,
-            version=version,
-            lifetime=lifetime,
-            body=body,
-            signature=primitives.ed25519_sign(own.write_seed, signed),
-        )
+        return keys.put(state.account.relay_key, stored_version + 1, limits.MAX_SLOT_LIFETIME, body)
 
     def slot_deletion(self) -> frames.SlotDelete | None:
         """Return the request, numbered 0, that deletes the slot; None if there is none."""
         own = self.own()
-        if own is None:
-            return None
-        slot = self._slot(own)
-        signed = proofs.slot_delete_message(self._state.account.relay_key, slot)
-        return frames.SlotDelete(
-            request=0,
-            slot=slot,
-            write_key=primitives.ed25519_public(own.write_seed),
-            nonce=own.nonce,
-            signature=primitives.ed25519_sign(own.write_seed, signed),
-        )
+        return _keys(own).delete(self._state.account.relay_key) if own is not None else None
 
     # Telling contacts, and being told.
 
@@ -203,7 +181,7 @@ class Profiles:
         own = self.own()
         if own is None or not own.stored:
             return
-        link = ProfileLink(slot=self._slot(own), key=own.key, number=own.number).encode()
+        link = ProfileLink(slot=_keys(own).slot, key=own.key, number=own.number).encode()
         for conversation in self._conversations.all():
             mark = _SHARED + conversation.id
             if self._tables.account.get(mark) != link and self._among_contacts(conversation):
