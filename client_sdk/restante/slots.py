@@ -1,6 +1,7 @@
 """Slots that this client writes: what proves to a relay that a slot is its writer's. PROTOCOL.md sections 3, 4 and 6.9.
 
-What is in a slot, and what seals it, is its writer's matter.
+What is in a slot, and what seals it, is its writer's matter. Consents and entries of the directory are
+slots of the relay's own: they are put by other requests, and lapse as these do.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from restante_crypto import primitives, proofs
 from restante_crypto.primitives import Random
 from restante_protocol import frames, ids
 
+RENEWAL: Final = 30 * 86_400  # seconds before its end a slot, ours or the relay's own, is put again
 _SEED_BYTES: Final = 32
 
 

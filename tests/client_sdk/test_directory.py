@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from restante import Client, ConsentNeeded, EntryLost, Found, HandleTaken, InviteError, Refused, RelayError, manage
-from restante.engine.directory import RENEWAL
 from restante.invites import Invite
 from restante.names import handle, number
+from restante.slots import RENEWAL
 from restante_crypto import directory as stretching
 from restante_crypto.directory import Cost, Kind
 from restante_protocol import frames, limits

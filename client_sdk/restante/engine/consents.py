@@ -12,11 +12,11 @@ import msgspec
 
 from restante.engine import records
 from restante.engine.state import State
+from restante.slots import RENEWAL
 from restante_protocol import limits
 
 AT_RELAY: Final = frozenset({"handle", "number", "push"})
 """The purposes for which the relay holds data of a mailbox; all others must not reach it."""
-RENEWAL: Final = 30 * 86_400  # seconds before its end a consent is put again
 _PREFIX: Final = b"consent "
 
 

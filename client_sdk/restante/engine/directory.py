@@ -12,16 +12,15 @@ import msgspec
 from restante.account import account_id
 from restante.engine import records
 from restante.engine.mailroom import Mailroom
-from restante.engine.state import State
+from restante.engine.state import REFUSED_SECONDS, State
 from restante.errors import InviteError
 from restante.invites import Invite
 from restante.publications import DirectoryKeys
+from restante.slots import RENEWAL
 from restante_crypto import padding, sealing
 from restante_crypto.directory import Entry, Kind
 from restante_protocol import frames, limits
 
-RENEWAL: Final = 30 * 86_400  # seconds before its end an entry is put again
-PATIENCE: Final = 3600  # seconds until something that is refused for now is tried again
 PURPOSES: Final = {Kind.HANDLE: "handle", Kind.NUMBER: "number"}
 _PLAIN_BYTES: Final = limits.DIRECTORY_RECORD_BYTES - 40  # nonce and tag
 _PREFIX: Final = b"directory "
@@ -116,9 +115,9 @@ class Directory:
                 self._state.events.emit(records.EntryLostEvent(PURPOSES[kind]))
 
     def later(self, kind: Kind) -> None:
-        """The relay cannot put it now: try again in PATIENCE."""
+        """The relay cannot put it now: try again in REFUSED_SECONDS."""
         with self._state.transaction():
-            self._renew_at(kind, self._state.now() + PATIENCE)
+            self._renew_at(kind, self._state.now() + REFUSED_SECONDS)
 
     def _renew_at(self, kind: Kind, at: int) -> None:
         own = self.own(kind)

@@ -18,13 +18,12 @@ from restante.engine.mailroom import PutSlot
 from restante.engine.outbox import Outbox
 from restante.engine.state import State
 from restante.packed import Packed, check
-from restante.slots import SlotKeys
+from restante.slots import RENEWAL, SlotKeys
 from restante_crypto import padding, primitives, sealing
 from restante_protocol import frames, ids, limits
 
 MAX_NICKNAME_BYTES: Final = 256
 MAX_AVATAR_BYTES: Final = 48 * 1024  # with padding, seal and signature below MAX_SLOT_BYTES
-RENEWAL: Final = 30 * 86_400  # seconds before its end a slot is written again
 _LEAST_BYTES: Final = 4096  # so that a nickname alone looks like any other
 _KEY_BYTES: Final = 32
 _LABEL: Final = b"restante 1 profile\x00"

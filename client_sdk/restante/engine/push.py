@@ -6,11 +6,10 @@ from typing import Final
 import msgspec
 
 from restante.engine import records
-from restante.engine.state import State
+from restante.engine.state import REFUSED_SECONDS, State
 
 PURPOSE: Final = "push"
 LOOK: Final = 86_400  # seconds until the relay is told again, or says that the endpoint is gone
-PATIENCE: Final = 3600  # seconds until something that is refused for now is tried again
 _KEY: Final = b"push"
 
 
@@ -50,9 +49,9 @@ class Push:
             self._table.delete(_KEY)
 
     def later(self) -> None:
-        """The relay cannot now: look again in PATIENCE."""
+        """The relay cannot now: look again in REFUSED_SECONDS."""
         with self._state.transaction():
-            self._change(look_at=self._state.now() + PATIENCE)
+            self._change(look_at=self._state.now() + REFUSED_SECONDS)
 
     # Chores.
 

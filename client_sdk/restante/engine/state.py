@@ -16,6 +16,7 @@ from restante_crypto.mls import SignatureKeyPair
 from restante_crypto.suites import XWING
 from restante_protocol import ids
 
+REFUSED_SECONDS: Final = 3600  # until what the relay refuses for now is tried again
 _ACCOUNT: Final = b"account"
 _POSITION: Final = b"position"
 _KNOWN: Final = b"\x01"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from restante.engine import records
-from restante.engine.push import LOOK, PATIENCE, LookPush
+from restante.engine.push import LOOK, LookPush
+from restante.engine.state import REFUSED_SECONDS
 from support.engines import Clock, Member, Post
 
 ENDPOINT = "https://push.example.net/a"
@@ -39,7 +40,7 @@ def test_what_is_refused_for_now_is_tried_again_soon(member: Member) -> None:
     member.clock.pass_seconds(LOOK)
     member.engine.push.later()
     assert looks(member) == 0
-    member.clock.pass_seconds(PATIENCE)
+    member.clock.pass_seconds(REFUSED_SECONDS)
     assert looks(member) == 1
     member.reopen()
     assert member.engine.due().chores
