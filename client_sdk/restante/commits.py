@@ -48,7 +48,7 @@ class Commits:
             connection = await driver.sender()
             job = await driver.run(engine.prepare_commit, conversation)
             if job is None or job.fence is None:
-                await driver.progressed()
+                driver.progressed()
                 return
             try:
                 await driver.parcels.upload(job.blobs)

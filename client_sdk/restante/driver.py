@@ -88,7 +88,7 @@ class Driver:
         self._owner: frames.Subscribed | None = None
         self._drained = asyncio.Event()
         self._sending = asyncio.Event()
-        self._progress = asyncio.Condition()
+        self._progress = asyncio.Event()  # set once, at the next progress; then another one waits
         self._upkeep_wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self.bulletin = Bulletin(engine, self)
@@ -153,7 +153,7 @@ class Driver:
         self.outbox.fail(self._failure)
         self._drained.set()
         self._sending.set()
-        self.spawn(self.progressed)
+        self.progressed()
         self.changed()
 
     @property
@@ -196,7 +196,7 @@ class Driver:
             self.commits.suspect()
         if due.events:
             self.changed()
-        self.spawn(self.progressed)
+        self.progressed()
 
     def _tick(self) -> None:
         self._timer = None
@@ -209,21 +209,21 @@ class Driver:
         """See what there is to do."""
         self._wake(await self.run(self._engine.due))
 
-    async def progressed(self) -> None:
+    def progressed(self) -> None:
         """Something has happened: whoever waits for a condition (``until``) looks at it."""
-        async with self._progress:
-            self._progress.notify_all()
+        self._progress.set()
+        self._progress = asyncio.Event()
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
-        """Wait until the condition holds; it is looked at after each step of the client."""
+        """Wait until the condition holds; it is looked at after each step of the client. Raises as ``check``."""
         while True:
+            progress = self._progress  # what happens during the look sets it
             self.check()
             if await condition():
                 return
-            async with self._progress:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await self._progress.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await progress.wait()
 
     # Receiving.
 
