@@ -146,9 +146,11 @@ class KnownClaims(Call):
             packages = [None] * len(packages)
         done = state == HOLDS and _are_plain(packages)
         start = 0
-        for pops, outcome, whole in self._parts:
+        for pops, outcome, whole in self._end():
             found = packages[start : start + len(pops)]
             start += len(pops)
+            if outcome.done():
+                continue
             if whole is not None and done:
                 outcome.set_result((found, ()))
             else:
@@ -156,17 +158,24 @@ class KnownClaims(Call):
 
     def fail(self, error: Exception) -> None:
         """Take an error: what was popped is issued to nobody."""
-        self.open = False
-        for pops, outcome, whole in self._parts:
+        for pops, outcome, whole in self._end():
+            if outcome.done():
+                continue
             if isinstance(error, NotCountedError):
                 self._go_on(pops, ([None] * len(pops), RENEWED), outcome, whole)
-            elif not outcome.done():
+            else:
                 outcome.set_exception(error)
+
+    def _end(self) -> list[tuple[list[bytes], Outcome, Request | None]]:
+        """Give up who is to be told: nothing of them stays."""
+        self.open = False
+        parts, self._parts = self._parts, []
+        return parts
 
     def _go_on(self, pops: list[bytes], popped: Popped, outcome: Outcome, whole: Request | None) -> None:
         if whole is not None:
             asyncio.ensure_future(self._complete(whole, pops, *popped)).add_done_callback(partial(forward, outcome))
-        elif not outcome.done():
+        else:
             outcome.set_result(popped)
 
 

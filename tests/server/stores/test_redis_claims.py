@@ -37,6 +37,21 @@ async def test_claims_of_one_tick_are_one_call(redis_url: str, monkeypatch: pyte
     await second.close()
 
 
+async def test_who_does_not_wait_any_more_holds_up_nobody(redis_url: str) -> None:
+    first, second = await two_nodes(redis_url, MovedClock())
+    await make_mailbox(first, 1, [1, 2])
+    await first.put_prekeys(mailbox(1), SUITE, 1, [b"%d" % number for number in range(1, 9)], b"", replace=False)
+    await first.claim(SUITE, [address(1), address(2)])
+    for revoked in ([], [address(2)]):
+        await second.revoke_addresses(mailbox(1), revoked)
+        gone, stays = (asyncio.ensure_future(first.claim(SUITE, [address(1)])) for _ in range(2))
+        gone.cancel()
+        claimed, _ = await stays
+        assert claimed[0].startswith(encode_prekey(0, 1, b"")[:2])
+    await first.close()
+    await second.close()
+
+
 async def test_what_is_popped_through_an_address_that_is_no_more_is_issued_to_nobody(redis_url: str) -> None:
     first, second = await two_nodes(redis_url, MovedClock())
     await make_mailbox(first, 1, [1, 2, 3])
