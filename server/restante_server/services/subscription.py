@@ -217,6 +217,12 @@ class Subscription:
     def _land(self, acknowledgement: Acknowledgement) -> None:
         """Take what is acknowledged out of the window."""
         in_flight, sequence = self._in_flight, acknowledgement.sequence
+        if len(in_flight) == 1 and not acknowledgement.exceptions:  # nearly always
+            first, sizes, _ = in_flight[0]
+            if first + len(sizes) - 1 <= sequence:
+                in_flight.clear()
+                self._entries_in_flight = self._bytes_in_flight = 0
+                return
         gone = 0
         kept: list[_Flight] = []
         for first, sizes, size in in_flight:

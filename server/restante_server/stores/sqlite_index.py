@@ -323,8 +323,10 @@ class Index:
                 head += 1
             mailbox.head = head
         self._drop_head(mailbox)
-        mailbox.cursor = max(mailbox.cursor, sequence)
-        mailbox.acknowledged = max(mailbox.acknowledged, sequence)
+        if sequence > mailbox.cursor:  # noqa: PLR1730 -- calls take as long as the rest of this, here and below
+            mailbox.cursor = sequence
+        if sequence > mailbox.acknowledged:  # noqa: PLR1730
+            mailbox.acknowledged = sequence
         self._dirty.add(mailbox)
 
     def _shorten(self, mailbox: Mailbox, position: int, taken: int) -> None:

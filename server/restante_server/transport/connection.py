@@ -32,6 +32,7 @@ from restante_server.services import claims, sender
 from restante_server.services.receiver import Receiver
 from restante_server.services.relay import ADMISSIONS, Relay
 from restante_server.services.sender import Sender
+from restante_server.services.subscription import Subscription
 from restante_server.stores.contract import StoreFull, StoreUnavailable, forward
 from restante_server.transport import acknowledgements, rfc6455
 from restante_server.transport.backlog import Backlog
@@ -123,6 +124,7 @@ class Connection(asyncio.Protocol):
         "_role",
         "_room",
         "_session",
+        "_subscription",
         "_transport",
         "_writable",
         "heard",
@@ -143,7 +145,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._protocol = RelayConnection()
         self._session: Sender | Receiver | None = None
-        self._ack_start = b""  # of all acknowledgements of the subscription, once there is one
+        self._subscription: Subscription | None = None  # the session's, once it has been answered
+        self._ack_start = b""  # of all its acknowledgements
         self._out: list[bytes] = []
         self._dirty = False
         self._in_work = 0  # requests
@@ -176,8 +179,7 @@ class Connection(asyncio.Protocol):
     @property
     def quiet(self) -> bool:
         """Nothing that was received waits for its answer or its commit."""
-        subscription = self._session.subscription if isinstance(self._session, Receiver) else None
-        settled = subscription is None or not subscription.acknowledging
+        settled = self._subscription is None or not self._subscription.acknowledging
         return self._held_up is None and not self._in_work and settled and not self._out
 
     def ping(self, message: bytes) -> None:
@@ -223,16 +225,17 @@ class Connection(asyncio.Protocol):
         if self._held_up is None:
             self._read()
 
-    def _take_acknowledgements(self) -> bool:
+    def _take_acknowledgements(self, subscription: Subscription) -> bool:
         """Take what only acknowledges; say whether there was nothing else."""
-        data, at = self._reader.untaken
+        reader = self._reader
+        data, at = reader.untaken
         end, count, sequence = acknowledgements.scan(data, at, self._ack_start)
-        if count and isinstance(self._session, Receiver) and self._session.subscription is not None:
-            self._reader.skip(end)
-            self._relay.metrics.requests.inc("Ack", count)
-            self._session.subscription.acknowledge(sequence)
-            return end == len(data)
-        return False
+        if not count:
+            return False
+        reader.skip(end)
+        self._relay.metrics.requests.inc("Ack", count)
+        subscription.acknowledge(sequence)
+        return end == len(data)
 
     def _read(self) -> None:
         """Take messages as long as there is room for their answers; once we have closed, wait for the peer's close."""
@@ -253,7 +256,8 @@ class Connection(asyncio.Protocol):
     def _take_messages(self) -> None:
         reader, taken = self._reader, 0
         while self._closing is None:
-            if self._ack_start and self._take_acknowledgements():
+            subscription = self._subscription
+            if subscription is not None and self._take_acknowledgements(subscription):
                 return
             message = reader.next()
             if message is None:
@@ -412,7 +416,8 @@ class Connection(asyncio.Protocol):
         if isinstance(session, Receiver) and session.proved and self._protocol.state is State.RECEIVER:
             self._protocol.proved()
         self._answer(answer)
-        if isinstance(answer, frames.Subscribed):
+        if isinstance(answer, frames.Subscribed) and isinstance(session, Receiver):
+            self._subscription = session.subscription
             self._ack_start = acknowledgements.beginning(answer.owner_token, answer.incarnation)
         if isinstance(frame, frames.MailboxDelete) and isinstance(answer, frames.Erased):
             self._close(1000)
@@ -494,6 +499,7 @@ class Connection(asyncio.Protocol):
             await asyncio.wait([self._held_up])
         await self._nothing_in_work()
         session, self._session = self._session, None
+        self._subscription = None
         if session is not None:
             self._relay.metrics.connections.labels(self._role).dec()
             try:
@@ -545,33 +551,24 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Write what was collected in this tick, as one piece."""
         self._dirty = False
-        self._take_entries(now=True)
-        out = self._out
-        transport = self._transport
+        out, transport = self._out, self._transport
+        if self._subscription is not None:
+            out += self._subscription.take(now=True)
         if out and transport is not None and not transport.is_closing():
             transport.write(b"".join(out) if len(out) > 1 else out[0])
-            if self.congested:
-                self._fall_behind()
+            if self._paused and self._subscription is not None:
+                self._subscription.fall_behind()
         out.clear()
 
     def _write(self, data: bytes) -> None:
-        self._take_entries()
+        if self._subscription is not None:
+            self._out += self._subscription.take(now=False)
         self._out.append(binary_message(data))
         self.wake()
 
     def _write_now(self, message: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(message)
-
-    def _fall_behind(self) -> None:
-        session = self._session
-        if isinstance(session, Receiver) and session.subscription is not None:
-            session.subscription.fall_behind()
-
-    def _take_entries(self, *, now: bool = False) -> None:
-        session = self._session
-        if isinstance(session, Receiver) and session.subscription is not None:
-            self._out += session.subscription.take(now=now)
 
     def _close(self, code: int) -> None:
         if self._closing is None:
