@@ -107,12 +107,13 @@ class SqliteStore:
             StoreRefused: it is locked, newer, damaged, or no store.
         """
         files = await asyncio.to_thread(_Files.open, path, vfs, max_bytes, random)
+        folder = str(path.parent)  # it is asked for at each commit
         return cls(
             files,
             clock=clock,
             quotas=quotas or Quotas(),
             random=random,
-            free_bytes=free_bytes or (lambda: shutil.disk_usage(path.parent).free),
+            free_bytes=free_bytes or (lambda: shutil.disk_usage(folder).free),
         )
 
     @property
