@@ -90,10 +90,16 @@ def valkey(folder: Path, fsync: str) -> Iterator[tuple[int, int]]:
 
 
 def settle(port: int) -> None:
-    """Wait until what an upload has set off is over: a server writes its append-only file anew once it has doubled."""
+    """Have a server write its append-only file anew, or it would begin with that in the middle of what is measured."""
     fields = ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "aof_pending_bio_fsync")
     with redis.Redis(port=port) as client:
-        _until(lambda: not any(client.info("persistence").get(field) for field in fields))
+
+        def rests() -> bool:
+            return not any(client.info("persistence").get(field) for field in fields)
+
+        _until(rests)
+        client.bgrewriteaof()
+        _until(rests)
 
 
 @contextmanager
