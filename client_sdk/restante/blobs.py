@@ -88,7 +88,7 @@ class BlobKeys(Packed, frozen=True, array_like=True):
     @classmethod
     def make(cls, random: Random) -> Self:
         """Return new ones, for one content."""
-        bucket = int.from_bytes(random(8), "big") % ids.BUCKETS
+        bucket = ids.bucket_from(random(ids.BUCKET_ENTROPY_BYTES))
         return cls(random(_SEED_BYTES), random(ids.ID_NONCE_BYTES), bucket, random(KEY_BYTES))
 
     @property

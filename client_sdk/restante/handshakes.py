@@ -38,7 +38,6 @@ _LABEL: Final = b"restante blob"
 _VOUCHER_LABEL: Final = b"restante 1 admission tree\x00"
 _MLS_FIRST: Final = b"\x00"  # of ProtocolVersion, of every MLSMessage; no MessagePack array begins so
 _SEED_BYTES: Final = 32
-_BUCKET_BYTES: Final = 8
 
 
 class CommitReference(Packed, frozen=True, kw_only=True):
@@ -127,11 +126,11 @@ def is_reference(message: bytes) -> bool:
 
 def epoch_keys(group: Group, purpose: bytes) -> BlobKeys:
     """Return the keys of the epoch's blob for this purpose: COMMIT, which led to it, or TREE."""
-    sizes = (_SEED_BYTES, ids.ID_NONCE_BYTES, _BUCKET_BYTES, KEY_BYTES)
+    sizes = (_SEED_BYTES, ids.ID_NONCE_BYTES, ids.BUCKET_ENTROPY_BYTES, KEY_BYTES)
     secret = group.export(_LABEL, purpose, sum(sizes))
     parts, start = [], 0
     for size in sizes:
         parts.append(secret[start : start + size])
         start += size
     seed, nonce, bucket, key = parts
-    return BlobKeys(seed, nonce, int.from_bytes(bucket, "big") % ids.BUCKETS, key)
+    return BlobKeys(seed, nonce, ids.bucket_from(bucket), key)

@@ -32,7 +32,7 @@ class SlotKeys:
     @classmethod
     def make(cls, random: Random) -> Self:
         """Return new ones, for one slot."""
-        return cls(random(_SEED_BYTES), random(ids.ID_NONCE_BYTES), random(1)[0] % ids.BUCKETS)
+        return cls(random(_SEED_BYTES), random(ids.ID_NONCE_BYTES), ids.bucket_from(random(ids.BUCKET_ENTROPY_BYTES)))
 
     @property
     def write_key(self) -> bytes:

@@ -35,6 +35,8 @@ PROOF_BYTES: Final = 64
 
 BUCKETS: Final = 240  # divisible by 1 to 6, 8, 10, 12, 16, 24, 48: a store of B buckets keeps an id in bucket % B
 
+BUCKET_ENTROPY_BYTES: Final = 8  # of a remainder by 240 nobody sees that there is one
+
 
 def bucket_of(identifier: bytes) -> int:
     """Return the bucket (0 to 239) of a mailbox, address, slot or blob id, or of a fence tag.
@@ -42,6 +44,11 @@ def bucket_of(identifier: bytes) -> int:
     A fence tag is a hash without a bucket of its own; its first byte is reduced instead.
     """
     return identifier[0] % BUCKETS
+
+
+def bucket_from(entropy: bytes) -> int:
+    """Return a bucket by BUCKET_ENTROPY_BYTES random bytes: any is as likely as any other."""
+    return int.from_bytes(entropy, "big") % BUCKETS
 
 
 def is_id(identifier: bytes) -> bool:

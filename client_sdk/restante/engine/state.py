@@ -94,7 +94,7 @@ class State:
                 identity_seed=random(32),
                 device_seed=random(32),
                 receive_seed=random(32),
-                bucket=int.from_bytes(random(8), "big") % ids.BUCKETS,
+                bucket=ids.bucket_from(random(ids.BUCKET_ENTROPY_BYTES)),
                 mailbox_nonce=random(ids.ID_NONCE_BYTES),
                 prekey_key=random(32),
                 relay_url=relay_url,

@@ -194,7 +194,7 @@ class RedisStore:
         return key
 
     def _bucket(self, identifier: bytes) -> int:
-        return identifier[0] % ids.BUCKETS % self._masters.buckets
+        return self._masters.bucket_of(identifier)
 
     def _call(self, identifier: bytes, script: str, *arguments: bytes | int | str, cost: int = 1) -> Call:
         call = Call(self._bucket(identifier), script, arguments, cost)

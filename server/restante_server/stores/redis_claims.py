@@ -109,7 +109,7 @@ class Claims:
         lows: list[PoolLow] = []
         groups: dict[int, tuple[list[int], list[bytes]]] = {}
         for place, address in enumerate(addresses):
-            bucket = self._bucket(address)
+            bucket = self._masters.bucket_of(address)
             pop = self._known[bucket].of(suite).get(address)
             if pop is not None and place not in spent:
                 places, pops = groups.setdefault(bucket, ([], []))
@@ -186,7 +186,7 @@ class Claims:
         groups: dict[tuple[int, bool], list[int]] = {}
         for place, answer in enumerate(claimed):
             if not answer:
-                groups.setdefault((self._bucket(addresses[place]), place in spent), []).append(place)
+                groups.setdefault((self._masters.bucket_of(addresses[place]), place in spent), []).append(place)
         calls = []
         for (bucket, last_resort), places in groups.items():
             group = [addresses[place] for place in places]
@@ -229,9 +229,6 @@ class Claims:
                 claimed.append(frames.encode_prekey(0, 0, answer[1:]))
         self._known[bucket].learn(epoch + revocations, suite, found)
         return claimed, self._tell(bucket, low)
-
-    def _bucket(self, address: bytes) -> int:
-        return address[0] % ids.BUCKETS % self._masters.buckets
 
     def _tell(self, bucket: int, data: bytes) -> list[PoolLow]:
         """Return which pools ran low; other nodes that serve their owners are told."""

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import hiredis
 import structlog
 
+from restante_protocol import ids
 from restante_server.stores import redis_durability
 from restante_server.stores.contract import Level, StoreRefused, StoreUnavailable
 from restante_server.stores.redis_address import Host, RedisAddress
@@ -163,6 +164,10 @@ class Masters:
         return f"{self.prefix}:{{0}}:store".encode()
 
     # Calls.
+
+    def bucket_of(self, identifier: bytes) -> int:
+        """Return the bucket of an id or a fence tag."""
+        return ids.bucket_of(identifier) % self.buckets
 
     def host_of(self, bucket: int) -> Host | None:
         """See ``redis_shard.Surroundings``."""

@@ -225,9 +225,7 @@ class RedisPortable:
         """See ``migration.Portable``. Everything is in memory until it is written."""
         buckets = [_Bucket() for _ in range(self._masters.buckets)]
 
-        def of(identifier: bytes) -> int:
-            return identifier[0] % ids.BUCKETS % len(buckets)
-
+        of = self._masters.bucket_of
         async for record in records:
             if isinstance(record, PayloadRecord):
                 split: dict[int, list[EntryRecord]] = {}
