@@ -1,9 +1,10 @@
 """The store for many relay processes: a Redis or Valkey server, replicated or not, or a cluster.
 
 ``stores.contract`` says what each method does. Everything of a mailbox is in one bucket, whose keys share a slot; a
-script changes a bucket all or nothing. ``redis_masters`` knows where buckets are, ``redis_shard`` batches calls,
-``redis_scripts`` has the scripts, ``redis_fan`` takes deposits to their buckets. Calls of one bucket take effect in
-their order; a deposit under a fence first wins it, and then goes out.
+script changes a bucket all or nothing. ``redis_masters`` knows where buckets are, ``redis_shard`` batches what is in
+``redis_calls``, ``redis_scripts`` has the scripts, ``redis_fan`` takes deposits to their buckets, and ``redis_claims``
+remembers which pools addresses lead to. Calls of one bucket take effect in their order; a deposit under a fence first
+wins it, and then goes out.
 
 Longer than 600 lines because the contract has that many methods; each is a call of a script and its answer's reading.
 """
