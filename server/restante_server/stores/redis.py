@@ -292,7 +292,8 @@ class RedisStore:
     async def delete_mailbox(self, mailbox: bytes) -> None:
         """See contract."""
         node = await self._call(mailbox, "delete", mailbox)
-        self._claims.forget(self._bucket(mailbox))
+        if node is not None:
+            self._claims.forget(self._bucket(mailbox))
         self._notices.disown(mailbox)
         if node not in {None, _NOBODY, self._node}:
             self._masters.publish(self._bucket(mailbox), node, DELETED + mailbox)
@@ -375,8 +376,8 @@ class RedisStore:
 
     async def revoke_addresses(self, mailbox: bytes, addresses: Sequence[bytes]) -> None:
         """See contract."""
-        await self._call(mailbox, "revoke_addresses", mailbox, *addresses)
-        self._claims.forget(self._bucket(mailbox))
+        if await self._call(mailbox, "revoke_addresses", mailbox, *addresses):
+            self._claims.forget(self._bucket(mailbox))
 
     async def put_prekeys(
         self, mailbox: bytes, suite: int, first: int, packages: Sequence[bytes], last_resort: bytes, *, replace: bool

@@ -151,7 +151,7 @@ class KnownClaims(Call):
             start += len(pops)
             if outcome.done():
                 continue
-            if whole is not None and done:
+            if whole is not None and (done or (state == HOLDS and _are_plain(found))):
                 outcome.set_result((found, ()))
             else:
                 self._go_on(pops, (found, state), outcome, whole)

@@ -55,16 +55,19 @@ class _Known:
 
     def forget(self) -> None:
         """Look up all again."""
-        self.learn(b"", 0, {})
+        self.learn(b"", 0, {}, ())
 
-    def learn(self, version: bytes, suite: int, found: Mapping[bytes, bytes]) -> None:
-        """Remember pools; what goes with another version is forgotten."""
+    def learn(self, version: bytes, suite: int, found: Mapping[bytes, bytes], empty: Sequence[bytes]) -> None:
+        """Remember pools, but those that are empty; what goes with another version is forgotten."""
         if self.version != version or self._count > KNOWN_POOLS:
             self._pools.clear()
             self.version, self._count = version, 0
         if found:
             self._pools.setdefault(suite, {}).update(found)
             self._count += len(found)
+        pools = self._pools.get(suite, {})
+        for address in empty:
+            pools.pop(address, None)
 
 
 class Claims:
@@ -159,7 +162,7 @@ class Claims:
         if state != HOLDS:
             self.forget(bucket)
         if state == REVOKED:
-            call = Call(bucket, "resolve", addresses)
+            call = Call(bucket, "resolve", addresses, len(addresses))
             self._masters.submit(call)
             found = await call
             claimed = [answer if mailbox else GONE for answer, mailbox in zip(claimed, found, strict=True)]
@@ -203,13 +206,13 @@ class Claims:
         The call gets their packages, and the pools that ran low.
         """
         argument = suite.to_bytes(2, "big") + bytes((last_resort,)) + b"".join(addresses)
-        learn = partial(self._looked_up, bucket, self._masters.epochs[bucket], suite, addresses)
+        learn = partial(self._looked_up, bucket, suite, addresses)
         call = MappedCall(bucket, "claim", (argument,), len(addresses), learn)
         self._masters.submit(call)
         return call
 
     def _looked_up(
-        self, bucket: int, epoch: bytes, suite: int, addresses: Sequence[bytes], reply: Sequence[Any]
+        self, bucket: int, suite: int, addresses: Sequence[bytes], reply: Sequence[Any]
     ) -> tuple[list[Claimed], list[PoolLow]]:
         """Take what the script ``claim`` answers."""
         answers, fields, low, revocations = reply
@@ -218,16 +221,19 @@ class Claims:
         first = pack(("LPOP", key)).removesuffix(_NO_POOL + _END)
         claimed: list[Claimed] = []
         found: dict[bytes, bytes] = {}
+        empty: list[bytes] = []
         for place, (address, answer) in enumerate(zip(addresses, answers, strict=True)):
             field = fields[FIELD_BYTES * place : FIELD_BYTES * place + FIELD_BYTES]
             if field != _NO_POOL:
                 claimed.append(answer)
                 found[address] = first + field + _END
-            elif isinstance(answer, int):
+                continue
+            empty.append(address)
+            if isinstance(answer, int):
                 claimed.append(GONE if answer == Code.GONE else EMPTY)
             else:
                 claimed.append(frames.encode_prekey(0, 0, answer[1:]))
-        self._known[bucket].learn(epoch + revocations, suite, found)
+        self._known[bucket].learn(self._masters.epochs[bucket] + revocations, suite, found, empty)
         return claimed, self._tell(bucket, low)
 
     def _tell(self, bucket: int, data: bytes) -> list[PoolLow]:

@@ -37,6 +37,35 @@ async def test_claims_of_one_tick_are_one_call(redis_url: str, monkeypatch: pyte
     await second.close()
 
 
+async def test_only_what_was_revoked_or_deleted_has_pools_looked_up_again(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await two_nodes(redis_url, MovedClock())
+    await make_mailbox(first, 1, [1, 2])
+    await first.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2", b"3"], b"last", replace=False)
+    await first.claim(SUITE, [address(1)])
+    submit, calls = first.masters.submit, Counter[str]()
+
+    def count(call: Call) -> None:
+        calls[call.script] += 1
+        submit(call)
+
+    monkeypatch.setattr(first.masters, "submit", count)
+    await first.revoke_addresses(mailbox(2), [address(2)])
+    await first.delete_mailbox(mailbox(2))
+    await first.claim(SUITE, [address(1)])
+    assert (calls["popped"], calls["claim"]) == (1, 0)
+    await first.revoke_addresses(mailbox(1), [address(2)])
+    await first.claim(SUITE, [address(1)])
+    assert (calls["popped"], calls["claim"]) == (1, 1)
+    for look_ups in (2, 3):
+        claimed, _ = await first.claim(SUITE, [address(1)])
+        assert [*claimed] == [encode_prekey(0, 0, b"last")]
+        assert (calls["popped"], calls["claim"]) == (2, look_ups), "an empty pool is not remembered"
+    await first.close()
+    await second.close()
+
+
 async def test_who_does_not_wait_any_more_holds_up_nobody(redis_url: str) -> None:
     first, second = await two_nodes(redis_url, MovedClock())
     await make_mailbox(first, 1, [1, 2])
