@@ -454,8 +454,8 @@ async def test_a_device_whose_service_asks_for_time_gets_it_at_every_node(
         await service.until(2)
         clock.advance(seconds)
         await deposit(second, address)
-        await service.until(3)
-    assert [push.path for push in service.pushes] == ["/wake/device", "/wake/other", "/wake/device"]
+        pushes = await service.until(3)  # more may come: the rest of these tests is short
+    assert [push.path for push in pushes] == ["/wake/device", "/wake/other", "/wake/device"]
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
