@@ -267,7 +267,8 @@ class Driver:
             raise
         return connection
 
-    async def _subscribe(self, connection: Connection) -> None:
+    async def prove(self, connection: Connection) -> bool:
+        """Prove the mailbox on a receiver's connection; say whether there is one yet."""
         engine = self._engine
         try:
             await connection.request(
@@ -276,6 +277,12 @@ class Driver:
         except Refused as error:
             if error.code != Code.NO_MAILBOX:
                 raise
+            return False
+        return True
+
+    async def _subscribe(self, connection: Connection) -> None:
+        engine = self._engine
+        if not await self.prove(connection):
             await self._register(connection)
         wanted = await self.run(engine.subscribe_frame, 0)
         answer = await connection.request(partial(numbered, wanted))

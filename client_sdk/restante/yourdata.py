@@ -209,13 +209,7 @@ async def _erase(engine: "Engine", driver: Driver) -> frames.Erased:
         await sender.close()
     receiver = await driver.connect(frames.ROLE_RECEIVER)
     try:
-        try:
-            await receiver.request(
-                lambda request: engine.open_frame(request, receiver.client_nonce, receiver.relay_nonce)
-            )
-        except Refused as error:
-            if error.code != Code.NO_MAILBOX:
-                raise
+        await driver.prove(receiver)
         answer = await receiver.request(frames.MailboxDelete)
     finally:
         await receiver.close()
