@@ -13,10 +13,9 @@ from restante_crypto import proofs
 from restante_server.stores.contract import (
     Accepted,
     AddressSpec,
-    Claimed,
     Deposit,
     FenceLost,
-    PoolLow,
+    Issued,
     Store,
     StoredEntry,
     Subscription,
@@ -215,7 +214,7 @@ async def bodies(store: Store, number: int) -> list[bytes]:
     return [entry.body for entry in await read_all(store, number)]
 
 
-async def store_claim(store: Store, addresses: Sequence[bytes]) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
+async def store_claim(store: Store, addresses: Sequence[bytes]) -> Issued:
     """Claim when this is first run."""
     return await store.claim(SUITE, addresses)
 

@@ -7,10 +7,7 @@ from functools import partial
 
 from restante_protocol import frames
 from restante_server.services.relay import Relay
-from restante_server.stores.contract import GONE, Claimed, Outcome, PoolLow, StoreError, forward
-
-Taken = tuple[Sequence[Claimed], Sequence[PoolLow]]
-"""What the store says to a claim."""
+from restante_server.stores.contract import GONE, Claimed, Issued, Outcome, StoreError, forward
 
 
 def begin(relay: Relay, frame: frames.Claim, outcome: Outcome) -> None:
@@ -23,7 +20,7 @@ def begin(relay: Relay, frame: frames.Claim, outcome: Outcome) -> None:
         relay.store.begin_claim(frame.suite, frame.addresses, outcome)
 
 
-def issued(relay: Relay, frame: frames.Claim, taken: Taken) -> Sequence[Claimed]:
+def issued(relay: Relay, frame: frames.Claim, taken: Issued) -> Sequence[Claimed]:
     """Return what a claim is answered with, and tell the owners of pools that ran low."""
     prekeys, lows = taken
     if lows:
@@ -35,7 +32,7 @@ def issued(relay: Relay, frame: frames.Claim, taken: Taken) -> Sequence[Claimed]
     return prekeys
 
 
-async def _claim_and_tell(relay: Relay, frame: frames.Claim, spent: Sequence[int]) -> Taken:
+async def _claim_and_tell(relay: Relay, frame: frames.Claim, spent: Sequence[int]) -> Issued:
     answers, lows = await relay.store.claim(frame.suite, frame.addresses, spent)
     addresses = [frame.addresses[position] for position in spent if answers[position] != GONE]
     for address in relay.claim_budgets.news(addresses):

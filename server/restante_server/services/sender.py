@@ -62,7 +62,7 @@ class Sender:
         return len(frame.to if isinstance(frame.to, list) else self._lists.get(frame.to, ())) * ids.ID_BYTES
 
     def begin_stored(self, frame: frames.Deposit | frames.Claim, outcome: Outcome) -> None:
-        """Begin a deposit or claim; what the outcome is told, ``deposited`` and ``claims.claimed`` answer with.
+        """Begin a deposit or claim; what the outcome is told, ``deposited`` and ``claims.issued`` answer with.
 
         Raises:
             Refused: at once.

@@ -241,6 +241,9 @@ Claimed = bytes
 GONE: Final[Claimed] = frames.encode_prekey(Code.GONE, 0, b"")
 EMPTY: Final[Claimed] = frames.encode_prekey(Code.EMPTY, 0, b"")
 
+Issued = tuple[Sequence[Claimed], Sequence[PoolLow]]
+"""What a claim came to: the outcome for each address, and the pools that ran low."""
+
 Listener = Callable[[Sequence[Delivery]], None]
 
 
@@ -382,9 +385,7 @@ class Store(Protocol):
         """
         ...
 
-    def claim(
-        self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
-    ) -> Awaitable[tuple[Sequence[Claimed], Sequence[PoolLow]]]:
+    def claim(self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()) -> Awaitable[Issued]:
         """Take the lowest-numbered package of each address's pool, or its last resort. A number is issued once.
 
         ``spent``: positions of addresses that get the last resort alone.

@@ -28,16 +28,15 @@ from restante_server.stores.contract import (
     SPENT_KEPT,
     Accepted,
     AddressSpec,
-    Claimed,
     Delivery,
     Deposit,
     FenceLost,
     Holding,
+    Issued,
     Level,
     Listener,
     Outcome,
     Pool,
-    PoolLow,
     SeenPool,
     Status,
     StoredEntry,
@@ -400,9 +399,7 @@ class RedisStore:
             )
         ]
 
-    def claim(
-        self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
-    ) -> Awaitable[tuple[Sequence[Claimed], Sequence[PoolLow]]]:
+    def claim(self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()) -> Awaitable[Issued]:
         """See contract."""
         return self._claims.claim((suite, addresses), spent)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from restante_server.stores import redis_pools
 from restante_server.stores.contract import Deposit, Outcome, forward
@@ -38,7 +38,7 @@ class Call:
         arguments: after the head.
         cost: what it counts against MAX_COST.
         deadline: loop time after which it is not tried again.
-        outcome: gets the reply; a future, unless whoever asks gives another.
+        outcome: gets the reply.
     """
 
     __slots__ = ("arguments", "bucket", "cost", "deadline", "outcome", "script")
@@ -49,18 +49,17 @@ class Call:
         script: str,
         arguments: Sequence[bytes | int | str],
         cost: int = 1,
-        outcome: Outcome | None = None,
     ) -> None:
         self.bucket = bucket
         self.script = script
         self.arguments = arguments
         self.cost = cost
         self.deadline = 0.0
-        self.outcome: Any = asyncio.get_running_loop().create_future() if outcome is None else outcome
+        self.outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the reply."""
-        return cast("Generator[Any, None, Any]", self.outcome.__await__())
+        return self.outcome.__await__()
 
     def succeed(self, reply: Reply) -> None:
         """Take the reply."""

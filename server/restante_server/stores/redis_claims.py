@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from restante_protocol import frames, ids, limits
 from restante_protocol.errors import Code
 from restante_server.stores import redis_pools
-from restante_server.stores.contract import EMPTY, GONE, Claimed, Outcome, PoolLow, StoreUnavailable, forward
+from restante_server.stores.contract import EMPTY, GONE, Claimed, Issued, Outcome, PoolLow, StoreUnavailable, forward
 from restante_server.stores.redis_calls import HOLDS, REVOKED, Call, KnownClaims, MappedCall, Package, Popped, Request
 from restante_server.stores.redis_link import pack
 from restante_server.stores.redis_masters import Masters
@@ -30,9 +30,6 @@ _NUMBER_BYTES: Final = 4
 _NO_POOL: Final = bytes(FIELD_BYTES)
 _END: Final = b"\r\n"
 _LOW: Final = struct.Struct(">24sHI8s")
-
-Taken = tuple[Sequence[Claimed], Sequence[PoolLow]]
-"""What the store says to a claim."""
 
 
 class _Known:
@@ -85,11 +82,11 @@ class Claims:
         """An address was revoked there, or a mailbox deleted: look up all again."""
         self._known[bucket].forget()
 
-    def claim(self, request: Request, spent: Collection[int]) -> Awaitable[Taken]:
+    def claim(self, request: Request, spent: Collection[int]) -> Awaitable[Issued]:
         """See ``contract.Store.claim``."""
         if self._masters.buckets > 1 or spent:
             return self._claim(request, spent)
-        future: asyncio.Future[Taken] = self._loop.create_future()
+        future: asyncio.Future[Issued] = self._loop.create_future()
         self.begin(request, future)
         return future
 
@@ -106,7 +103,7 @@ class Claims:
         else:
             self._claim_known(0, cast("list[bytes]", pops), outcome, request)
 
-    async def _claim(self, request: Request, spent: Collection[int]) -> Taken:
+    async def _claim(self, request: Request, spent: Collection[int]) -> Issued:
         suite, addresses = request
         claimed: list[Claimed] = [b""] * len(addresses)
         lows: list[PoolLow] = []
@@ -143,7 +140,7 @@ class Claims:
         self._loop.call_soon(claims.close)
         self._masters.submit(claims)
 
-    async def _complete(self, request: Request, pops: Sequence[bytes], popped: list[Package], state: int) -> Taken:
+    async def _complete(self, request: Request, pops: Sequence[bytes], popped: list[Package], state: int) -> Issued:
         """Take what was popped of the only bucket, and claim again where there is nothing."""
         claimed, lows = await self._take(0, request[1], pops, popped, state)
         await self._look_up_rest(request, (), claimed, lows)
@@ -178,8 +175,9 @@ class Claims:
             return []
         if record is None:
             return []
-        left = (limits.PREKEYS_LOW_MARK - 1).to_bytes(4, "big")
-        return self._tell(bucket, record[: ids.ID_BYTES] + field[_NUMBER_BYTES:] + left + record[ids.ID_BYTES :][:8])
+        owner, node = record[: ids.ID_BYTES], record[ids.ID_BYTES : ids.ID_BYTES + len(_NOBODY)]
+        suite = int.from_bytes(field[_NUMBER_BYTES:], "big")
+        return [self._tell(bucket, PoolLow(owner, suite, limits.PREKEYS_LOW_MARK - 1), node)]
 
     async def _look_up_rest(
         self, request: Request, spent: Collection[int], claimed: list[Claimed], lows: list[PoolLow]
@@ -234,13 +232,13 @@ class Claims:
             else:
                 claimed.append(frames.encode_prekey(0, 0, answer[1:]))
         self._known[bucket].learn(self._masters.epochs[bucket] + revocations, suite, found, empty)
-        return claimed, self._tell(bucket, low)
+        return claimed, [
+            self._tell(bucket, PoolLow(mailbox, of_suite, left), node)
+            for mailbox, of_suite, left, node in _LOW.iter_unpack(low)
+        ]
 
-    def _tell(self, bucket: int, data: bytes) -> list[PoolLow]:
-        """Return which pools ran low; other nodes that serve their owners are told."""
-        lows = []
-        for mailbox, suite, left, node in _LOW.iter_unpack(data):
-            lows.append(PoolLow(mailbox, suite, left))
-            if node not in {_NOBODY, self._node}:
-                self._masters.publish(bucket, node, low_message(lows[-1]))
-        return lows
+    def _tell(self, bucket: int, low: PoolLow, node: bytes) -> PoolLow:
+        """Tell the node that serves its owner, if it is another, that a pool ran low; return that."""
+        if node not in {_NOBODY, self._node}:
+            self._masters.publish(bucket, node, low_message(low))
+        return low

@@ -29,14 +29,13 @@ from restante_server.stores import (
 from restante_server.stores.contract import (
     Accepted,
     AddressSpec,
-    Claimed,
     Deposit,
     FenceLost,
     Holding,
+    Issued,
     Level,
     Listener,
     Outcome,
-    PoolLow,
     SeenPool,
     Status,
     StoredEntry,
@@ -294,9 +293,7 @@ class SqliteStore:
             grows=True,
         )
 
-    def claim(
-        self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()
-    ) -> Awaitable[tuple[Sequence[Claimed], Sequence[PoolLow]]]:
+    def claim(self, suite: int, addresses: Sequence[bytes], spent: Collection[int] = ()) -> Awaitable[Issued]:
         """See contract."""
         return self._writer.submit(lambda batch: sqlite_prekeys.claim(batch, self._index, suite, addresses, spent))
 

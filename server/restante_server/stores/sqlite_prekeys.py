@@ -8,7 +8,7 @@ import apsw
 
 from restante_protocol import frames, limits
 from restante_protocol.errors import Code
-from restante_server.stores.contract import EMPTY, GONE, Claimed, Pool, PoolLow, SeenPool
+from restante_server.stores.contract import EMPTY, GONE, Claimed, Issued, Pool, PoolLow, SeenPool
 from restante_server.stores.sqlite_index import Index
 from restante_server.stores.sqlite_writer import Batch
 
@@ -87,9 +87,7 @@ def put(  # noqa: PLR0913 -- the request's fields
     return None
 
 
-def claim(
-    batch: Batch, index: Index, suite: int, addresses: Sequence[bytes], spent: Collection[int]
-) -> tuple[Sequence[Claimed], Sequence[PoolLow]]:
+def claim(batch: Batch, index: Index, suite: int, addresses: Sequence[bytes], spent: Collection[int]) -> Issued:
     """See ``contract.Store.claim``."""
     db, known, supplies = batch.db, index.addresses, index.supplies
     taken: Taken = []

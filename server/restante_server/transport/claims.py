@@ -16,7 +16,7 @@ from restante_protocol.errors import Code, RemoteError
 from restante_server.config import CLAIM_CONNECTIONS, CLAIM_PATIENCE, PROCESS_REQUEST_BYTES
 from restante_server.services import claims
 from restante_server.services.relay import Relay
-from restante_server.stores.contract import StoreError, StoreFull
+from restante_server.stores.contract import Issued, StoreError, StoreFull
 from restante_server.transport.backlog import Backlog
 from restante_server.transport.refusals import refusal
 
@@ -120,7 +120,7 @@ class ClaimEndpoint:
         cost = len(data) + len(frame.addresses) * limits.MAX_PREKEY_BYTES
         self._backlog.take(cost)
         try:
-            taken: asyncio.Future[claims.Taken] = self._loop.create_future()
+            taken: asyncio.Future[Issued] = self._loop.create_future()
             claims.begin(self._relay, frame, taken)
             prekeys = claims.issued(self._relay, frame, await taken)
         except StoreError as error:

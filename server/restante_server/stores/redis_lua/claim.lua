@@ -24,6 +24,15 @@ for i = 3, #ARGV do
 end
 local pools = hmget(POOL, fields)
 local UNKNOWN = string.rep('\0', 6)
+local LOW_BYTE = byte(LOW)
+
+-- Return a package as it is answered, which began with LOW, and what is told of its pool: mailbox 24, suite 2, left 4,
+-- owner 8.
+local function run_low(package, field, low_mark)
+  local queue = call('HGET', QUEUE, sub(field, 1, 4))
+  return FIRST .. sub(package, 2), sub(queue, 1, 24) .. sub(field, 5, 6) .. spack('>I4', low_mark - 1) .. sub(queue, 25, 32)
+end
+
 local answers, known, lows, issued = {}, {}, {}, false
 place = 0
 for i = 3, #ARGV do

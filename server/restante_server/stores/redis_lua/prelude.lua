@@ -235,7 +235,6 @@ end
 
 local POOL_FORMAT = '>c8I6I6I1I1'
 local FIRST, LOW = '\147', '\193'
-local LOW_BYTE = byte(LOW)
 
 local function packages_of(field)
   return PREKEY .. ':' .. field
@@ -280,13 +279,6 @@ local function begin_low(field, left, low_mark, first)
     local key, place = packages_of(field), left - low_mark
     call('LSET', key, place, first .. sub(call('LINDEX', key, place), 2))
   end
-end
-
--- Return a package as it is answered, which began with LOW, and what is told of its pool: mailbox 24, suite 2, left 4,
--- owner 8.
-local function run_low(package, field, low_mark)
-  local queue = call('HGET', QUEUE, sub(field, 1, 4))
-  return FIRST .. sub(package, 2), sub(queue, 1, 24) .. sub(field, 5, 6) .. spack('>I4', low_mark - 1) .. sub(queue, 25, 32)
 end
 
 -- Drop a pool's packages, of whatever epoch.
