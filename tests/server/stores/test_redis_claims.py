@@ -9,10 +9,23 @@ from restante_protocol import limits
 from restante_protocol.errors import Code
 from restante_protocol.frames import encode_prekey
 from restante_server.stores.contract import PoolLow, StoreUnavailable
+from restante_server.stores.redis import RedisStore
 from restante_server.stores.redis_calls import Call
 from restante_server.stores.redis_claims import Claims
 from restante_server.stores.redis_scripts import KEYS, bucket_keys
 from support.stores import SUITE, MovedClock, address, mailbox, make_mailbox, two_nodes
+
+
+def counted(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Return how many calls of each script a store makes from now on."""
+    submit, calls = store.masters.submit, Counter[str]()
+
+    def count(call: Call) -> None:
+        calls[call.script] += 1
+        submit(call)
+
+    monkeypatch.setattr(store.masters, "submit", count)
+    return calls
 
 
 async def test_claims_of_one_tick_are_one_call(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,13 +33,7 @@ async def test_claims_of_one_tick_are_one_call(redis_url: str, monkeypatch: pyte
     await make_mailbox(first, 1, [1, 2])
     await first.put_prekeys(mailbox(1), SUITE, 1, [b"%d" % number for number in range(1, 9)], b"last", replace=False)
     await first.claim(SUITE, [address(1), address(2)])
-    submit, calls = first.masters.submit, Counter[str]()
-
-    def count(call: Call) -> None:
-        calls[call.script] += 1
-        submit(call)
-
-    monkeypatch.setattr(first.masters, "submit", count)
+    calls = counted(first, monkeypatch)
     claims = [first.claim(SUITE, [address(1)]) for _ in range(5)]
     found = [claimed for claimed, _ in await asyncio.gather(*claims)]
     assert found == [[encode_prekey(0, number, b"%d" % number)] for number in range(3, 8)]
@@ -44,13 +51,7 @@ async def test_only_what_was_revoked_or_deleted_has_pools_looked_up_again(
     await make_mailbox(first, 1, [1, 2])
     await first.put_prekeys(mailbox(1), SUITE, 1, [b"1", b"2", b"3"], b"last", replace=False)
     await first.claim(SUITE, [address(1)])
-    submit, calls = first.masters.submit, Counter[str]()
-
-    def count(call: Call) -> None:
-        calls[call.script] += 1
-        submit(call)
-
-    monkeypatch.setattr(first.masters, "submit", count)
+    calls = counted(first, monkeypatch)
     await first.revoke_addresses(mailbox(2), [address(2)])
     await first.delete_mailbox(mailbox(2))
     await first.claim(SUITE, [address(1)])
