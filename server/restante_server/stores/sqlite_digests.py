@@ -17,11 +17,8 @@ import apsw
 from restante_server.stores.contract import DIGEST_BYTES
 
 RECENT: Final = 65_536  # digests in memory and in the log: 9 MB
-RANGES: Final = 64  # of digests, by the first six bits
-MOVES: Final = 8  # ranges that move at a time: some milliseconds
+RANGES: Final = 256  # of digests, by the first byte
 SWEEP_SECONDS: Final = 300  # between sweeps of the table: each looks at all of it
-_BYTES: Final = 256  # first bytes
-_SHIFT: Final = 2  # of a first byte, to its range
 
 Undo = list[Callable[[], object]]
 
@@ -63,7 +60,7 @@ class Digests:
         found = {
             digest: b""
             for digest in digests
-            if (expires := recent[digest[0] >> _SHIFT].get(digest)) is not None and expires > now
+            if (expires := recent[digest[0]].get(digest)) is not None and expires > now
         }
         if self._table:
             marks = ",".join("?" * len(digests))
@@ -88,15 +85,16 @@ class Digests:
         db.executemany("REPLACE INTO deduplication VALUES (?, ?, ?)", rows)
         self._table = True
 
-    def save(self, db: apsw.Connection, undo: Undo) -> None:
-        """Move ranges to the table while there are too many in memory."""
-        left = MOVES
-        while self._count > RECENT and left:
-            left -= 1
+    def save(self, db: apsw.Connection, undo: Undo, limit: int) -> int:
+        """Move ranges to the table while there are too many in memory, until so many have moved; return how many."""
+        before = self._count
+        while self._count > RECENT and before - self._count < limit:
             self._move(db, self._next, undo)
             self._next = (self._next + 1) % RANGES
-        if left < MOVES:
+        moved = before - self._count
+        if moved:
             db.execute("DELETE FROM deduplication_log WHERE n<=?", (min(self._moved),))
+        return moved
 
     def _move(self, db: apsw.Connection, chosen: int, undo: Undo) -> None:
         digests, self._recent[chosen] = self._recent[chosen], {}
@@ -115,7 +113,7 @@ class Digests:
     def _remember(self, digests: Sequence[bytes], expires: int) -> None:
         recent = self._recent
         for digest in digests:
-            known = recent[digest[0] >> _SHIFT]
+            known = recent[digest[0]]
             if digest not in known:
                 self._count += 1
             known[digest] = expires
@@ -123,7 +121,7 @@ class Digests:
     def _forget(self, digests: Sequence[bytes], now: int = 0) -> None:
         """Drop digests from memory; with a time, those that have expired."""
         for digest in digests:
-            known = self._recent[digest[0] >> _SHIFT]
+            known = self._recent[digest[0]]
             if digest in known and not (now and known[digest] > now):
                 del known[digest]
                 self._count -= 1
@@ -149,12 +147,12 @@ class Digests:
         return dropped == limit
 
     def _sweep_range(self, db: apsw.Connection, now: int, limit: int) -> bool:
-        first, after = self._swept << _SHIFT, self._swept + 1 << _SHIFT
-        end = bytes((after,)) if after < _BYTES else b"\xff" * (DIGEST_BYTES + 1)
+        after = self._swept + 1
+        end = bytes((after,)) if after < RANGES else b"\xff" * (DIGEST_BYTES + 1)
         db.execute(
             "DELETE FROM deduplication WHERE digest IN"
             " (SELECT digest FROM deduplication WHERE digest>=? AND digest<? AND expires<=? LIMIT ?)",
-            (bytes((first,)), end, now, limit),
+            (bytes((self._swept,)), end, now, limit),
         )
         if db.changes() == limit:
             return True

@@ -12,10 +12,12 @@ among ``kept``. Cursors and the deletion of groups that nobody waits for are sav
 may bring back what was acknowledged shortly before, and never loses anything else.
 """
 
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 import apsw
@@ -135,8 +137,9 @@ class Index:
         self.entries = 0
         self.size = 0
         self._by_number: dict[int, Mailbox] = {}
-        self._dirty: set[Mailbox] = set()
-        self._spent: list[tuple[int, int]] = []  # leads, and how many payloads
+        self._dirty: dict[Mailbox, int] = {}  # oldest first; how many were spent before it changed
+        self._spent: list[tuple[int, int]] = []  # leads, and how many payloads,
+        self._deleted = 0  # and how many of those before are deleted
         self._next_payload = 1
 
     # Rows.
@@ -219,7 +222,7 @@ class Index:
         def restore() -> None:
             self.mailboxes[mailbox.id] = self._by_number[mailbox.n] = mailbox
             if dirty:
-                self._dirty.add(mailbox)
+                self._dirty = {mailbox: 0} | self._dirty
             if owner is not None:
                 self.owners[mailbox.id] = owner
 
@@ -241,13 +244,14 @@ class Index:
 
     def _doubt(self, mailbox: Mailbox) -> None:
         """Forget a mailbox that may have been created in a transaction that is rolled back."""
-        self._forget(mailbox)
+        if mailbox not in self._dirty:  # or it was there before: nobody acknowledges before that
+            self._forget(mailbox)
         self.addresses.clear()
 
     def _forget(self, mailbox: Mailbox) -> None:
         self.mailboxes.pop(mailbox.id, None)
         self._by_number.pop(mailbox.n, None)
-        self._dirty.discard(mailbox)
+        self._dirty.pop(mailbox, None)
 
     # Entries.
 
@@ -308,6 +312,7 @@ class Index:
     def acknowledge(self, mailbox: Mailbox, sequence: int, exceptions: Collection[int]) -> None:
         """Drop the entries up to a sequence but the exceptions."""
         sequence = min(sequence, mailbox.last)
+        self._change(mailbox)
         if exceptions:
             self._split(mailbox, sequence, exceptions)
         else:
@@ -327,7 +332,6 @@ class Index:
             mailbox.cursor = sequence
         if sequence > mailbox.acknowledged:  # noqa: PLR1730
             mailbox.acknowledged = sequence
-        self._dirty.add(mailbox)
 
     def _shorten(self, mailbox: Mailbox, position: int, taken: int) -> None:
         """Take the first entries out of a part."""
@@ -383,10 +387,10 @@ class Index:
                 if mailbox.leads[position] != lead:
                     position += 1
                     continue
+                self._change(mailbox)
                 self._release(mailbox, position)
                 for column in mailbox.columns:
                     del column[position]
-                self._dirty.add(mailbox)
 
     def read(self, mailbox: bytes, after: int, entries: int, size: int) -> list[tuple[int, int]]:
         """Return (sequence, payload) above ``after``: at most so many, and so many bytes, but at least one."""
@@ -426,26 +430,40 @@ class Index:
 
     # Saving.
 
+    def _change(self, mailbox: Mailbox) -> None:
+        """Have a mailbox' row saved. Called before anything is taken out of it."""
+        if mailbox not in self._dirty:
+            self._dirty[mailbox] = self._deleted + len(self._spent)
+
     @property
     def unsaved(self) -> int:
         """How many rows ``save`` is to write."""
         return len(self._dirty) + len(self._spent) + self.supplies.unsaved + self.digests.unsaved
 
-    def save(self, db: apsw.Connection, undo: Undo) -> None:
-        """Write cursors, and delete what nobody waits for any more."""
-        dirty, self._dirty = self._dirty, set()
-        spent, self._spent = self._spent, []
+    def save(self, db: apsw.Connection, undo: Undo, limit: int = sys.maxsize) -> int:
+        """Write cursors, and delete what nobody waits for any more: of each kind so many rows, the oldest ones.
 
+        A payload is deleted with, or after, the cursors of all who had it. Returns how many rows were saved.
+        """
+        dirty = dict(islice(self._dirty.items(), limit))
+        for mailbox in dirty:
+            del self._dirty[mailbox]
+        deletable = next(iter(self._dirty.values()), self._deleted + len(self._spent)) - self._deleted
+        spent = self._spent[: min(limit, max(deletable, 0))]
+        del self._spent[: len(spent)]
+        self._deleted += len(spent)
         fenced = {lead for lead, _ in spent if lead in self.fenced}
 
         def restore() -> None:
-            self._dirty |= dirty
-            self._spent += spent
+            self._dirty = dirty | {mailbox: at for mailbox, at in self._dirty.items() if mailbox not in dirty}
+            self._spent[:0] = spent
+            self._deleted -= len(spent)
             self.fenced.update(fenced)
 
         undo.append(restore)
-        self.supplies.save(db, undo)
-        self.digests.save(db, undo)
+        saved = len(dirty) + len(spent)
+        saved += self.supplies.save(db, undo, limit)
+        saved += self.digests.save(db, undo, limit)
         free = _ranges((lead, members) for lead, members in spent if lead not in fenced)
         db.executemany("DELETE FROM payload WHERE n BETWEEN ? AND ?", free)  # first: what follows may need the room
         db.executemany(
@@ -457,6 +475,7 @@ class Index:
             "UPDATE mailbox SET last=?, cursor=?, kept=?, acknowledged=? WHERE n=? AND id=?",
             [(m.last, m.cursor, _kept(m), m.acknowledged, m.n, m.id) for m in dirty],
         )
+        return saved
 
     def trim(self) -> None:
         """Forget what is only cached, if there is much of it."""

@@ -8,6 +8,7 @@ Until then the log says which packages are void; ``settle_log`` makes the tables
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 import apsw
@@ -17,8 +18,9 @@ from restante_server.stores.sqlite_log import pack, unpack
 
 READ: Final = 64  # packages of one pool that are read at a time
 KEPT_PACKAGES: Final = 200_000  # in memory before those of idle pools are forgotten: 60 MB of usual ones
-_LOG: Final = "claims "
-_OWN_LOG: Final = "key >= 'claims ' AND key < 'claims!'"
+_LOG: Final = "claims "  # then the row, 16 hexadecimal digits
+_LOG_END: Final = "claims!"
+_OWN_LOG: Final = "key >= 'claims ' AND key < ?"
 
 Undo = list[Callable[[], object]]
 
@@ -33,6 +35,7 @@ class Supply:
         issued: highest number given out.
         left: packages that are left.
         ready: of these the next ones, last first: number, and the answer to a claim.
+        unsaved: how many were taken since its row was written.
     """
 
     mailbox: int
@@ -40,6 +43,7 @@ class Supply:
     issued: int
     left: int
     ready: list[tuple[int, bytes]]
+    unsaved: int = 0
 
 
 Taken = list[tuple[Supply, int, int, bytes]]
@@ -52,7 +56,7 @@ class Supplies:
     def __init__(self) -> None:
         """Begin with none."""
         self._known: dict[int, dict[int, Supply]] = {}  # by mailbox and suite
-        self._dirty: set[Supply] = set()
+        self._dirty: dict[Supply, int] = {}  # oldest first; the row of the log that has the first number to be saved
         self._rows = 0  # of the log, since the start
         self._read = 0  # packages, since the last trim
         self.unsaved = 0
@@ -92,12 +96,13 @@ class Supplies:
     def log(self, db: apsw.Connection, taken: Taken) -> None:
         """Write down what an operation took."""
         numbers: list[int] = []
+        self._rows += 1
         for supply, _, number, _ in taken:
             numbers += (supply.mailbox, supply.suite, number)
-            self._dirty.add(supply)
-        self._rows += 1
+            self._dirty.setdefault(supply, self._rows)
+            supply.unsaved += 1
         self.unsaved += len(taken)
-        db.execute("INSERT INTO meta VALUES (?, ?)", (f"{_LOG}{self._rows}", pack(numbers)))
+        db.execute("INSERT INTO meta VALUES (?, ?)", (_log_key(self._rows), pack(numbers)))
 
     def give_back(self, taken: Taken) -> None:
         """Undo an operation."""
@@ -114,28 +119,46 @@ class Supplies:
     def settle(self, db: apsw.Connection, mailbox: int, undo: Undo) -> None:
         """Write a mailbox' pools to their rows, and forget them: the rows are about to change."""
         known = self._known.pop(mailbox, {})
-        dirty = self._dirty.intersection(known.values())
-        self._dirty -= dirty
+        dirty = {supply: self._dirty.pop(supply) for supply in known.values() if supply in self._dirty}
         undo.append(partial(self._restore, mailbox, known, dirty))
         _write(db, dirty)
 
-    def _restore(self, mailbox: int, known: dict[int, Supply], dirty: set[Supply]) -> None:
+    def _restore(self, mailbox: int, known: dict[int, Supply], dirty: dict[Supply, int]) -> None:
         self._known[mailbox] = known
-        self._dirty |= dirty
+        self._dirty = dict(sorted((self._dirty | dirty).items(), key=itemgetter(1)))
 
-    def save(self, db: apsw.Connection, undo: Undo) -> None:
-        """Write all pools to their rows, and empty the log."""
+    def save(self, db: apsw.Connection, undo: Undo, limit: int) -> int:
+        """Write pools to their rows, the oldest first, until so many packages are saved; return how many.
+
+        What of the log only these need is deleted.
+        """
         if not self.unsaved:
-            return
-        dirty, self._dirty, unsaved, self.unsaved = self._dirty, set(), self.unsaved, 0
+            return 0
+        before, whole = self._dirty, self.unsaved
+        chosen: dict[Supply, int] = {}
+        for supply in before:
+            if limit <= 0:
+                break
+            chosen[supply] = supply.unsaved
+            limit -= supply.unsaved
+        self._dirty = {supply: row for supply, row in before.items() if supply not in chosen}
+        self.unsaved -= sum(chosen.values())
+        if not self._dirty:  # what was settled counted too
+            self.unsaved = 0
 
         def restore() -> None:
-            self._dirty |= dirty
-            self.unsaved += unsaved
+            self._dirty, self.unsaved = before, whole
+            for supply, unsaved in chosen.items():
+                supply.unsaved = unsaved
 
         undo.append(restore)
-        _write(db, dirty)
-        db.execute(f"DELETE FROM meta WHERE {_OWN_LOG}")  # noqa: S608 -- our own words
+        for supply in chosen:
+            supply.unsaved = 0
+        _write(db, chosen)
+        needed = next(iter(self._dirty.values()), None)
+        end = _LOG_END if needed is None else _log_key(needed)
+        db.execute(f"DELETE FROM meta WHERE {_OWN_LOG}", (end,))  # noqa: S608 -- our own words
+        return whole - self.unsaved
 
     def trim(self) -> None:
         """Forget what is only cached, if there is much of it."""
@@ -143,6 +166,10 @@ class Supplies:
             self._read = 0
             busy = {supply.mailbox for supply in self._dirty}
             self._known = {mailbox: known for mailbox, known in self._known.items() if mailbox in busy}
+
+
+def _log_key(row: int) -> str:
+    return f"{_LOG}{row:016x}"
 
 
 def _write(db: apsw.Connection, supplies: Iterable[Supply]) -> None:
@@ -157,7 +184,7 @@ def _write(db: apsw.Connection, supplies: Iterable[Supply]) -> None:
 def settle_log(db: apsw.Connection) -> None:
     """Make the tables say what the log of a store that was not closed in order says; in the caller's transaction."""
     issued: dict[tuple[int, int], int] = {}
-    rows: Iterable[Any] = db.execute(f"SELECT value FROM meta WHERE {_OWN_LOG}")  # noqa: S608 -- our own words
+    rows: Iterable[Any] = db.execute(f"SELECT value FROM meta WHERE {_OWN_LOG}", (_LOG_END,))  # noqa: S608 -- our own words
     for (value,) in rows:
         numbers = iter(unpack(value))
         for mailbox, suite, number in zip(numbers, numbers, numbers, strict=True):
@@ -169,4 +196,4 @@ def settle_log(db: apsw.Connection) -> None:
             " WHERE mailbox=?2 AND suite=?3",
             (number, mailbox, suite),
         )
-    db.execute(f"DELETE FROM meta WHERE {_OWN_LOG}")  # noqa: S608 -- our own words
+    db.execute(f"DELETE FROM meta WHERE {_OWN_LOG}", (_LOG_END,))  # noqa: S608 -- our own words

@@ -8,6 +8,7 @@ an undo. What it returns is handed out after the commit.
 
 import asyncio
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,7 @@ MAX_BATCH: Final = 512  # operations per commit: bounds what one waits for
 MAX_BATCH_ADDRESSES: Final = 16_384  # that their deposits go to, each list once: some 100 ms if nobody knows them
 SAVE_SECONDS: Final = 0.2  # an acknowledged entry is deleted from the disk after so long
 SAVE_ROWS: Final = 20_000  # or when so many rows wait for it
+SAVE_PART: Final = 512  # rows of each kind in one transaction: about a millisecond, for which everything else waits
 BUSY_SECONDS: Final = 5  # for another process's short write: a backup's, a tool's
 BUSY_RETRY_SECONDS: Final = 0.01
 MAX_ENTRIES: Final = 10_000_000  # that wait in all mailboxes: each is some 70 bytes of memory, at the next start too
@@ -116,7 +118,7 @@ class Writer:
         self._running: tuple[list[Operation], Batch] | None = None  # being committed
         self._begin_handle: asyncio.Handle | None = None
         self._save_timer: asyncio.TimerHandle | None = None
-        self._saving = False
+        self._saving = 0  # rows that are left of those that waited when this began
         self._save_failed = False
         self._blocked_since = 0.0
         self._idle = asyncio.Event()
@@ -189,7 +191,7 @@ class Writer:
         if self._save_timer is not None:
             self._save_timer.cancel()
         if not self._closed and not self._broken:
-            self._save()
+            self.submit(lambda batch: self._index.save(batch.db, batch.undo))
         self._closed = True
         await self._idle.wait()
         self._work.put(None)
@@ -363,19 +365,28 @@ class Writer:
     def _save(self) -> None:
         """Write the index's cursors; if the disk is full they wait for the next time."""
         self._save_timer = None
-        if self._closed or self._broken or not self._index.unsaved:
-            return
-        self._saving = True
-        saved = self.submit(lambda batch: self._index.save(batch.db, batch.undo))
+        self._saving = self._index.unsaved
+        if self._saving:
+            self._save_part()
+
+    def _save_part(self) -> None:
+        limit = sys.maxsize if self._save_failed else SAVE_PART  # deleting comes first, and makes room
+        saved = self.submit(lambda batch: self._index.save(batch.db, batch.undo, limit))
         saved.add_done_callback(self._saved)
 
-    def _saved(self, saved: asyncio.Future[None]) -> None:
-        self._saving = False
+    def _saved(self, saved: asyncio.Future[int]) -> None:
         self._save_failed = not saved.cancelled() and saved.exception() is not None
-        if not self._save_failed:
+        if self._save_failed:
+            self._saving = 0
+            if not self._broken:
+                self.unsaved()
+            return
+        self._saving = max(0, self._saving - saved.result())
+        if self._saving and saved.result() and not self._closed:
+            self._save_part()
+        else:
+            self._saving = 0
             self._index.trim()
-        elif not self._broken:
-            self.unsaved()
 
 
 def _run_apart(operation: Operation, batch: Batch) -> None:

@@ -166,7 +166,8 @@ async def _check(store: SqliteStore, promised: Promised) -> None:
 @pytest.mark.parametrize("seed", range(RUNS))
 def test_nothing_promised_is_forgotten(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = Random(seed)
-    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", seed % 2)  # half of the runs save at every opportunity
+    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", seed % 2)  # half of the runs save at every opportunity,
+    monkeypatch.setattr(sqlite_writer, "SAVE_PART", random.choice([1, 3, 512]))  # and most in parts
     promised = Promised()
     clock = MovedClock()
 

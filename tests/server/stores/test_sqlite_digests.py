@@ -10,6 +10,7 @@ from restante_server.stores.sqlite_digests import Digests
 from restante_server.stores.sqlite_schema import SCHEMA
 
 DAY = 86_400
+PART = 8  # digests that are saved at a time
 
 
 def digest(number: int) -> bytes:
@@ -61,7 +62,7 @@ def test_what_is_too_much_moves_to_the_table_and_is_found_there(
         digests.add(db, everything[place : place + 64], DAY + place, [])
     assert digests.unsaved == 924
     while digests.unsaved:
-        digests.save(db, [])
+        digests.save(db, [], PART)
     assert 1024 - 100 <= rows(db, "deduplication") < 1024
     digests.add(db, [digest(2000)], DAY, [])
     found = dict.fromkeys([*everything, digest(2000)], b"")
@@ -69,14 +70,24 @@ def test_what_is_too_much_moves_to_the_table_and_is_found_there(
     assert restarted(db).find(db, [*everything, digest(2000)], 0) == found
 
 
+def test_a_part_is_at_most_a_range_more_than_was_asked_for(
+    db: apsw.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = Digests()
+    digests.add(db, [digest(number) for number in range(1024)], DAY, [])  # four in each range
+    assert digests.save(db, [], PART) == 0, "there are not too many in memory"
+    monkeypatch.setattr(sqlite_digests, "RECENT", 0)
+    assert [digests.save(db, [], limit) for limit in (1, 4, 5, 2000)] == [4, 4, 8, 1024 - 16]
+
+
 def test_rows_of_the_log_go_once_all_ranges_have_moved(db: apsw.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     digests = Digests()
     digests.add(db, [digest(number) for number in range(512)], DAY, [])
     monkeypatch.setattr(sqlite_digests, "RECENT", 0)
-    digests.save(db, [])
+    digests.save(db, [], PART)
     assert rows(db, "deduplication_log") == 1
     while digests.unsaved:
-        digests.save(db, [])
+        digests.save(db, [], PART)
     assert rows(db, "deduplication_log") == 0
     assert rows(db, "deduplication") == 512
 
@@ -90,14 +101,14 @@ def test_a_transaction_that_is_rolled_back_changes_nothing(
     undo: sqlite_digests.Undo = []
     db.execute("BEGIN")
     digests.add(db, [digest(600)], DAY, undo)
-    digests.save(db, undo)
+    digests.save(db, undo, PART)
     db.execute("ROLLBACK")
     for each in reversed(undo):
         each()
     assert digests.unsaved == 512
     assert digests.find(db, [digest(5), digest(600)], 0) == {digest(5): b""}
     while digests.unsaved:
-        digests.save(db, [])
+        digests.save(db, [], PART)
     assert restarted(db).find(db, [digest(5), digest(600)], 0) == {digest(5): b""}
 
 
@@ -106,7 +117,7 @@ def test_a_sweep_drops_what_has_expired(db: apsw.Connection, monkeypatch: pytest
     digests = Digests()
     digests.add(db, [digest(number) for number in range(512)], DAY, [])
     while digests.unsaved:
-        digests.save(db, [])
+        digests.save(db, [], PART)
     monkeypatch.undo()
     for number in range(5):
         digests.add(db, [digest(1000 + number)], DAY + number, [])
