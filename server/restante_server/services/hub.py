@@ -35,6 +35,11 @@ class Hub:
         if self._subscriptions.get(subscription.mailbox) is subscription:
             del self._subscriptions[subscription.mailbox]
 
+    async def settle(self, mailbox: bytes) -> None:
+        """Wait until the store knows of every acknowledgement for a mailbox that came here."""
+        if (subscription := self._subscriptions.get(mailbox)) is not None:
+            await subscription.settle()
+
     def announce(self, deliveries: Sequence[Delivery]) -> None:
         """Send what has just been committed to those who are connected: the store's listener."""
         subscriptions = self._subscriptions

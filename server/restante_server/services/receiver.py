@@ -120,6 +120,7 @@ class Receiver:
 
     async def _subscribe(self, frame: frames.Subscribe) -> frames.RelayFrame:
         seen = [SeenPool(pool.suite, pool.uploaded, pool.used) for pool in frame.pools]
+        await self._relay.hub.settle(self._mailbox)  # of an older connection
         owner = await self._relay.store.subscribe(self._mailbox, frame.incarnation, frame.seen, seen)
         if owner is None:
             raise Refused(Code.NO_MAILBOX)
@@ -157,6 +158,7 @@ class Receiver:
         return frames.Done(frame.request)
 
     async def _status(self, frame: frames.Status) -> frames.RelayFrame:
+        await self._relay.hub.settle(self._mailbox)
         status = await self._relay.store.status(self._mailbox)
         if status is None:
             raise Refused(Code.NO_MAILBOX)
@@ -169,6 +171,7 @@ class Receiver:
         return frames.Erased(frame.request, erased_at, self._relay.identity.erased(self._mailbox, erased_at))
 
     async def _export(self, frame: frames.Export) -> frames.RelayFrame:
+        await self._relay.hub.settle(self._mailbox)
         held, after = await self._relay.store.holdings(self._mailbox, frame.after)
         if not after:
             held = [*held, *await self._relay.consents.holdings(self._mailbox)]

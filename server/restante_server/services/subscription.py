@@ -8,7 +8,7 @@ order is always that of the sequences, without gap or duplicate.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import structlog
 
@@ -21,6 +21,7 @@ from restante_server.stores.contract import Store, StoredEntry, StoreError, Valu
 from restante_server.stores.contract import Subscription as Owner
 
 _log = structlog.get_logger("subscription")
+ACKNOWLEDGE_SECONDS: Final = 0.1  # a store that is asked, not memory, hears of one mailbox so often at the most
 _EPHEMERAL_RUN = frames.encode(frames.Run(0, 1))
 
 _NONE = Acknowledgement(0, NOTHING)
@@ -110,6 +111,7 @@ class Subscription:
         "_entries_in_flight",
         "_ephemeral_bytes",
         "_in_flight",
+        "_loop",
         "_metrics",
         "_out",
         "_pending",
@@ -118,6 +120,8 @@ class Subscription:
         "_run_header",
         "_run_next",
         "_store",
+        "_tell_timer",
+        "_told_at",
         "_wrap",
         "live",
         "mailbox",
@@ -150,6 +154,9 @@ class Subscription:
         self._pending: Acknowledgement | None = None
         self._reading: asyncio.Task[None] | None = None
         self._acknowledging: asyncio.Future[bool] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._told_at = -ACKNOWLEDGE_SECONDS  # loop time of the last call that is not memory alone
+        self._tell_timer: asyncio.TimerHandle | None = None
 
     @property
     def drained(self) -> bool:
@@ -159,7 +166,7 @@ class Subscription:
     @property
     def acknowledging(self) -> bool:
         """The store has still to be told of acknowledgements."""
-        return self._acknowledging is not None
+        return self._acknowledging is not None or self._pending is not None
 
     def start(self) -> None:
         """Read from the store until caught up, unless that is under way."""
@@ -198,7 +205,7 @@ class Subscription:
         self.start()
 
     def acknowledge(self, sequence: int, exceptions: Sequence[int] = ()) -> None:
-        """Free the window and tell the store, together with what else arrives until it answers.
+        """Free the window and tell the store: at once, or together with what else comes until it has had a pause.
 
         What neither this subscription has sent nor an earlier one can have is not acknowledged.
         """
@@ -207,10 +214,11 @@ class Subscription:
         acknowledgement = Acknowledgement(sequence, frozenset(exceptions) if exceptions else NOTHING)
         self._land(acknowledgement)
         self._acknowledged = merge(self._acknowledged, acknowledgement)
-        if self._acknowledging is None and not self._closed:
-            self._tell_store(acknowledgement)
-        else:
+        if self.acknowledging or self._told_at > self._loop.time() - ACKNOWLEDGE_SECONDS:
             self._pending = merge(self._pending, acknowledgement)
+            self._tell_later()
+        else:
+            self._tell_store(acknowledgement)
         if not self.live:
             self.start()
 
@@ -270,8 +278,11 @@ class Subscription:
 
     async def settle(self) -> None:
         """Wait until the store knows of every acknowledgement so far."""
-        while self._acknowledging is not None:
-            await asyncio.wait([self._acknowledging])
+        while self.acknowledging:
+            if self._acknowledging is None:
+                self._tell_pending()
+            if self._acknowledging is not None:
+                await asyncio.wait([self._acknowledging])
 
     async def close(self) -> None:
         """Stop sending; acknowledgements that were received still count, unless the mailbox has a new owner."""
@@ -373,6 +384,7 @@ class Subscription:
             return
         if not isinstance(current, bool):
             self._acknowledging = current
+            self._told_at = self._loop.time()
             current.add_done_callback(self._store_answered)
         elif not current:
             self.sink.fail(Code.STALE, "owner")
@@ -386,6 +398,18 @@ class Subscription:
             return
         if not current:
             self.sink.fail(Code.STALE, "owner")
-        elif (pending := self._pending) is not None:
-            self._pending = None
+        elif self._pending is not None:
+            self._tell_later()
+
+    def _tell_later(self) -> None:
+        if self._acknowledging is None and self._tell_timer is None:
+            self._tell_timer = self._loop.call_at(self._told_at + ACKNOWLEDGE_SECONDS, self._tell_pending)
+
+    def _tell_pending(self) -> None:
+        """Hand the store what has come since it was told."""
+        if self._tell_timer is not None:
+            self._tell_timer.cancel()
+            self._tell_timer = None
+        pending, self._pending = self._pending, None
+        if pending is not None:
             self._tell_store(pending)

@@ -1,11 +1,19 @@
+import asyncio
 import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from restante_protocol import frames
 from restante_protocol.connection import NumberedEntry
 from restante_protocol.errors import Code
 from restante_protocol.limits import MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES, WINDOW_ENTRIES
 from restante_server.app import Relay
-from support.relay import Owner, Peer
+from restante_server.services import subscription
+from support.relay import Owner, Peer, relay_in_process
+from support.waiting import until
 
 
 async def test_the_life_of_a_message(relay: Relay) -> None:
@@ -261,3 +269,98 @@ async def test_deleted_mailbox_ends_its_connections(relay: Relay) -> None:
     async with await Peer.own(relay.url, owner, create=False) as again:
         answer = await again.ask(frames.Status)
         assert answer.code == Code.NO_MAILBOX
+
+
+# Acknowledgements on their way to the store.
+
+
+@pytest.fixture
+async def told(any_store: dict[str, Any], tmp_path: Path) -> AsyncIterator[tuple[Relay, list[int]]]:
+    """A relay on each store, and the sequences up to which it told the store."""
+    async with relay_in_process(tmp_path / "relay", **any_store) as relay:
+        sequences: list[int] = []
+        acknowledge = relay.store.acknowledge
+
+        def count(
+            mailbox: bytes, token: bytes, incarnation: bytes, sequence: int, exceptions: Sequence[int]
+        ) -> "bool | asyncio.Future[bool]":
+            sequences.append(sequence)
+            return acknowledge(mailbox, token, incarnation, sequence, exceptions)
+
+        relay.store.acknowledge = count  # type: ignore[method-assign]
+        yield relay, sequences
+
+
+async def acknowledge_each(relay: Relay, receiver: Peer, owner: Owner, count: int) -> list[int]:
+    """Deliver so many entries and acknowledge each by itself; return their sequences."""
+    address = await receiver.add_address(owner.address())
+    await receiver.subscribe()
+    assert isinstance(await receiver.next(), frames.Drained)
+    sequences = []
+    async with await Peer.connect(relay.url) as sender:
+        for number in range(count):
+            await sender.deposit([address], b"body %d" % number)
+            (numbered,) = await receiver.entries(1)
+            await receiver.acknowledge(numbered.sequence)
+            sequences.append(numbered.sequence)
+    return sequences
+
+
+async def test_a_store_that_is_asked_hears_of_one_and_then_of_many_together(
+    told: tuple[Relay, list[int]], any_store: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay, heard = told
+    monkeypatch.setattr(subscription, "ACKNOWLEDGE_SECONDS", 1000)
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver:
+        sequences = await acknowledge_each(relay, receiver, owner, 5)
+        status = await receiver.ask(frames.Status)
+        assert (status.entries, status.sequence) == (0, sequences[-1]), "whoever asks is answered as of now"
+        assert heard == ([sequences[0], sequences[-1]] if any_store["redis"] else sequences)
+
+
+async def test_what_is_exported_is_what_is_not_acknowledged(
+    told: tuple[Relay, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay, _ = told
+    monkeypatch.setattr(subscription, "ACKNOWLEDGE_SECONDS", 1000)
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver:
+        await acknowledge_each(relay, receiver, owner, 3)
+        exported = await receiver.ask(lambda n: frames.Export(n, b""))
+        while exported.after:
+            assert not [each for each in exported.held if each.value == b"body 2"]
+            exported = await receiver.ask(lambda n, after=exported.after: frames.Export(n, after))
+        assert not [each for each in exported.held if each.value == b"body 2"]
+
+
+@pytest.mark.parametrize("closes_first", [True, False])
+async def test_what_was_acknowledged_does_not_come_again_over_the_next_connection(
+    told: tuple[Relay, list[int]], monkeypatch: pytest.MonkeyPatch, *, closes_first: bool
+) -> None:
+    relay, heard = told
+    monkeypatch.setattr(subscription, "ACKNOWLEDGE_SECONDS", 1000)
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver:
+        sequences = await acknowledge_each(relay, receiver, owner, 4)
+        if closes_first:
+            await receiver.close()
+            await until(lambda: heard[-1] == sequences[-1])
+        else:  # it only has not heard of it yet
+            await receiver.ask(frames.ConsentGet)
+        async with await Peer.own(relay.url, owner) as again:
+            subscribed = await again.subscribe()
+            assert subscribed.acknowledged == sequences[-1]
+            assert isinstance(await again.next(), frames.Drained)
+
+
+async def test_what_comes_meanwhile_is_told_after_a_pause(
+    told: tuple[Relay, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay, heard = told
+    monkeypatch.setattr(subscription, "ACKNOWLEDGE_SECONDS", 0.01)
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver:
+        sequences = await acknowledge_each(relay, receiver, owner, 20)
+        await until(lambda: heard[-1] == sequences[-1])
+        assert heard == sorted(heard)
