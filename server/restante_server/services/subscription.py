@@ -185,8 +185,8 @@ class Subscription:
         elif self._full(batch.count, batch.size):
             self.live = False
             self._announced = sequence
-            if not self._entries_in_flight:
-                self.start()
+            if self._entries_in_flight < WINDOW_ENTRIES and self._bytes_in_flight < WINDOW_BYTES:
+                self.start()  # some of them fit, or the first does
         else:
             self._send(sequence, batch)
             return True

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from restante_protocol.errors import Code
 from restante_protocol.limits import MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES, WINDOW_ENTRIES
 from restante_server.app import Relay
 from restante_server.services import subscription
+from restante_server.stores.sqlite import SqliteStore
 from support.relay import Owner, Peer, relay_in_process
 from support.waiting import until
 
@@ -68,6 +70,39 @@ async def test_window_stops_delivery_until_entries_are_acknowledged(relay: Relay
         await receiver.acknowledge(first[-1].sequence)
         rest = await receiver.entries(50)
         assert [int(each.entry.body) for each in first + rest] == list(range(WINDOW_ENTRIES + 50))
+
+
+@pytest.mark.database_file
+async def test_a_window_is_filled_before_anything_waits_for_its_acknowledgement(relay: Relay) -> None:
+    """Also by entries of one commit that do not all fit: who acknowledges only a whole window would wait for ever."""
+    assert isinstance(relay.store, SqliteStore)
+    owner, other = Owner(), Owner()
+    async with (
+        await Peer.own(relay.url, owner) as receiver,
+        await Peer.own(relay.url, other) as another,
+        await Peer.connect(relay.url) as sender,
+    ):
+        address = await receiver.add_address(owner.address())
+        both = [address, await another.add_address(other.address())]
+        await receiver.subscribe()
+        assert isinstance(await receiver.next(), frames.Drained)
+        for i in range(WINDOW_ENTRIES - 3):
+            await sender.deposit([address], b"%d" % i)
+        await sender.ask(lambda n: frames.ListPut(n, 1, both))
+        commits = threading.Event()
+        waiting = relay.store._writer.submit_apart(lambda _db: commits.wait())
+        together = [
+            await sender.send(lambda n, i=i: frames.Deposit(n, os.urandom(16), 1, b"%d" % i, 3600, None, 0))
+            for i in range(WINDOW_ENTRIES - 3, WINDOW_ENTRIES + 2)
+        ]
+        await sender.ask(lambda n: frames.ListPut(n, 2, [address]))  # all of these have been read
+        commits.set()
+        await waiting
+        for number in together:
+            await sender.answer(number)
+        first = await receiver.entries(WINDOW_ENTRIES)
+        await receiver.acknowledge(first[-1].sequence)
+        assert [int(each.entry.body) for each in first + await receiver.entries(2)] == list(range(WINDOW_ENTRIES + 2))
 
 
 async def test_window_is_limited_in_bytes_but_lets_one_large_entry_through(relay: Relay) -> None:
