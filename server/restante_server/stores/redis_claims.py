@@ -120,8 +120,8 @@ class Claims:
             future: asyncio.Future[Popped] = self._loop.create_future()
             self._claim_known(bucket, pops, future, None)
             calls.append((bucket, places, pops, future))
-        for bucket, places, pops, future in calls:
-            popped, state = await future
+        outcomes = await _all([future for *_, future in calls])
+        for (bucket, places, pops, _), (popped, state) in zip(calls, outcomes, strict=True):
             found, more = await self._take(bucket, [addresses[place] for place in places], pops, popped, state)
             lows += more
             for place, answer in zip(places, found, strict=True):
@@ -192,8 +192,8 @@ class Claims:
         for (bucket, last_resort), places in groups.items():
             group = [addresses[place] for place in places]
             calls.append((places, self._look_up(bucket, suite, group, last_resort=last_resort)))
-        for places, call in calls:
-            answers, more = await call
+        outcomes = await _all([call.outcome for _, call in calls])
+        for (places, _), (answers, more) in zip(calls, outcomes, strict=True):
             lows += more
             for place, answer in zip(places, answers, strict=True):
                 claimed[place] = answer
@@ -242,3 +242,12 @@ class Claims:
         if node not in {_NOBODY, self._node}:
             self._masters.publish(bucket, node, low_message(low))
         return low
+
+
+async def _all(futures: Sequence[asyncio.Future[Any]]) -> list[Any]:
+    """Return all results, or raise the first error once nothing is under way."""
+    results = await asyncio.gather(*futures, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
