@@ -362,12 +362,8 @@ class Driver:
                 continue
             if isinstance(status, frames.MailboxStatus):
                 break
-
-        async def reached() -> bool:
-            reached = (await self.run(self._engine.position)).cursor >= status.sequence
-            return reached and not await self.run(self._engine.is_fetching)
-
-        await self.until(reached)
+        # In one call: between two the client may close.
+        await self.until(partial(self.run, self._engine.has_processed, status.sequence))
 
     async def receiver(self) -> Connection:
         """Return the mailbox's connection, once the mailbox is drained."""

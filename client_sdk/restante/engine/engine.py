@@ -585,9 +585,9 @@ class Engine:
         with self._state.transaction():
             return self._parcels.work()
 
-    def is_fetching(self) -> bool:
-        """Say whether a blob is awaited that was not asked for yet."""
-        return self._parcels.is_fetching()
+    def has_processed(self, sequence: int) -> bool:
+        """Say whether everything up to a sequence is processed, and the blobs that it needs have been asked for."""
+        return self._state.position.cursor >= sequence and not self._parcels.is_fetching()
 
     def upload(self, blob: bytes) -> Upload | None:
         """Return what to upload before a deposit that names this blob; None if it is at the relay."""

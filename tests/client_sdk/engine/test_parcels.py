@@ -87,7 +87,7 @@ def test_a_joiner_waits_for_the_tree(world: World, dave: Member) -> None:
     kept = dict(world.post.blobs)
     world.post.blobs.clear()
     dave.read()
-    assert not dave.engine.is_fetching()
+    assert dave.engine.has_processed(0)
     assert dave.engine.views() == {}
     wait = dave.engine.due().wait
     assert wait is not None
@@ -239,7 +239,7 @@ def test_a_relay_that_does_not_answer_is_asked_for_ever(world: World) -> None:
     alice.engine.update_keys(world.room)
     assert alice.commit(world.room)
     bob.engine.receive(bob.waiting)
-    assert bob.engine.is_fetching()
+    assert not bob.engine.has_processed(0)
     for _ in range(20):
         world.clock.pass_seconds(COMMIT_PATIENCE)
         (work,) = bob.engine.parcels()
