@@ -141,13 +141,14 @@ class Index:
         self._spent: list[tuple[int, int]] = []  # leads, and how many payloads,
         self._deleted = 0  # and how many of those before are deleted
         self._next_payload = 1
+        self._committed = 1  # the payloads before are
 
     # Rows.
 
     def rebuild(self, db: apsw.Connection) -> None:
         """Read the log."""
         self.digests.rebuild(db)
-        self._next_payload = 1 + (db.execute("SELECT max(n) FROM payload").get or 0)
+        self._next_payload = self._committed = 1 + (db.execute("SELECT max(n) FROM payload").get or 0)
         kept: dict[int, frozenset[int]] = {
             n: frozenset(unpack(data)) for n, data in db.execute("SELECT n, kept FROM mailbox WHERE kept != x''")
         }
@@ -259,6 +260,10 @@ class Index:
         """Take the numbers for so many payloads, above all that wait; return the first."""
         self._next_payload += count
         return self._next_payload - count
+
+    def committed(self) -> None:
+        """What was appended may be read: before, it could not be told from what is gone."""
+        self._committed = self._next_payload
 
     def append(
         self, mailbox: Mailbox, sequence: int, lead: int, origin: int, size: int, start: int, count: int
@@ -393,7 +398,10 @@ class Index:
                     del column[position]
 
     def read(self, mailbox: bytes, after: int, entries: int, size: int) -> list[tuple[int, int]]:
-        """Return (sequence, payload) above ``after``: at most so many, and so many bytes, but at least one."""
+        """Return what is committed above ``after``, as (sequence, payload).
+
+        At most so many, and so many bytes, but at least one.
+        """
         box = self.mailboxes.get(mailbox)
         if box is None:
             return []
@@ -401,6 +409,8 @@ class Index:
         position = max(box.head, bisect_right(box.sequences, after, box.head) - 1)
         while position < len(box.sequences):
             first, lead, span = box.sequences[position], box.leads[position], box.spans[position]
+            if lead >= self._committed:
+                break
             start, count = span >> _COUNT_BITS, span & _COUNT_MASK
             for offset in range(max(0, after + 1 - first), count):
                 size -= abs(self._size(lead, start + offset, 1, box.sizes[position]))

@@ -348,6 +348,7 @@ class Writer:
             self._roll_back(operations, batch, error)
             self._begin()
             return
+        self._index.committed()
         for done in batch.done:
             done()
         self._begin()  # first: the disk syncs while what follows is sent

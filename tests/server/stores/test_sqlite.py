@@ -5,7 +5,8 @@ import contextlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -47,6 +48,7 @@ from support.stores import (
     store_deposit,
     subscribe,
 )
+from support.waiting import until
 
 
 @pytest.fixture
@@ -331,6 +333,39 @@ async def test_many_rows_are_saved_at_once(opener: Opener, monkeypatch: pytest.M
         await acknowledge(store, number, limits.MAX_SEQUENCE)
     await store.status(mailbox(1))
     assert rows(opener.path, "payload") == 0
+    await store.close()
+
+
+async def test_no_entry_is_passed_over_whose_commit_ends_while_others_are_read(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or whoever acknowledges the next one would have it deleted."""
+    store = await opener.open()
+    await make_mailbox(store, 1, [1])
+    begins, ended = threading.Event(), threading.Event()
+    commit, read = store._writer._commit, store._read
+
+    def commit_late() -> None:
+        begins.wait()
+        commit()
+        ended.set()
+
+    async def read_and_let_commit(function: Callable[[apsw.Connection], object]) -> object:
+        found = await read(function)
+        begins.set()
+        await asyncio.to_thread(ended.wait)
+        return found
+
+    monkeypatch.setattr(store._writer, "_commit", commit_late)
+    monkeypatch.setattr(store, "_read", read_and_let_commit)
+    deposits = [asyncio.ensure_future(store.deposit(deposit(n, [address(1)], body=b"%d" % n))) for n in range(3)]
+    await until(lambda: store._index.entries == 3)
+    first = await store.read(mailbox(1), 0, 1, 1)
+    begins.set()
+    await asyncio.gather(*deposits)
+    assert [entry.body for entry in first] in ([], [b"0"])
+    every = await store.read(mailbox(1), 0, 10, 10_000)
+    assert [entry.body for entry in every] == [b"0", b"1", b"2"]
     await store.close()
 
 
