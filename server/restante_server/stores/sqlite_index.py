@@ -459,13 +459,21 @@ class Index:
         for mailbox in dirty:
             del self._dirty[mailbox]
         deletable = next(iter(self._dirty.values()), self._deleted + len(self._spent)) - self._deleted
-        spent = self._spent[: min(limit, max(deletable, 0))]
+        spent: list[tuple[int, int]] = []
+        rows = 0
+        for lead, members in islice(self._spent, max(deletable, 0)):
+            if rows >= limit:
+                break
+            spent.append((lead, members))
+            rows += members
         del self._spent[: len(spent)]
         self._deleted += len(spent)
         fenced = {lead for lead, _ in spent if lead in self.fenced}
 
         def restore() -> None:
             self._dirty = dirty | {mailbox: at for mailbox, at in self._dirty.items() if mailbox not in dirty}
+            for mailbox in dirty:  # they may have been forgotten, as those are that are saved
+                self.mailboxes[mailbox.id] = self._by_number[mailbox.n] = mailbox
             self._spent[:0] = spent
             self._deleted -= len(spent)
             self.fenced.update(fenced)

@@ -110,6 +110,8 @@ class Supplies:
             supply.ready.append((number, answer))
             supply.issued = before
             supply.left += 1
+            supply.unsaved -= 1
+        self.unsaved -= len(taken)
 
     def counts(self, mailbox: int, suite: int, issued: int, left: int) -> tuple[int, int]:
         """Return (issued, left) of a pool whose row says these."""
@@ -134,31 +136,33 @@ class Supplies:
         """
         if not self.unsaved:
             return 0
-        before, whole = self._dirty, self.unsaved
-        chosen: dict[Supply, int] = {}
-        for supply in before:
-            if limit <= 0:
+        chosen: dict[Supply, tuple[int, int]] = {}  # row, and packages
+        packages = 0
+        for supply, row in self._dirty.items():
+            if packages >= limit:
                 break
-            chosen[supply] = supply.unsaved
-            limit -= supply.unsaved
-        self._dirty = {supply: row for supply, row in before.items() if supply not in chosen}
-        self.unsaved -= sum(chosen.values())
+            chosen[supply] = row, supply.unsaved
+            packages += supply.unsaved
+        for supply in chosen:
+            del self._dirty[supply]
+            supply.unsaved = 0
         if not self._dirty:  # what was settled counted too
-            self.unsaved = 0
+            packages = self.unsaved
+        self.unsaved -= packages
 
         def restore() -> None:
-            self._dirty, self.unsaved = before, whole
-            for supply, unsaved in chosen.items():
-                supply.unsaved = unsaved
+            self._dirty = {supply: row for supply, (row, _) in chosen.items()} | self._dirty
+            self.unsaved += packages
+            for supply, (_, unsaved) in chosen.items():
+                supply.unsaved += unsaved
+                self._known.setdefault(supply.mailbox, {})[supply.suite] = supply  # it may have been forgotten
 
         undo.append(restore)
-        for supply in chosen:
-            supply.unsaved = 0
         _write(db, chosen)
         needed = next(iter(self._dirty.values()), None)
         end = _LOG_END if needed is None else _log_key(needed)
         db.execute(f"DELETE FROM meta WHERE {_OWN_LOG}", (end,))  # noqa: S608 -- our own words
-        return whole - self.unsaved
+        return packages
 
     def trim(self) -> None:
         """Forget what is only cached, if there is much of it."""

@@ -25,7 +25,8 @@ MAX_BATCH: Final = 512  # operations per commit: bounds what one waits for
 MAX_BATCH_ADDRESSES: Final = 16_384  # that their deposits go to, each list once: some 100 ms if nobody knows them
 SAVE_SECONDS: Final = 0.2  # an acknowledged entry is deleted from the disk after so long
 SAVE_ROWS: Final = 20_000  # or when so many rows wait for it
-SAVE_PART: Final = 512  # rows of each kind in one transaction: about a millisecond, for which everything else waits
+SAVE_PART: Final = 512  # rows of each kind in one transaction: about a millisecond, for which everything else waits;
+SAVE_SHARE: Final = 16  # or this part of all that wait, if it is more: a part may have to keep up with many commits
 BUSY_SECONDS: Final = 5  # for another process's short write: a backup's, a tool's
 BUSY_RETRY_SECONDS: Final = 0.01
 MAX_ENTRIES: Final = 10_000_000  # that wait in all mailboxes: each is some 70 bytes of memory, at the next start too
@@ -191,7 +192,7 @@ class Writer:
         if self._save_timer is not None:
             self._save_timer.cancel()
         if not self._closed and not self._broken:
-            self.submit(lambda batch: self._index.save(batch.db, batch.undo))
+            self._save_rows(sys.maxsize)
         self._closed = True
         await self._idle.wait()
         self._work.put(None)
@@ -371,23 +372,26 @@ class Writer:
             self._save_part()
 
     def _save_part(self) -> None:
-        limit = sys.maxsize if self._save_failed else SAVE_PART  # deleting comes first, and makes room
+        part = max(SAVE_PART, self._index.unsaved // SAVE_SHARE)
+        self._save_rows(sys.maxsize if self._save_failed else part)  # deleting comes first, and makes room
+
+    def _save_rows(self, limit: int) -> None:
         saved = self.submit(lambda batch: self._index.save(batch.db, batch.undo, limit))
         saved.add_done_callback(self._saved)
 
     def _saved(self, saved: asyncio.Future[int]) -> None:
-        self._save_failed = not saved.cancelled() and saved.exception() is not None
-        if self._save_failed:
-            self._saving = 0
-            if not self._broken:
-                self.unsaved()
+        self._save_failed = saved.cancelled() or saved.exception() is not None
+        done = 0 if self._save_failed else saved.result()
+        self._saving = max(0, self._saving - done) if done else 0
+        if self._closed or self._broken:
             return
-        self._saving = max(0, self._saving - saved.result())
-        if self._saving and saved.result() and not self._closed:
+        if self._saving:
             self._save_part()
-        else:
-            self._saving = 0
+            return
+        if not self._save_failed:
             self._index.trim()
+        if self._index.unsaved:  # since this began
+            self.unsaved()
 
 
 def _run_apart(operation: Operation, batch: Batch) -> None:
