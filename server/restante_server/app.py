@@ -84,6 +84,7 @@ class Relay:
         ops_url: where health and metrics are, or empty.
         store: its store.
         blobs: its blobs.
+        hub: who is connected.
         metrics: its counters.
         diagnostics: the sums that it keeps of them.
         push: what wakes devices.
@@ -94,6 +95,7 @@ class Relay:
     ops_url: str
     store: Store
     blobs: Blobs
+    hub: Hub
     metrics: Metrics
     diagnostics: Diagnostics
     push: Push
@@ -253,7 +255,7 @@ async def running(  # noqa: PLR0915 -- one statement for each part
                 asyncio.create_task(_repeat(CODES_INTERVAL, lambda: codes.collect(settings.store, store, clock)))
             )
         stack.push_async_callback(_cancel, tasks)
-        yield Relay(url, ops_url, store, blobs, metrics, diagnostics, push, app)
+        yield Relay(url, ops_url, store, blobs, hub, metrics, diagnostics, push, app)
 
 
 async def _open_push(

@@ -126,6 +126,7 @@ class Discloser:
 
     async def _held(self, mailbox: bytes, fields: frozenset[str]) -> dict[str, list[dict[str, Any]]]:
         rows: dict[str, dict[bytes, dict[str, Any]]] = {}
+        await self._hub.settle(mailbox)
         after = b""
         while True:
             part, after = await self._store.holdings(mailbox, after)

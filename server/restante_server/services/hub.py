@@ -19,6 +19,7 @@ class Hub:
     def __init__(self, wrap: Wrap, metrics: Metrics) -> None:
         """Begin with nobody connected."""
         self._subscriptions: dict[bytes, Subscription] = {}
+        self._leaving: dict[bytes, Subscription] = {}  # those whose last acknowledgements are on their way
         self._wrap = wrap
         self._metrics = metrics
         self.missed: Callable[[Iterable[bytes]], None] | None = None
@@ -30,15 +31,23 @@ class Hub:
         if older is not None:
             older.sink.fail(Code.REPLACED, "a newer connection")
 
-    def remove(self, subscription: Subscription) -> None:
-        """Forget the subscription, unless a newer one has its place."""
-        if self._subscriptions.get(subscription.mailbox) is subscription:
-            del self._subscriptions[subscription.mailbox]
+    async def remove(self, subscription: Subscription) -> None:
+        """Forget the subscription, unless a newer one has its place, and close it."""
+        mailbox = subscription.mailbox
+        if self._subscriptions.get(mailbox) is subscription:
+            del self._subscriptions[mailbox]
+        self._leaving[mailbox] = subscription
+        try:
+            await subscription.close()
+        finally:
+            if self._leaving.get(mailbox) is subscription:
+                del self._leaving[mailbox]
 
     async def settle(self, mailbox: bytes) -> None:
         """Wait until the store knows of every acknowledgement for a mailbox that came here."""
-        if (subscription := self._subscriptions.get(mailbox)) is not None:
-            await subscription.settle()
+        for subscriptions in (self._leaving, self._subscriptions):
+            if (subscription := subscriptions.get(mailbox)) is not None:
+                await subscription.settle()
 
     def announce(self, deliveries: Sequence[Delivery]) -> None:
         """Send what has just been committed to those who are connected: the store's listener."""

@@ -89,8 +89,7 @@ class Receiver:
         """Give the mailbox back, after the acknowledgements that were received."""
         subscription = self.subscription
         if subscription is not None:
-            self._relay.hub.remove(subscription)
-            await subscription.close()
+            await self._relay.hub.remove(subscription)
             await self._relay.store.release(self._mailbox, subscription.owner.owner_token)
 
     def _prove(self, frame: frames.Open) -> None:
@@ -165,6 +164,7 @@ class Receiver:
         return frames.MailboxStatus(frame.request, status.sequence, status.entries, status.size, _counts(status.pools))
 
     async def _delete(self, frame: frames.MailboxDelete) -> frames.RelayFrame:
+        await self._relay.hub.settle(self._mailbox)  # or what is told later would be stale
         await self._relay.consents.erase(self._mailbox)
         erased_at = await self._relay.eraser.erase_mailbox(self._mailbox)
         self._relay.hub.announce_deleted(self._mailbox, self.subscription)

@@ -277,12 +277,13 @@ class Subscription:
         return out
 
     async def settle(self) -> None:
-        """Wait until the store knows of every acknowledgement so far."""
-        while self.acknowledging:
-            if self._acknowledging is None:
-                self._tell_pending()
-            if self._acknowledging is not None:
-                await asyncio.wait([self._acknowledging])
+        """Wait until the store knows of every acknowledgement so far: of the call under way and of what came since."""
+        if self._acknowledging is not None:
+            await asyncio.wait([self._acknowledging])
+        if self._acknowledging is None:
+            self._tell_pending()
+        if self._acknowledging is not None:
+            await asyncio.wait([self._acknowledging])
 
     async def close(self) -> None:
         """Stop sending; acknowledgements that were received still count, unless the mailbox has a new owner."""
@@ -341,6 +342,8 @@ class Subscription:
         if self._entries_in_flight and (room <= 0 or size <= 0):
             return False  # the next acknowledgement starts it again
         announced = self._announced
+        if self._acknowledging is None:
+            self._tell_pending()  # first: what is gone need not be looked at
         entries = await self._store.read(self.mailbox, self._cursor, room, max(size, 1))
         for entry in entries:
             if not self._send_stored(entry):

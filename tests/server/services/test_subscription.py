@@ -2,6 +2,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from restante_protocol.errors import Code
 from restante_protocol.limits import MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES, WINDOW_ENTRIES
 from restante_server.app import Relay
 from restante_server.services import subscription
+from restante_server.services.subscription import Subscription
 from restante_server.stores.sqlite import SqliteStore
 from support.relay import Owner, Peer, relay_in_process
 from support.waiting import until
@@ -399,3 +401,105 @@ async def test_what_comes_meanwhile_is_told_after_a_pause(
         sequences = await acknowledge_each(relay, receiver, owner, 20)
         await until(lambda: heard[-1] == sequences[-1])
         assert heard == sorted(heard)
+
+
+async def test_whatever_has_to_know_what_is_gone_has_the_store_told_first(
+    told: tuple[Relay, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay, heard = told
+    monkeypatch.setattr(subscription, "ACKNOWLEDGE_SECONDS", 1000)
+    owner = Owner()
+    delete = relay.store.delete_mailbox
+
+    async def delete_mailbox(mailbox: bytes) -> None:
+        heard.append(0)
+        await delete(mailbox)
+
+    relay.store.delete_mailbox = delete_mailbox  # type: ignore[method-assign]
+    async with await Peer.own(relay.url, owner) as receiver:
+        sequences = await acknowledge_each(relay, receiver, owner, 3)
+        await receiver.ask(frames.ConsentGet)  # all have been read
+        relay.hub.wake(owner.mailbox)
+        await until(lambda: heard[-1] == sequences[-1])  # a page is not looked for past them
+        async with await Peer.connect(relay.url) as sender:
+            await sender.deposit([await receiver.add_address(owner.address())], b"last")
+        (numbered,) = await receiver.entries(1)
+        await receiver.acknowledge(numbered.sequence)
+        assert isinstance(await receiver.ask(frames.MailboxDelete), frames.Erased)
+        assert heard[-2:] == [numbered.sequence, 0], "or it would be told of a mailbox that is no more"
+
+
+@dataclass
+class Slow:
+    """The subscription of a mailbox whose store answers when it is told to."""
+
+    subscription: Subscription
+    calls: list["asyncio.Future[bool]"] = field(default_factory=list)
+    sequences: list[int] = field(default_factory=list)
+
+    def acknowledge(self, *order: Any) -> "asyncio.Future[bool]":  # noqa: ANN401 -- as the store's
+        self.sequences.append(order[3])
+        self.calls.append(asyncio.get_running_loop().create_future())
+        return self.calls[-1]
+
+    async def answer(self) -> None:
+        self.calls[-1].set_result(True)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def slow(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Slow]:
+    owner = Owner()
+    async with await Peer.own(relay.url, owner) as receiver, await Peer.connect(relay.url) as sender:
+        address = await receiver.add_address(owner.address())
+        await receiver.subscribe()
+        assert isinstance(await receiver.next(), frames.Drained)
+        for _ in range(5):
+            await sender.deposit([address], b"body")
+        await receiver.entries(5)
+        made = Slow(relay.hub._subscriptions[owner.mailbox])
+        monkeypatch.setattr(made.subscription, "_store", made)
+        yield made
+        monkeypatch.undo()
+
+
+async def turns() -> None:
+    """Let everybody go on who can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_who_waits_for_the_store_does_not_wait_for_what_comes_later(slow: Slow) -> None:
+    first = slow.subscription._cursor - 4
+    slow.subscription.acknowledge(first)
+    slow.subscription.acknowledge(first + 1)
+    waiting = asyncio.ensure_future(slow.subscription.settle())
+    await turns()
+    assert slow.sequences == [first]
+    await slow.answer()
+    await turns()
+    assert slow.sequences == [first, first + 1], "without a pause"
+    slow.subscription.acknowledge(first + 2)
+    await slow.answer()
+    await turns()
+    assert waiting.done()
+    assert slow.subscription.acknowledging, "of what came later"
+    last = asyncio.ensure_future(slow.subscription.settle())
+    await turns()
+    await slow.answer()
+    await last
+    assert slow.sequences[-1] == first + 2
+
+
+async def test_the_next_connection_waits_for_the_last_acknowledgements_of_the_one_that_ends(
+    slow: Slow, relay: Relay
+) -> None:
+    slow.subscription.acknowledge(slow.subscription._cursor)
+    leaving = asyncio.ensure_future(relay.hub.remove(slow.subscription))
+    await turns()
+    assert not relay.hub.connected()
+    subscribing = asyncio.ensure_future(relay.hub.settle(slow.subscription.mailbox))
+    await turns()
+    assert not subscribing.done()
+    await slow.answer()
+    await asyncio.gather(leaving, subscribing)
