@@ -312,7 +312,9 @@ async def test_deleted_mailbox_ends_its_connections(relay: Relay) -> None:
 
 
 @pytest.fixture
-async def told(any_store: dict[str, Any], tmp_path: Path) -> AsyncIterator[tuple[Relay, list[int]]]:
+async def told(
+    any_store: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Relay, list[int]]]:
     """A relay on each store, and the sequences up to which it told the store."""
     async with relay_in_process(tmp_path / "relay", **any_store) as relay:
         sequences: list[int] = []
@@ -322,7 +324,7 @@ async def told(any_store: dict[str, Any], tmp_path: Path) -> AsyncIterator[tuple
             sequences.append(order[3])
             return acknowledge(*order)
 
-        relay.store.acknowledge = count  # type: ignore[method-assign]
+        monkeypatch.setattr(relay.store, "acknowledge", count)
         yield relay, sequences
 
 
@@ -413,7 +415,7 @@ async def test_whatever_has_to_know_what_is_gone_has_the_store_told_first(
         heard.append(0)
         await delete(mailbox)
 
-    relay.store.delete_mailbox = delete_mailbox  # type: ignore[method-assign]
+    monkeypatch.setattr(relay.store, "delete_mailbox", delete_mailbox)
     async with await Peer.own(relay.url, owner) as receiver:
         sequences = await acknowledge_each(relay, receiver, owner, 3)
         await receiver.ask(frames.ConsentGet)  # all have been read
