@@ -1,6 +1,7 @@
 import asyncio
 import os
 import threading
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from restante_protocol import frames
 from restante_protocol.connection import NumberedEntry
 from restante_protocol.errors import Code
-from restante_protocol.limits import MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES, WINDOW_ENTRIES
+from restante_protocol.limits import MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES, WINDOW_BYTES, WINDOW_ENTRIES
 from restante_server.app import Relay
 from restante_server.services import subscription
 from restante_server.services.subscription import Subscription
@@ -105,6 +106,43 @@ async def test_a_window_is_filled_before_anything_waits_for_its_acknowledgement(
         first = await receiver.entries(WINDOW_ENTRIES)
         await receiver.acknowledge(first[-1].sequence)
         assert [int(each.entry.body) for each in first + await receiver.entries(2)] == list(range(WINDOW_ENTRIES + 2))
+
+
+async def test_who_falls_behind_again_and_again_misses_nothing(tmp_path: Path, any_store: dict[str, Any]) -> None:
+    """Windows fill exactly, and what catches up with them reads while others are committed."""
+    count, size = 320, WINDOW_BYTES // 16
+    owner, other = Owner(), Owner()
+    async with (
+        relay_in_process(tmp_path / "relay", **any_store) as relay,
+        await Peer.own(relay.url, owner) as receiver,
+        await Peer.own(relay.url, other) as another,
+        await Peer.connect(relay.url) as sender,
+    ):
+        both = [await receiver.add_address(owner.address()), await another.add_address(other.address())]
+        await receiver.subscribe()
+        assert isinstance(await receiver.next(), frames.Drained)
+        await sender.ask(lambda n: frames.ListPut(n, 1, both))
+
+        async def deposit_all() -> None:
+            in_flight: deque[int] = deque()
+            for i in range(count):
+                body = i.to_bytes(size, "big")
+                in_flight.append(
+                    await sender.send(lambda n, body=body: frames.Deposit(n, os.urandom(16), 1, body, 3600, None, 0))
+                )
+                if len(in_flight) == 8:
+                    await sender.answer(in_flight.popleft())
+            for number in in_flight:
+                await sender.answer(number)
+
+        depositing = asyncio.ensure_future(deposit_all())
+        got: list[int] = []
+        while len(got) < count:
+            entries = await receiver.entries(16)
+            await receiver.acknowledge(entries[-1].sequence)
+            got += [int.from_bytes(each.entry.body, "big") for each in entries]
+        await depositing
+        assert got == list(range(count))
 
 
 async def test_window_is_limited_in_bytes_but_lets_one_large_entry_through(relay: Relay) -> None:
