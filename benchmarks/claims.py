@@ -101,8 +101,7 @@ class Pools:
                 head = f"POST /v1/claims HTTP/1.1\r\nHost: relay\r\nContent-Length: {len(body)}\r\n\r\n"
                 yield head.encode() + body
             else:
-                count = bytes((0x90 | keys,)) if keys < 16 else b"\xdc" + keys.to_bytes(2, "big")
-                yield count + b"".join(address_targets([address])[0][1:] for address in chosen)
+                yield from address_targets([chosen])
 
 
 def _connect(url: str) -> socket.socket:

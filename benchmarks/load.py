@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from benchmarks.people import Mailbox, Socket, subscribe
 
 from restante_protocol import frames, limits
@@ -272,6 +273,6 @@ def list_targets(sender: Socket, groups: Sequence[Sequence[bytes]]) -> list[byte
     return [bytes((handle,)) for handle in range(len(groups))]  # MessagePack's small integers
 
 
-def address_targets(addresses: Sequence[bytes]) -> list[bytes]:
-    """Return how deposits name single addresses."""
-    return [b"\x91\xc4" + bytes((len(address),)) + address for address in addresses]
+def address_targets(groups: Sequence[Sequence[bytes]]) -> list[bytes]:
+    """Return how deposits name addresses one by one."""
+    return [msgspec.msgpack.encode(list(addresses)) for addresses in groups]

@@ -22,7 +22,7 @@ from benchmarks.points import CLUSTER, CROWD, REDIS_ALWAYS, SQLITE, WORKERS, Poi
 from benchmarks.processes import settle, valkey, valkey_cluster
 
 from benchmarks import machine
-from restante_protocol import frames
+from restante_protocol import frames, limits
 
 FIRST_SUPPLY: Final = 50_000  # keys that are ready for one window of claims
 
@@ -87,11 +87,10 @@ class RelaySystem:
         crowd = max(CROWD, point.recipients) if point.kind in {"spread", "one-to-one"} else point.recipients
         self.audience.grow(crowd)
         addresses = [mailbox.address for mailbox in self.audience.mailboxes[:crowd]]
-        if point.kind == "one-to-one":
-            targets = address_targets(addresses)
-        else:
-            size = point.recipients
-            targets = list_targets(sender, [addresses[at : at + size] for at in range(0, crowd, size)])
+        size = point.recipients
+        groups = [addresses[at : at + size] for at in range(0, crowd, size)]
+        listed = size > 1 and len(groups) <= limits.MAX_LISTS
+        targets = list_targets(sender, groups) if listed else address_targets(groups)
         return Job(
             senders=[sender.fileno()],
             receivers=self.audience.receivers(),
