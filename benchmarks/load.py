@@ -232,21 +232,23 @@ class Audience:
     mailboxes: list[Mailbox] = field(default_factory=list)
     sockets: list[Socket] = field(default_factory=list)
     prefixes: list[bytes] = field(default_factory=list)
+    _looked: float = field(default_factory=time.monotonic)
 
     def grow(self, count: int) -> None:
         """Have so many subscribed mailboxes; those that are there already stay, however long it takes."""
-        looked = time.monotonic()
         while len(self.sockets) < count:
-            if time.monotonic() - looked > PING_SECONDS:
-                looked = time.monotonic()
-                self._answer_pings()
+            self.stay()
             mailbox = Mailbox.make(len(self.sockets))
             peer = mailbox.create(self.urls[len(self.sockets) % len(self.urls)])
             self.mailboxes.append(mailbox)
             self.sockets.append(peer)
             self.prefixes.append(subscribe(peer))
 
-    def _answer_pings(self) -> None:
+    def stay(self) -> None:
+        """Answer pings, if it is time again. Called again and again by whatever takes long."""
+        if time.monotonic() - self._looked < PING_SECONDS:
+            return
+        self._looked = time.monotonic()
         peers = {peer.fileno(): peer for peer in self.sockets}
         poll = select.poll()
         for descriptor in peers:

@@ -100,6 +100,7 @@ def _waiting(program: Path, here: RelaySystem, point: Point, window: float, wind
     for number in range(point.count // usual.recipients):
         to: list[bytes] | int = chance.sample(addresses, usual.recipients) if point.varied else 0
         sender.ask(frames.Deposit(number + 1, os.urandom(16), to, os.urandom(point.size), LIFETIME, None, 0))
+        here.audience.stay()
     sender.close()
     grown = machine.resident(here.pids) - memory
     with here.job(usual) as job:
