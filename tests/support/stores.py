@@ -7,6 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from random import Random
 
+import apsw
 import pytest
 
 from restante_crypto import proofs
@@ -231,3 +232,11 @@ async def acknowledge(
     owner = owner or await subscribe(store, number)
     current = store.acknowledge(mailbox(number), owner.owner_token, owner.incarnation, sequence, exceptions)
     return current if isinstance(current, bool) else await current
+
+
+def rows(path: Path, table: str) -> int:
+    """Count a table's rows, in the file."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    count: int = db.execute(f"SELECT count(*) FROM {table}").get  # noqa: S608 -- names of tests
+    db.close()
+    return count
