@@ -280,8 +280,7 @@ class Subscription:
         """Wait until the store knows of every acknowledgement so far: of the call under way and of what came since."""
         if self._acknowledging is not None:
             await asyncio.wait([self._acknowledging])
-        if self._acknowledging is None:
-            self._tell_pending()
+        self._tell_pending()
         if self._acknowledging is not None:
             await asyncio.wait([self._acknowledging])
 
@@ -342,8 +341,7 @@ class Subscription:
         if self._entries_in_flight and (room <= 0 or size <= 0):
             return False  # the next acknowledgement starts it again
         announced = self._announced
-        if self._acknowledging is None:
-            self._tell_pending()  # first: what is gone need not be looked at
+        self._tell_pending()  # first: what is gone need not be looked at
         entries = await self._store.read(self.mailbox, self._cursor, room, max(size, 1))
         for entry in entries:
             if not self._send_stored(entry):
@@ -409,7 +407,9 @@ class Subscription:
             self._tell_timer = self._loop.call_at(self._told_at + ACKNOWLEDGE_SECONDS, self._tell_pending)
 
     def _tell_pending(self) -> None:
-        """Hand the store what has come since it was told."""
+        """Hand the store what has come since it was told, unless it has still to answer."""
+        if self._acknowledging is not None:
+            return
         if self._tell_timer is not None:
             self._tell_timer.cancel()
             self._tell_timer = None
