@@ -8,7 +8,7 @@ else; any other has an object of some 200 bytes for all its recipients. Mailboxe
 caches of their rows.
 
 ``sqlite_log`` has the rows. An entry waits if its mailbox exists and its sequence is above the mailbox's ``cursor`` or
-among ``kept``. Cursors and the deletion of groups that nobody waits for are saved in one transaction: so a power loss
+among ``kept``. Groups that nobody waits for are deleted with or after the cursors of all who had them: so a power loss
 may bring back what was acknowledged shortly before, and never loses anything else.
 """
 
