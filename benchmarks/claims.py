@@ -21,6 +21,7 @@ from restante_protocol import frames, ids, limits
 
 SUITE: Final = 3
 MAILBOXES: Final = 200  # at least; more where they have to hold more
+LEAST_SUPPLY: Final = 20_000  # keys that are ready for a window
 MOST_SUPPLY: Final = 400_000  # keys: a window's at 670,000 a second
 SENDERS: Final = 8  # clients, each with the point's depth: requests of one WebSocket, or connections of HTTP
 PER_ADDRESS: Final = 16  # keys claimed through one

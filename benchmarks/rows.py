@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.claims import MOST_SUPPLY
+from benchmarks.claims import LEAST_SUPPLY, MOST_SUPPLY
 from benchmarks.load import Job, Window, list_targets, median, relay, run
 from benchmarks.people import Mailbox, Socket
 from benchmarks.points import CROWD, Point
@@ -42,16 +42,18 @@ def _load(program: Path, here: System, point: Point, job: Job, highest: float) -
 
 
 def _claims(program: Path, here: System, point: Point, windows: int) -> list[Figures]:
-    """Measure windows, each after an upload; one whose keys ran out is repeated with more of them."""
+    """Measure windows, each after an upload of twice what the last one took; one whose keys ran out is repeated."""
     figures: list[Figures] = []
     while len(figures) < windows:
         with here.job(point) as job:
             os.sync()
             seen = run(program, replace(job, warmup=CLAIM_WARMUP, window=CLAIM_SECONDS, windows=1))
-        supply = getattr(here, "supply", MOST_SUPPLY)
-        if seen[0].dry and supply < MOST_SUPPLY and isinstance(here, RelaySystem):
-            here.supply = min(MOST_SUPPLY, 2 * supply)
-        else:
+        supply, dry = MOST_SUPPLY, bool(seen[0].dry)
+        if isinstance(here, RelaySystem):
+            supply = here.supply
+            taken = supply if dry else int(seen[0].deliveries * (CLAIM_WARMUP + CLAIM_SECONDS))
+            here.supply = max(LEAST_SUPPLY, min(MOST_SUPPLY, 2 * taken))
+        if not dry or supply == MOST_SUPPLY:
             figures += _figures(seen, here.pids)
     return figures
 
