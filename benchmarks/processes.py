@@ -97,8 +97,15 @@ def settle(port: int) -> None:
         def rests() -> bool:
             return not any(client.info("persistence").get(field) for field in fields)
 
+        def begins() -> bool:
+            try:
+                client.bgrewriteaof()
+            except redis.ResponseError:  # it does so by itself
+                return False
+            return True
+
         _until(rests)
-        client.bgrewriteaof()
+        _until(begins)
         _until(rests)
 
 
