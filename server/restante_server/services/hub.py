@@ -51,14 +51,20 @@ class Hub:
 
     def announce(self, deliveries: Sequence[Delivery]) -> None:
         """Send what has just been committed to those who are connected: the store's listener."""
-        subscriptions = self._subscriptions
         missed: list[bytes] | None = [] if self.missed is not None else None
-        deposits = entries = live = 0
+        self._push(deliveries, missed)
+        self._metrics.deposits.inc(sum([len(delivery.entries) for delivery in deliveries]))
+        self._metrics.deposited.inc(sum([taken for delivery in deliveries for _, _, taken in delivery.recipients]))
+        if missed and self.missed is not None:
+            self.missed(missed)
+
+    def _push(self, deliveries: Sequence[Delivery], missed: list[bytes] | None) -> None:
+        """Send what is committed to those who are connected, and append who is not."""
+        subscriptions = self._subscriptions
+        live = 0
         for delivery in deliveries:
-            deposits += len(delivery.entries)
             batch: Batch | None = None
             for mailbox, sequence, taken in delivery.recipients:
-                entries += taken
                 subscription = subscriptions.get(mailbox)
                 if subscription is None:
                     if missed is not None:
@@ -68,16 +74,16 @@ class Hub:
                     batch = Batch.of(delivery.entries[:taken], self._wrap)
                 if subscription.push(sequence, batch):
                     live += taken
-        self._metrics.deposits.inc(deposits)
-        self._metrics.deposited.inc(entries)
         self._metrics.live.inc(live)
-        if missed and self.missed is not None:
-            self.missed(missed)
 
     def wake(self, mailbox: bytes) -> None:
         """Have a subscription read what nobody announced. From here on: ``contract.Watcher``."""
         if (subscription := self._subscriptions.get(mailbox)) is not None:
             subscription.wake()
+
+    def announce_told(self, deliveries: Sequence[Delivery]) -> None:
+        """Send what another process has committed to those who are connected here."""
+        self._push(deliveries, None)
 
     def replace(self, mailbox: bytes, owner_token: bytes) -> None:
         """Close a subscription whose mailbox a newer connection to another process owns."""

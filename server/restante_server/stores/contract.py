@@ -254,6 +254,10 @@ class Watcher(Protocol):
         """Entries wait that the listener was not told of: the mailbox's subscription has to read them."""
         ...
 
+    def announce_told(self, deliveries: Sequence[Delivery]) -> None:
+        """Another process committed these, for mailboxes that are, or were just now, subscribed to here."""
+        ...
+
     def replace(self, mailbox: bytes, owner_token: bytes) -> None:
         """The subscription of this token has lost the mailbox to a newer one in another process."""
         ...

@@ -60,8 +60,8 @@ from restante_server.stores.redis_notices import (
     LOOK_INTERVAL,
     REPLACED,
     SPENT,
-    WAKE,
     Notices,
+    committed_messages,
 )
 from restante_server.stores.redis_scripts import KEYS, bucket_keys, channel
 from restante_server.stores.redis_shard import Committed
@@ -73,7 +73,7 @@ LEASE_SECONDS: Final = 5  # a fence that was won but not fanned out is taken ove
 REDRIVE_INTERVAL: Final = 2.0  # seconds between looks for such fences
 REDRIVE_BATCH: Final = 20
 _NOBODY: Final = bytes(NODE_BYTES)
-_ELSEWHERE: Final = struct.Struct(">8s32s")
+_ELSEWHERE: Final = struct.Struct(">8s24s")
 _POOL_BYTES: Final = 19  # suite 2, uploaded 6, issued 6, left 4, last resort 1
 _PUT: Final = {0: None, 1: Code.NO_MAILBOX, 2: Code.LIMIT}
 
@@ -244,20 +244,28 @@ class RedisStore:
                 latest.update([(mailbox, first + count - 1) for mailbox, first, count in group.recipients])
         if in_order:
             found.sort(key=lambda group: group[0][0].number)  # each mailbox has them in this order
+        deliveries = [
+            Delivery([(fan.item.message_id, fan.item.body, fan.item.fence) for fan in fans], recipients)
+            for fans, recipients in found
+        ]
         for batch in done:
             self._notices.committed(batch.before, latest)
-            wakes: dict[bytes, list[bytes]] = {}
-            for node, wake in _ELSEWHERE.iter_unpack(batch.elsewhere):
-                wakes.setdefault(node, [WAKE]).append(wake)
-            for node, messages in wakes.items():
-                self._masters.publish(batch.bucket, node, b"".join(messages))
-        if found:
-            self._listener(
-                [
-                    Delivery([(fan.item.message_id, fan.item.body, fan.item.fence) for fan in fans], recipients)
-                    for fans, recipients in found
-                ]
-            )
+        if deliveries:
+            self._tell(done, deliveries)
+            self._listener(deliveries)
+
+    def _tell(self, done: list[Committed], deliveries: list[Delivery]) -> None:
+        """Tell other nodes what is committed for mailboxes they serve: one message each, as all is of one master."""
+        nodes: dict[bytes, bytes] = {}
+        buckets: dict[bytes, int] = {}
+        for batch in done:
+            for node, mailbox in _ELSEWHERE.iter_unpack(batch.elsewhere):
+                nodes[mailbox] = node
+                buckets[node] = batch.bucket
+        if nodes:
+            before = itertools.chain.from_iterable([batch.before for batch in done])
+            for node, message in committed_messages(deliveries, before, nodes).items():
+                self._masters.publish(buckets[node], node, message)
 
     def heard(self, message: bytes) -> None:
         """Another node says something."""

@@ -1,27 +1,36 @@
 """What the nodes over one Redis store tell each other, and what each knows of the mailboxes that it serves.
 
-A node that deposits for a mailbox which another serves wakes that one; the message names mailbox and sequence and
-carries nothing else of it. A message that is lost delays: every node looks at its mailboxes every few seconds. An entry
-goes straight from the commit to a subscriber only if its predecessor did; else the subscription reads from the store.
+A node that deposits for mailboxes which another serves tells that one what it has committed, once it has: each entry
+once, and to whom it went. A message that is lost delays: every node looks at its mailboxes every few seconds. An entry
+goes straight from the commit, or from such a message, to a subscriber only if its predecessor did; else the
+subscription reads from the store.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from restante_protocol import ids
-from restante_server.stores.contract import PoolLow, Watcher
+from restante_server.stores.contract import Delivery, PoolLow, Watcher
 
 LOOK_INTERVAL: Final = 3.0  # seconds between looks at all mailboxes that are served here
 LOOK_BATCH: Final = 1000  # mailboxes per script call
+TOLD_BYTES: Final = 2**20  # bodies of one message; of more only the sequences are told, and who is there reads them
+COMMITTED: Final = b"c"
 WAKE: Final = b"w"
 REPLACED: Final = b"r"
 DELETED: Final = b"d"
 LOW: Final = b"l"
 SPENT: Final = b"s"
 EPHEMERAL: Final = b"e"
-_WAKE: Final = struct.Struct(">24sQ")
+_PLACE: Final = struct.Struct(">24sQ")  # mailbox, sequence
+_Told = tuple[bytes, list[tuple[Sequence[tuple[bytes, bytes, bytes | None]], bytes]]]
+"""Mailboxes with what was their last sequence, packed; then groups: entries (message id, body, fence), and mailboxes
+with the sequence of the first, packed."""
 _LATEST: Final = struct.Struct(">8s8sQ")
 _LOW: Final = struct.Struct(">24sHI")
 
@@ -71,9 +80,9 @@ class Notices:
         owned_by = self._owned
         for mailbox, last in before:
             owned = owned_by.get(mailbox)
-            if owned is not None and mailbox in latest:
+            if owned is not None and latest.get(mailbox, 0) > owned.last:
                 missed = owned.last != last
-                owned.last = max(owned.last, latest[mailbox])
+                owned.last = latest[mailbox]
                 if missed and self._watcher is not None:
                     self._watcher.wake(mailbox)
 
@@ -112,8 +121,10 @@ class Notices:
         watcher, kind, rest = self._watcher, message[:1], message[1:]
         if watcher is None:
             return
-        if kind == WAKE:
-            for mailbox, sequence in _WAKE.iter_unpack(rest):
+        if kind == COMMITTED:
+            self._told(rest, watcher)
+        elif kind == WAKE:
+            for mailbox, sequence in _PLACE.iter_unpack(rest):
                 self._woken(mailbox, sequence)
         elif kind == REPLACED:
             mailbox, token = rest[: ids.ID_BYTES], rest[ids.ID_BYTES :]
@@ -131,11 +142,61 @@ class Notices:
             place = ids.ID_BYTES + ids.MESSAGE_ID_BYTES
             watcher.announce_ephemeral([rest[: ids.ID_BYTES]], rest[ids.ID_BYTES : place], rest[place:])
 
+    def _told(self, message: bytes, watcher: Watcher) -> None:
+        before, groups = msgspec.msgpack.decode(message, type=_Told)
+        deliveries = []
+        latest: dict[bytes, int] = {}
+        for entries, packed in groups:
+            count = len(entries)
+            served = [place for place in _PLACE.iter_unpack(packed) if place[0] in self._owned]
+            recipients = [(mailbox, first, count) for mailbox, first in served]
+            latest.update([(mailbox, first + count - 1) for mailbox, first, _ in recipients])
+            deliveries.append(Delivery(entries, recipients))
+        self.committed(_PLACE.iter_unpack(before), latest)
+        watcher.announce_told(deliveries)
+
     def _woken(self, mailbox: bytes, sequence: int) -> None:
         owned = self._owned.get(mailbox)
         if owned is not None and owned.last < sequence and self._watcher is not None:
             owned.last = sequence
             self._watcher.wake(mailbox)
+
+
+def committed_messages(
+    deliveries: Iterable[Delivery], before: Iterable[tuple[bytes, int]], nodes: Mapping[bytes, bytes]
+) -> dict[bytes, bytes]:
+    """Return for each node the message that entries were committed.
+
+    Args:
+        deliveries: what was. Those of one mailbox are in its order.
+        before: mailboxes, and what was their last sequence.
+        nodes: by mailbox, those that other nodes serve.
+    """
+    size: defaultdict[bytes, int] = defaultdict(int)
+    groups: defaultdict[bytes, list[tuple[object, bytes]]] = defaultdict(list)
+    last: defaultdict[bytes, dict[bytes, int]] = defaultdict(dict)
+    for delivery in deliveries:
+        bodies = sum([len(body) for _, body, _ in delivery.entries])
+        places: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for mailbox, first, count in delivery.recipients:
+            node = nodes.get(mailbox)
+            if node is not None:
+                places[node].append(_PLACE.pack(mailbox, first))
+                last[node][mailbox] = first + count - 1
+        for node, packed in places.items():
+            size[node] += bodies
+            groups[node].append((delivery.entries, b"".join(packed)))
+    starts: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for mailbox, sequence in before:
+        node = nodes.get(mailbox)
+        if node is not None:
+            starts[node].append(_PLACE.pack(mailbox, sequence))
+    return {
+        node: COMMITTED + msgspec.msgpack.encode((b"".join(starts[node]), groups[node]))
+        if size[node] <= TOLD_BYTES
+        else WAKE + b"".join([_PLACE.pack(*each) for each in last[node].items()])
+        for node in groups
+    }
 
 
 def low_message(low: PoolLow) -> bytes:

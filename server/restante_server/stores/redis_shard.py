@@ -53,7 +53,7 @@ class Committed:
         bucket: in which.
         groups: what is new. Those that share a mailbox are in its order.
         before: each mailbox and its last sequence before.
-        elsewhere: (node 8, mailbox 24, last sequence 8) of each mailbox that another node serves.
+        elsewhere: (node 8, mailbox 24) of each mailbox that another node serves.
     """
 
     bucket: int

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -82,9 +82,14 @@ class Watched:
 
     def __init__(self) -> None:
         self.seen: list[tuple[object, ...]] = []
+        self.told: list[Delivery] = []
 
     def wake(self, mailbox: bytes) -> None:
         self.seen.append(("wake", mailbox))
+
+    def announce_told(self, deliveries: Sequence[Delivery]) -> None:
+        self.seen.append(("told",))
+        self.told += deliveries
 
     def replace(self, mailbox: bytes, owner_token: bytes) -> None:
         self.seen.append(("replace", mailbox, owner_token))
@@ -285,6 +290,33 @@ async def test_a_fence_that_its_node_left_is_finished_by_another(where: str, req
     assert [await bodies(second, n) for n in (1, 2)] == [[b"commit"], [b"commit"]]
     assert await first.deposit(item) == Accepted(((2, Code.GONE),))
     assert len(await read_all(second, 1)) == 1
+    await first.close()
+    await second.close()
+
+
+@pytest.mark.parametrize("where", ["redis_url", "cluster_url"])
+async def test_what_another_node_commits_comes_with_its_message(where: str, request: pytest.FixtureRequest) -> None:
+    give_addresses({2: 2})
+    first, second = await two_nodes(request.getfixturevalue(where), MovedClock())
+    seen = Watched()
+    first.watch(seen)
+    for number in (1, 2):
+        await make_mailbox(first, number, [number])
+        await subscribe(first, number)
+    items = [deposit(number, [address(1), address(2)]) for number in (1, 2)]
+    await asyncio.gather(*(second.deposit(item) for item in items))
+    wanted = {(mailbox(number), item.message_id, item.body, item.fence) for number in (1, 2) for item in items}
+
+    def told() -> set[tuple[object, ...]]:
+        return {
+            (recipient, *entry)
+            for delivery in seen.told
+            for recipient, _, _ in delivery.recipients
+            for entry in delivery.entries
+        }
+
+    await until(lambda: told() == wanted)
+    assert set(seen.seen) == {("told",)}, "nothing has to be read"
     await first.close()
     await second.close()
 

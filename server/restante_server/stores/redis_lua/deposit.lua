@@ -6,8 +6,7 @@
 -- Deposits to the same list are stored as one group, as long as none of its mailboxes is met through another list.
 -- Answers for each deposit what failed (position 2, code 1); then the groups, flat: list, deposits (2 each), sequence
 -- of the first in each mailbox that took it (8 each), what failed; the lists (each a string: for each address the number
--- of its queue 2); the queues (mailbox 24, last sequence before 8); owners elsewhere (node 8, mailbox 24, last sequence
--- 8); the version.
+-- of its queue 2); the queues (mailbox 24, last sequence before 8); owners elsewhere (node 8, mailbox 24); the version.
 local s = load_state()
 if not s then return OTHER_EPOCH end
 local now_ms, node = tonumber(ARGV[2]), ARGV[3]
@@ -279,7 +278,7 @@ if #remembered > 0 then
     if q.changed then
       changed[q.number] = q
       if q.node ~= node and q.node ~= NOBODY then
-        elsewhere[#elsewhere + 1] = q.node .. q.id .. spack('>I6I2', q.last_ms, q.last_n)
+        elsewhere[#elsewhere + 1] = q.node .. q.id
       end
     end
     if q.counts then
