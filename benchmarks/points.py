@@ -13,6 +13,7 @@ REDIS_ALWAYS: Final = "redis always"
 STORES: Final = (SQLITE, REDIS_EVERYSEC, REDIS_ALWAYS)
 CLUSTER: Final = "redis cluster, failover"  # two relays over three masters with a replica each
 WORKERS: Final = {f"redis everysec, --workers {count}": count for count in (1, 2, 4)}
+TWO_WORKERS: Final = "redis everysec, --workers 2"
 RELAYS: Final = (*STORES, CLUSTER, *WORKERS)
 JETSTREAM: Final = "JetStream"
 JETSTREAM_SYNC: Final = "JetStream, sync always"
@@ -125,7 +126,7 @@ SHORT: Final[tuple[Point, ...]] = (
     Point(kind="drain", count=1000),
     *of((REDIS_EVERYSEC, REDIS_ALWAYS), [*fan_outs((ONE_BY_ONE, EVERY_16)), *_CROWDS, *_CLAIMS]),
     *of((REDIS_EVERYSEC,), _POSTS[1:]),
-    Point(kind="fan-out", system=CLUSTER),
+    *of((CLUSTER, TWO_WORKERS), [Point(kind="fan-out")]),
 )
 
 _SIZES: Final = (256, 1024, 16_384)

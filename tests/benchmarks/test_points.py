@@ -2,14 +2,14 @@
 
 import itertools
 
-from benchmarks.points import CLUSTER, COMPARED, FULL, PEERS, POPS, RELAYS, SHORT, STORES, Point, of
+from benchmarks.points import CLUSTER, COMPARED, FULL, PEERS, POPS, RELAYS, SHORT, STORES, TWO_WORKERS, Point, of
 
 
 def test_the_short_list_is_short_and_has_every_kind_and_store() -> None:
     assert len(SHORT) <= 40
     kinds = {"fan-out", "spread", "one-to-one", "claims", "idle", "waiting", "storm", "drain"}
     assert {point.kind for point in SHORT} == kinds
-    assert {point.system for point in SHORT} == {*STORES, CLUSTER}
+    assert {point.system for point in SHORT} == {*STORES, CLUSTER, TWO_WORKERS}
     assert {point.system for point in FULL} == set(RELAYS)
 
 
