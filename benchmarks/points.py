@@ -74,8 +74,7 @@ class Point:
             words.append(f"{self.keys} a request, {self.size} B, {depth}")
         else:
             shown = f"N={self.recipients} " if self.kind != "one-to-one" else ""
-            ack = {ONE_BY_ONE: "ack each", PER_READ: "ack per read"}.get(self.ack, f"ack every {self.ack}")
-            words.append(f"{shown}W={self.inflight}, {self.size} B, {ack}")
+            words.append(f"{shown}W={self.inflight}, {self.size} B, {self.ack_style}")
         if self.varied:
             words.append("varied lists")
         if self.over:
@@ -83,6 +82,11 @@ class Point:
         if self.load:
             words.append(f"open loop at {self.load:.0%}")
         return ", ".join(words)
+
+    @property
+    def ack_style(self) -> str:
+        """How often is acknowledged, in words."""
+        return {ONE_BY_ONE: "ack each", PER_READ: "ack per read"}.get(self.ack, f"ack every {self.ack}")
 
     @property
     def name(self) -> str:
@@ -130,14 +134,15 @@ SHORT: Final[tuple[Point, ...]] = (
 )
 
 _SIZES: Final = (256, 1024, 16_384)
+_FAN_OUTS: Final = tuple(
+    Point(kind="fan-out", recipients=n, inflight=w, size=size, ack=ack)
+    for n in (1, 10, 100, 1000)
+    for w in (1, 8, 64)
+    for size in _SIZES
+    for ack in (ONE_BY_ONE, EVERY_16, PER_READ)
+)
 _WHOLE: Final = (
-    *(
-        Point(kind="fan-out", recipients=n, inflight=w, size=size, ack=ack)
-        for n in (1, 10, 100, 1000)
-        for w in (1, 8, 64)
-        for size in _SIZES
-        for ack in (ONE_BY_ONE, EVERY_16, PER_READ)
-    ),
+    *_FAN_OUTS,
     *(Point(kind="fan-out", load=load) for load in (0.25, 0.5, 0.75)),
     *(Point(kind="spread", recipients=n, inflight=w) for n in (10, 1000) for w in (8, 64)),
     *(
@@ -164,6 +169,7 @@ _WHOLE: Final = (
     Point(kind="storm", count=5000),
     Point(kind="drain", count=10_000),
 )
+MATRIX: Final = of((*STORES, CLUSTER), _FAN_OUTS)
 FULL: Final = (
     *of((*STORES, CLUSTER), _WHOLE),
     *of(tuple(WORKERS), [*fan_outs((ONE_BY_ONE, EVERY_16)), *_CROWDS, *_CLAIMS, Point(kind="storm", count=5000)]),

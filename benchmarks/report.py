@@ -1,10 +1,13 @@
 """Results as JSON, as Markdown and as a picture, into benchmarks/results/."""
 
+import itertools
 import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from benchmarks.points import MATRIX, ONE_BY_ONE, PER_READ, Point
 
 from benchmarks import goals
 
@@ -121,7 +124,6 @@ def _colours(rows: Mapping[str, Row]) -> dict[str, str]:
 
 
 def _save(plt: Any, figure: Any, place: Path) -> None:  # noqa: ANN401 -- of a module without types
-    figure.tight_layout()
     figure.savefig(place, metadata={"Date": None})
     plt.close(figure)
 
@@ -132,7 +134,7 @@ def plot(rows: Mapping[str, Row], place: Path) -> None:
     shown = [row for row in reversed(_by_job(rows)) if timed(row)]
     names = [f"{row['job']}: {row['system']}" for row in shown]
     colours = _colours(rows)
-    figure, axes = plt.subplots(1, 2, figsize=(14, 1 + 0.22 * len(shown)), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(14, 1 + 0.22 * len(shown)), sharey=True, layout="tight")
     for axis, key, title in zip(axes, ("deliveries", "server_us"), ("per second", "server µs each"), strict=True):
         values = [middle(row["figures"])[key] for row in shown]
         axis.barh(names, values, color=[colours[row["system"]] for row in shown])
@@ -156,7 +158,7 @@ def plot_latencies(rows: Mapping[str, Row], place: Path) -> None:
     seen = [middle(row["figures"]) for row in shown]
     colours = [_colours(rows)[row["system"]] for row in shown]
     names = [f"{row['job']}: {row['system']}" for row in shown]
-    figure, axis = plt.subplots(figsize=(12, 1.5 + 0.25 * len(shown)))
+    figure, axis = plt.subplots(figsize=(12, 1.5 + 0.25 * len(shown)), layout="tight")
     axis.hlines(names, [each["p50"] / 1000 for each in seen], [each["p999"] / 1000 for each in seen], colors=colours)
     for key, title, marker in (("p50", "p50", "o"), ("p99", "p99", "D"), ("p999", "p99.9", "|")):
         values = [each[key] / 1000 for each in seen]
@@ -169,6 +171,37 @@ def plot_latencies(rows: Mapping[str, Row], place: Path) -> None:
     _save(plt, figure, place)
 
 
+def plot_matrix(rows: Mapping[str, Row], place: Path) -> None:
+    """Draw the main job over its recipients: a panel for each size and depth, a line for each system and ack style."""
+    plt = _pictures()
+    points = [point for point in MATRIX if point.name in rows and point.ack != PER_READ]
+    sizes, depths = (sorted({getattr(point, name) for point in points}) for name in ("size", "inflight"))
+    colours = _colours(rows)
+    figure, axes = plt.subplots(
+        len(sizes), len(depths), figsize=(12, 11), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, (size, depth) in zip(axes.flat, itertools.product(sizes, depths), strict=True):
+        lines: dict[tuple[str, str], list[Point]] = {}
+        for point in points:
+            if (point.size, point.inflight) == (size, depth):
+                lines.setdefault((point.system, point.ack_style), []).append(point)
+        for (system, ack_style), members in lines.items():
+            axis.plot(
+                [point.recipients for point in members],
+                [middle(rows[point.name]["figures"])["deliveries"] for point in members],
+                color=colours[system],
+                linestyle="-" if members[0].ack == ONE_BY_ONE else "--",
+                marker=".",
+                label=f"{system}, {ack_style}",
+            )
+        axis.set(title=f"{size:,} B, W={depth}", xscale="log", yscale="log")
+        axis.grid(visible=True, alpha=0.3)
+    figure.supxlabel("N, recipients of a publication")
+    figure.supylabel("deliveries per second")
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    _save(plt, figure, place)
+
+
 def write(name: str, text: str, run: Mapping[str, Any], folder: Path = RESULTS) -> None:
     """Write the files of a run."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +210,8 @@ def write(name: str, text: str, run: Mapping[str, Any], folder: Path = RESULTS) 
     if not any(timed(row) for row in run["rows"].values()):
         return
     try:
-        plot(run["rows"], folder / f"{name}.svg")
+        draw = plot_matrix if name == "full" else plot
+        draw(run["rows"], folder / f"{name}.svg")
         plot_latencies(run["rows"], folder / f"{name}-latency.svg")
     except ModuleNotFoundError:
         print("no picture: matplotlib is not installed")

@@ -21,6 +21,8 @@ from restante_protocol import frames
 
 CLAIM_SECONDS: Final = 0.5  # a window that the keys last for
 CLAIM_WARMUP: Final = 0.1
+ROUNDS: Final = 4  # in a window everything in flight is accepted so often at least, or it is measured in a longer one
+LONGEST_WINDOW: Final = 5.0  # seconds
 PROBE_SECONDS: Final = 1.0  # of the closed loop whose rate the open loop takes a share of
 OPEN_INFLIGHT: Final = 4096  # above it the open loop is no longer open
 LIFETIME: Final = 86_400
@@ -38,7 +40,14 @@ def _load(program: Path, here: System, point: Point, job: Job, highest: float) -
         if not highest:
             highest = median(run(program, replace(job, window=PROBE_SECONDS, windows=3))).publications
         job = replace(job, rate=highest * point.load, inflight=OPEN_INFLIGHT)
-    return _figures(run(program, job), here.pids)
+        return _figures(run(program, job), here.pids)
+    windows = run(program, job)
+    while job.window < LONGEST_WINDOW and any(
+        each.publications * each.seconds < ROUNDS * job.inflight for each in windows
+    ):
+        job = replace(job, window=min(LONGEST_WINDOW, 4 * job.window))
+        windows = run(program, job)
+    return _figures(windows, here.pids)
 
 
 def _claims(program: Path, here: System, point: Point, windows: int) -> list[Figures]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.points import MATRIX
 
 from benchmarks import report
 
@@ -99,3 +100,12 @@ def test_pictures(tmp_path: Path) -> None:
     assert (tmp_path / "old.svg").read_text() == first, "the same figures make the same picture"
     assert "p99.9" in second
     assert "a, open loop at 50%: y" in second
+
+
+def test_the_picture_of_the_matrix_has_a_panel_for_each_size_and_depth(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: it comes with make bench")
+    points = [point for point in MATRIX if point.recipients <= 10]
+    report.write("full", "text", run(*(row(point.job, point.system) for point in points)), tmp_path)
+    picture = (tmp_path / "full.svg").read_text()
+    for words in ("256 B, W=1", "16,384 B, W=64", "sqlite, ack each", "redis cluster, failover, ack every 16"):
+        assert f"<!-- {words} -->" in picture

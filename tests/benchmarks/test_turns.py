@@ -10,7 +10,7 @@ from benchmarks.points import Point
 from benchmarks.relays import relay_system
 from benchmarks.systems import MissingError, System
 
-from benchmarks import turns
+from benchmarks import rows, turns
 
 POINTS = [
     Point(kind="fan-out", recipients=3, inflight=2),
@@ -69,3 +69,12 @@ def test_a_run_that_was_stopped_goes_on(generator: Path, tmp_path: Path) -> None
     place = tmp_path / "state.json"
     turns.measure(POINTS[:1], starts, generator, tmp_path, place=place, window=0.1, windows=1, turns=1)
     assert len(starts.names) == 7
+
+
+def test_a_window_is_long_enough_for_what_is_in_flight(generator: Path, tmp_path: Path) -> None:
+    point = Point(kind="fan-out", recipients=3, inflight=64)
+    place = tmp_path / "state.json"
+    run = turns.measure([point], Starts(), generator, tmp_path, place=place, window=0.001, windows=1, turns=1)
+    (figures,) = run["rows"][point.name]["figures"]
+    assert figures["publications"] * figures["seconds"] >= rows.ROUNDS * point.inflight
+    assert figures["deliveries"] > 0
