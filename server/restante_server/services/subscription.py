@@ -176,15 +176,15 @@ class Subscription:
     def push(self, sequence: int, batch: Batch) -> bool:
         """Take entries that have just been committed, the first with this sequence; say whether they leave now."""
         if not self.live:
-            self._announced = sequence
+            self._announced += 1
         elif sequence <= self._cursor:
             if sequence + batch.count - 1 > self._cursor:  # some were read from the store before they were announced
-                self._announced = sequence
+                self._announced += 1
                 self.live = False
                 self.start()
         elif self._full(batch.count, batch.size):
             self.live = False
-            self._announced = sequence
+            self._announced += 1
             if self._entries_in_flight < WINDOW_ENTRIES and self._bytes_in_flight < WINDOW_BYTES:
                 self.start()  # some of them fit, or the first does
         else:

@@ -60,6 +60,7 @@ from restante_server.stores.redis_notices import (
     LOOK_INTERVAL,
     REPLACED,
     SPENT,
+    Change,
     Notices,
     committed_messages,
 )
@@ -232,8 +233,9 @@ class RedisStore:
         """Announce what is committed: what several buckets have of the same deposits as one."""
         found: list[tuple[tuple[Fan, ...], list[tuple[bytes, int, int]]]] = []
         merged: dict[tuple[Fan, ...], list[tuple[bytes, int, int]]] = {}
-        latest: dict[bytes, int] = {}
+        changes: list[Change] = []
         for batch in done:
+            latest: dict[bytes, int] = {}
             for group in batch.groups:
                 recipients = merged.get(group.fans) if in_order else None
                 if recipients is None:
@@ -242,20 +244,23 @@ class RedisStore:
                 else:
                     recipients += group.recipients
                 latest.update([(mailbox, first + count - 1) for mailbox, first, count in group.recipients])
+            changes += [(mailbox, last, latest[mailbox]) for mailbox, last in batch.before if mailbox in latest]
         if in_order:
             found.sort(key=lambda group: group[0][0].number)  # each mailbox has them in this order
         deliveries = [
             Delivery([(fan.item.message_id, fan.item.body, fan.item.fence) for fan in fans], recipients)
             for fans, recipients in found
         ]
-        for batch in done:
-            self._notices.committed(batch.before, latest)
         if deliveries:
-            self._tell(done, deliveries)
+            self._notices.committed(changes)
+            self._tell(done, deliveries, changes)
             self._listener(deliveries)
 
-    def _tell(self, done: list[Committed], deliveries: list[Delivery]) -> None:
-        """Tell other nodes what is committed for mailboxes they serve: one message each, as all is of one master."""
+    def _tell(self, done: list[Committed], deliveries: list[Delivery], changes: list[Change]) -> None:
+        """Tell other nodes what is committed for mailboxes that they serve.
+
+        All of it is of one master, so the channel of any of its buckets reaches a node.
+        """
         nodes: dict[bytes, bytes] = {}
         buckets: dict[bytes, int] = {}
         for batch in done:
@@ -263,8 +268,7 @@ class RedisStore:
                 nodes[mailbox] = node
                 buckets[node] = batch.bucket
         if nodes:
-            before = itertools.chain.from_iterable([batch.before for batch in done])
-            for node, message in committed_messages(deliveries, before, nodes).items():
+            for node, message in committed_messages(deliveries, changes, nodes).items():
                 self._masters.publish(buckets[node], node, message)
 
     def heard(self, message: bytes) -> None:

@@ -1,9 +1,9 @@
 """What the nodes over one Redis store tell each other, and what each knows of the mailboxes that it serves.
 
 A node that deposits for mailboxes which another serves tells that one what it has committed, once it has: each entry
-once, and to whom it went. A message that is lost delays: every node looks at its mailboxes every few seconds. An entry
-goes straight from the commit, or from such a message, to a subscriber only if its predecessor did; else the
-subscription reads from the store.
+once for all of them, and to whom it went. A message that is lost delays: every node looks at its mailboxes every few
+seconds. An entry goes straight from the commit, or from such a message, to a subscriber only if its predecessor did;
+else the subscription reads from the store.
 """
 
 import struct
@@ -14,12 +14,14 @@ from typing import Final
 
 import msgspec
 
-from restante_protocol import ids
+from restante_protocol import ids, limits
 from restante_server.stores.contract import Delivery, PoolLow, Watcher
 
 LOOK_INTERVAL: Final = 3.0  # seconds between looks at all mailboxes that are served here
 LOOK_BATCH: Final = 1000  # mailboxes per script call
-TOLD_BYTES: Final = 2**20  # bodies of one message; of more only the sequences are told, and who is there reads them
+TOLD_BYTES: Final = (
+    limits.WINDOW_BYTES
+)  # of one message, about; of more only sequences are told, and subscriptions read
 COMMITTED: Final = b"c"
 WAKE: Final = b"w"
 REPLACED: Final = b"r"
@@ -27,12 +29,18 @@ DELETED: Final = b"d"
 LOW: Final = b"l"
 SPENT: Final = b"s"
 EPHEMERAL: Final = b"e"
-_PLACE: Final = struct.Struct(">24sQ")  # mailbox, sequence
-_Told = tuple[bytes, list[tuple[Sequence[tuple[bytes, bytes, bytes | None]], bytes]]]
-"""Mailboxes with what was their last sequence, packed; then groups: entries (message id, body, fence), and mailboxes
-with the sequence of the first, packed."""
+_CHANGE: Final = struct.Struct(">24sQQ")  # see Change
+_FIRST: Final = struct.Struct(">24sQ")  # mailbox, sequence of the first of the entries
+_WAKE: Final = struct.Struct(">24sQ")  # mailbox, last sequence
 _LATEST: Final = struct.Struct(">8s8sQ")
 _LOW: Final = struct.Struct(">24sHI")
+
+
+Change = tuple[bytes, int, int]
+"""A mailbox, its last sequence before a script call that stored something there, and after it."""
+
+_Told = tuple[bytes, list[tuple[Sequence[tuple[bytes, bytes, bytes | None]], bytes]]]
+"""Changes, packed; then entries (message id, body, fence) with the mailboxes that they are for, packed."""
 
 
 @dataclass(slots=True, repr=False)
@@ -41,7 +49,7 @@ class Owned:
 
     Attributes:
         token: the owner's.
-        last: sequence of the newest entry that the subscription was told of.
+        last: up to this sequence the subscription was given every entry, or woken to read it.
     """
 
     token: bytes
@@ -70,19 +78,19 @@ class Notices:
         if owned is not None and token in {None, owned.token}:
             del self._owned[mailbox]
 
-    def committed(self, before: Iterable[tuple[bytes, int]], latest: Mapping[bytes, int]) -> None:
+    def committed(self, changes: Iterable[Change]) -> None:
         """Entries are about to be announced; where their predecessor was not, the subscription has to read.
 
+        What is not newer than ``Owned.last`` it has been woken to read.
+
         Args:
-            before: mailboxes, and what was their last sequence.
-            latest: what it is now, if that is another.
+            changes: in their order.
         """
-        owned_by = self._owned
-        for mailbox, last in before:
-            owned = owned_by.get(mailbox)
-            if owned is not None and latest.get(mailbox, 0) > owned.last:
-                missed = owned.last != last
-                owned.last = latest[mailbox]
+        for mailbox, before, last in changes:
+            owned = self._owned.get(mailbox)
+            if owned is not None and last > owned.last:
+                missed = owned.last != before
+                owned.last = last
                 if missed and self._watcher is not None:
                     self._watcher.wake(mailbox)
 
@@ -124,7 +132,7 @@ class Notices:
         if kind == COMMITTED:
             self._told(rest, watcher)
         elif kind == WAKE:
-            for mailbox, sequence in _PLACE.iter_unpack(rest):
+            for mailbox, sequence in _WAKE.iter_unpack(rest):
                 self._woken(mailbox, sequence)
         elif kind == REPLACED:
             mailbox, token = rest[: ids.ID_BYTES], rest[ids.ID_BYTES :]
@@ -143,17 +151,20 @@ class Notices:
             watcher.announce_ephemeral([rest[: ids.ID_BYTES]], rest[ids.ID_BYTES : place], rest[place:])
 
     def _told(self, message: bytes, watcher: Watcher) -> None:
-        before, groups = msgspec.msgpack.decode(message, type=_Told)
+        changes, groups = msgspec.msgpack.decode(message, type=_Told)
         deliveries = []
-        latest: dict[bytes, int] = {}
         for entries, packed in groups:
             count = len(entries)
-            served = [place for place in _PLACE.iter_unpack(packed) if place[0] in self._owned]
-            recipients = [(mailbox, first, count) for mailbox, first in served]
-            latest.update([(mailbox, first + count - 1) for mailbox, first, _ in recipients])
+            recipients = [
+                (mailbox, first, count) for mailbox, first in _FIRST.iter_unpack(packed) if self._is_new(mailbox, first)
+            ]
             deliveries.append(Delivery(entries, recipients))
-        self.committed(_PLACE.iter_unpack(before), latest)
+        self.committed(_CHANGE.iter_unpack(changes))
         watcher.announce_told(deliveries)
+
+    def _is_new(self, mailbox: bytes, sequence: int) -> bool:
+        owned = self._owned.get(mailbox)
+        return owned is not None and owned.last < sequence
 
     def _woken(self, mailbox: bytes, sequence: int) -> None:
         owned = self._owned.get(mailbox)
@@ -163,38 +174,39 @@ class Notices:
 
 
 def committed_messages(
-    deliveries: Iterable[Delivery], before: Iterable[tuple[bytes, int]], nodes: Mapping[bytes, bytes]
+    deliveries: Iterable[Delivery], changes: Iterable[Change], nodes: Mapping[bytes, bytes]
 ) -> dict[bytes, bytes]:
     """Return for each node the message that entries were committed.
 
     Args:
-        deliveries: what was. Those of one mailbox are in its order.
-        before: mailboxes, and what was their last sequence.
-        nodes: by mailbox, those that other nodes serve.
+        deliveries: those of one mailbox in its order.
+        changes: that they made, in their order.
+        nodes: by mailbox, which other node serves it, if one does.
     """
     size: defaultdict[bytes, int] = defaultdict(int)
     groups: defaultdict[bytes, list[tuple[object, bytes]]] = defaultdict(list)
-    last: defaultdict[bytes, dict[bytes, int]] = defaultdict(dict)
     for delivery in deliveries:
-        bodies = sum([len(body) for _, body, _ in delivery.entries])
-        places: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        for mailbox, first, count in delivery.recipients:
+        firsts: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for mailbox, first, _ in delivery.recipients:
             node = nodes.get(mailbox)
             if node is not None:
-                places[node].append(_PLACE.pack(mailbox, first))
-                last[node][mailbox] = first + count - 1
-        for node, packed in places.items():
-            size[node] += bodies
+                firsts[node].append(_FIRST.pack(mailbox, first))
+        bodies = sum([len(body) for _, body, _ in delivery.entries])
+        for node, packed in firsts.items():
+            size[node] += bodies + _FIRST.size * len(packed)
             groups[node].append((delivery.entries, b"".join(packed)))
-    starts: defaultdict[bytes, list[bytes]] = defaultdict(list)
-    for mailbox, sequence in before:
+    packed_changes: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    last: defaultdict[bytes, dict[bytes, int]] = defaultdict(dict)
+    for change in changes:
+        mailbox = change[0]
         node = nodes.get(mailbox)
         if node is not None:
-            starts[node].append(_PLACE.pack(mailbox, sequence))
+            packed_changes[node].append(_CHANGE.pack(*change))
+            last[node][mailbox] = change[2]
     return {
-        node: COMMITTED + msgspec.msgpack.encode((b"".join(starts[node]), groups[node]))
+        node: COMMITTED + msgspec.msgpack.encode((b"".join(packed_changes[node]), groups[node]))
         if size[node] <= TOLD_BYTES
-        else WAKE + b"".join([_PLACE.pack(*each) for each in last[node].items()])
+        else WAKE + b"".join([_WAKE.pack(*each) for each in last[node].items()])
         for node in groups
     }
 

@@ -6,9 +6,10 @@ what is acknowledged was delivered before, so an acknowledgement can only take l
 """
 
 import asyncio
+import operator
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -93,24 +94,32 @@ class Surroundings(Protocol):
 _BEFORE: Final = struct.Struct(">24sQ")
 _FAILED: Final = struct.Struct(">HB")
 _PLACE: Final = struct.Struct(">H")
+_first: Final[Callable[[tuple[int, Group]], int]] = operator.itemgetter(0)
 
 
 def _committed(bucket: int, calls: Sequence[Call], reply: list[Any]) -> Committed:
     """Return what a call of the script ``deposit`` stored."""
     stored, indexes, packed, elsewhere, _ = reply[len(calls) :]
     before = list(_BEFORE.iter_unpack(packed))
-    groups = []
+    groups: list[tuple[int, Group]] = []  # with the place of the first
     for number, members, firsts, failed in zip(*[iter(stored)] * 4, strict=True):
         queues: Sequence[int] = struct.unpack(f">{len(indexes[number]) // 2}H", indexes[number])
         if failed:
             without = {position for position, _ in _FAILED.iter_unpack(failed)}
             queues = [queue for position, queue in enumerate(queues) if position not in without]
-        fans = tuple(call.fan for (place,) in _PLACE.iter_unpack(members) if isinstance(call := calls[place], Part))
+        places = [place for (place,) in _PLACE.iter_unpack(members)]
+        fans = tuple(call.fan for place in places if isinstance(call := calls[place], Part))
         sequences = struct.unpack(f">{len(firsts) // 8}Q", firsts)
         recipients = [(before[queue][0], first, len(fans)) for queue, first in zip(queues, sequences, strict=True)]
-        groups.append(Group(fans, recipients))
-    groups.sort(key=lambda group: group.fans[0].number)
-    return Committed(bucket, groups, before, elsewhere)
+        groups.append((places[0], Group(fans, recipients)))
+    groups.sort(key=_first)
+    return Committed(bucket, [group for _, group in groups], before, elsewhere)
+
+
+def _ascend(calls: Sequence[Call]) -> bool:
+    """Say whether deposits are in the order in which they were asked for: what was tried again may not be."""
+    numbers = [call.fan.number for call in calls if isinstance(call, Part)]
+    return all(map(operator.lt, numbers, numbers[1:]))
 
 
 class _Command:
@@ -226,7 +235,9 @@ class Shard:
         self.schedule()
 
     def publish(self, channel: bytes, message: bytes) -> None:
-        """Tell another node, with the next pipeline."""
+        """Tell another node, with the next pipeline; not while the master is out of reach."""
+        if not self.ready:
+            return
         self._out.append(("SPUBLISH", channel, message))
         self.schedule()
 
@@ -327,6 +338,7 @@ class Shard:
         try:
             replies = done.result()
         except LinkLost:
+            self._out.clear()  # the store may come back with another history
             self._again([call for command in commands for call in command.calls])
         else:
             self._distribute(replies, commands, skip, waits)
@@ -336,6 +348,7 @@ class Shard:
         again: list[Call] = []
         outcomes: list[tuple[Call, Any]] = []
         committed: list[Committed] = []
+        ascend = True
         end = skip
         for command in commands:
             start, end = end, end + command.replies
@@ -349,11 +362,12 @@ class Shard:
                 outcomes += command.results(popped, reply, self._around)
                 if command.script.name == "deposit":
                     committed.append(_committed(command.bucket, command.calls, reply))
+                    ascend = ascend and _ascend(command.calls)
         if short:
             _log.warning("replicas did not confirm")
             self._around.trouble()
         if committed:
-            self._around.deposited(committed, in_order=not again)
+            self._around.deposited(committed, in_order=ascend and not again)
         for call, result in outcomes:
             call.succeed(result)
         if again:

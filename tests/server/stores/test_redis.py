@@ -21,6 +21,8 @@ from restante_server.stores.contract import (
 )
 from restante_server.stores.redis import LEASE_SECONDS, RedisStore
 from restante_server.stores.redis_address import parse_redis
+from restante_server.stores.redis_fan import FanOut
+from restante_server.stores.redis_shard import Committed, Group
 from support.redis_servers import MASTERS, RedisCluster, RedisServer, free_ports
 from support.stores import (
     DAY,
@@ -319,6 +321,38 @@ async def test_what_another_node_commits_comes_with_its_message(where: str, requ
     assert set(seen.seen) == {("told",)}, "nothing has to be read"
     await first.close()
     await second.close()
+
+
+async def test_an_entry_that_another_node_stored_within_a_pipeline_is_read(redis_url: str) -> None:
+    store = await new_redis(redis_url).open()
+    seen = Watched()
+    store.watch(seen)
+    await make_mailbox(store, 1, [1])
+    last = (await subscribe(store, 1)).last_sequence
+    fans = [FanOut(deposit(number, [address(1)]), number, 1, asyncio.Future()) for number in (1, 2)]
+    calls = [
+        Committed(0, [Group((fan,), [(mailbox(1), sequence, 1)])], [(mailbox(1), before)], b"")
+        for fan, before, sequence in zip(fans, (last, last + 2), (last + 1, last + 3), strict=True)
+    ]
+    store.deposited(calls, in_order=True)
+    assert seen.seen == [("wake", mailbox(1))]
+    await store.close()
+
+
+async def test_deposits_that_were_tried_again_are_announced_as_they_were_stored(redis_url: str) -> None:
+    store = await new_redis(redis_url).open()
+    announced: list[Delivery] = []
+    store.listen(announced.extend)
+    for number in (1, 2):
+        await make_mailbox(store, number, [number])
+    lists = {6: [address(1)], 5: [address(1), address(2)]}  # the later one first, as after the loss of a connection
+    outcomes: list[asyncio.Future[Accepted]] = [asyncio.Future() for _ in lists]
+    for (number, addresses), outcome in zip(lists.items(), outcomes, strict=True):
+        store._submit(FanOut(deposit(number, addresses, body=b"%d" % number), number, 1, outcome))
+    await asyncio.gather(*outcomes)
+    stored = [entry.body for entry in await read_all(store, 1)]
+    assert [body for delivery in announced for _, body, _ in delivery.entries] == stored
+    await store.close()
 
 
 async def test_nodes_find_out_what_nobody_told_them(redis_url: str) -> None:
