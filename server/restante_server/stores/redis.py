@@ -92,6 +92,18 @@ def _pools(data: bytes) -> tuple[Pool, ...]:
     return tuple(sorted(pools, key=lambda pool: pool.suite))
 
 
+def _ascend(done: list[Committed]) -> bool:
+    """Say whether each bucket stored deposits in the order in which they were asked for: some were tried again."""
+    newest: dict[int, int] = {}
+    for batch in done:
+        for group in batch.groups:
+            number = group.fans[0].number
+            if number < newest.get(batch.bucket, number):
+                return False
+            newest[batch.bucket] = number
+    return True
+
+
 class RedisStore:
     """A store on Redis or Valkey. Open it with ``open``."""
 
@@ -230,7 +242,11 @@ class RedisStore:
         return (limits.PREKEYS_LOW_MARK,) if script == "claim" else ()
 
     def deposited(self, done: list[Committed], *, in_order: bool) -> None:
-        """Announce what is committed: what several buckets have of the same deposits as one."""
+        """Announce what is committed: what several buckets have of the same deposits as one.
+
+        For that they are sorted by when they were asked for, which must be the order within each bucket, too.
+        """
+        in_order = in_order and _ascend(done)
         found: list[tuple[tuple[Fan, ...], list[tuple[bytes, int, int]]]] = []
         merged: dict[tuple[Fan, ...], list[tuple[bytes, int, int]]] = {}
         changes: list[Change] = []

@@ -116,12 +116,6 @@ def _committed(bucket: int, calls: Sequence[Call], reply: list[Any]) -> Committe
     return Committed(bucket, [group for _, group in groups], before, elsewhere)
 
 
-def _ascend(calls: Sequence[Call]) -> bool:
-    """Say whether deposits are in the order in which they were asked for: what was tried again may not be."""
-    numbers = [call.fan.number for call in calls if isinstance(call, Part)]
-    return all(map(operator.lt, numbers, numbers[1:]))
-
-
 class _Command:
     """One script call and the calls that it serves."""
 
@@ -348,7 +342,6 @@ class Shard:
         again: list[Call] = []
         outcomes: list[tuple[Call, Any]] = []
         committed: list[Committed] = []
-        ascend = True
         end = skip
         for command in commands:
             start, end = end, end + command.replies
@@ -362,12 +355,11 @@ class Shard:
                 outcomes += command.results(popped, reply, self._around)
                 if command.script.name == "deposit":
                     committed.append(_committed(command.bucket, command.calls, reply))
-                    ascend = ascend and _ascend(command.calls)
         if short:
             _log.warning("replicas did not confirm")
             self._around.trouble()
         if committed:
-            self._around.deposited(committed, in_order=ascend and not again)
+            self._around.deposited(committed, in_order=not again)
         for call, result in outcomes:
             call.succeed(result)
         if again:
