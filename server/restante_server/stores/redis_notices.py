@@ -42,6 +42,9 @@ Change = tuple[bytes, int, int]
 _Told = tuple[bytes, list[tuple[Sequence[tuple[bytes, bytes, bytes | None]], bytes]]]
 """Changes, packed; then entries (message id, body, fence) with the mailboxes that they are for, packed."""
 
+_decoder: Final = msgspec.msgpack.Decoder(_Told)
+_encoder: Final = msgspec.msgpack.Encoder()
+
 
 @dataclass(slots=True, repr=False)
 class Owned:
@@ -151,7 +154,7 @@ class Notices:
             watcher.announce_ephemeral([rest[: ids.ID_BYTES]], rest[ids.ID_BYTES : place], rest[place:])
 
     def _told(self, message: bytes, watcher: Watcher) -> None:
-        changes, groups = msgspec.msgpack.decode(message, type=_Told)
+        changes, groups = _decoder.decode(message)
         deliveries = []
         for entries, packed in groups:
             count = len(entries)
@@ -204,7 +207,7 @@ def committed_messages(
             packed_changes[node].append(_CHANGE.pack(*change))
             last[node][mailbox] = change[2]
     return {
-        node: COMMITTED + msgspec.msgpack.encode((b"".join(packed_changes[node]), groups[node]))
+        node: COMMITTED + _encoder.encode((b"".join(packed_changes[node]), groups[node]))
         if size[node] <= TOLD_BYTES
         else WAKE + b"".join([_WAKE.pack(*each) for each in last[node].items()])
         for node in groups

@@ -43,13 +43,13 @@ class Script:
         name: of its file.
         text: all of it.
         sha: by which the server knows it.
-        writes: it may change something.
+        promises: it may change something, and who is answered relies on that: replicas have to confirm it.
     """
 
     name: str
     text: bytes
     sha: bytes
-    writes: bool
+    promises: bool
 
 
 def _load() -> Mapping[str, Script]:
@@ -63,7 +63,8 @@ def _load() -> Mapping[str, Script]:
         first, _, rest = file.read_text("utf-8").partition("\n")  # "#!lua flags=..." stays the first line
         text = f"{first}\n{prelude}\n{rest}".encode()
         sha = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
-        scripts[name] = Script(name, text, sha, "no-writes" not in first)
+        # What was acknowledged may come again, which clients have to expect anyway: nobody waits for the replicas.
+        scripts[name] = Script(name, text, sha, "no-writes" not in first and name != "acknowledge")
     return scripts
 
 

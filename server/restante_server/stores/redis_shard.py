@@ -162,13 +162,17 @@ class _Command:
         command = ("EVALSHA", self.script.sha, len(keys), *keys, around.epochs[self.bucket], *head, *arguments)
         return b"".join((*pops, pack(command))) if pops else command
 
-    def results(self, popped: list[Reply], reply: Any, around: Surroundings) -> Iterator[tuple[Call, Any]]:  # noqa: ANN401 -- of whatever script
+    def version(self, reply: Any) -> int:  # noqa: ANN401 -- of whatever script
+        """Return the bucket's version after the call; 0 if the reply does not say."""
+        if self.script.name not in _RANK:
+            return 0
+        return int(reply[0] if self.script.name == "popped" else reply[-1])
+
+    def results(self, popped: list[Reply], reply: Any) -> Iterator[tuple[Call, Any]]:  # noqa: ANN401 -- of whatever script
         """Return each call's part of the reply; popped: what came before it."""
         if self.script.name not in _RANK:
             yield self.calls[0], reply
             return
-        version = reply[0] if self.script.name == "popped" else reply[-1]
-        around.versions[self.bucket] = max(around.versions[self.bucket], version)
         if self.script.name == "claim":
             yield from self._claimed(reply)
         elif self.script.name == "popped":
@@ -275,7 +279,7 @@ class Shard:
         if not commands and not out:
             return
         packed = out + [command.pack(self._around) for command in commands]
-        waits = self.replicas if any(command.script.writes for command in commands) else 0
+        waits = self.replicas if any(command.script.promises for command in commands) else 0
         if waits:
             packed.append(("WAIT", waits, WAIT_MILLISECONDS))
         self.since = self._loop.time()
@@ -339,6 +343,8 @@ class Shard:
 
     def _distribute(self, replies: list[Reply], commands: list[_Command], skip: int, waits: int) -> None:
         short = bool(waits) and (not isinstance(replies[-1], int) or replies[-1] < waits)
+        confirmed = not self.replicas or (bool(waits) and not short)  # else one that is promoted may be behind
+        versions = self._around.versions
         again: list[Call] = []
         outcomes: list[tuple[Call, Any]] = []
         committed: list[Committed] = []
@@ -348,11 +354,12 @@ class Shard:
             *popped, reply = replies[start:end]
             if isinstance(reply, hiredis.ReplyError):
                 self._refused(command, str(reply), again)
-            elif short and command.script.writes:
+            elif short and command.script.promises:
                 for call in command.calls:
                     call.fail(StoreUnavailable("too few replicas"))
             else:
-                outcomes += command.results(popped, reply, self._around)
+                versions[command.bucket] = max(versions[command.bucket], command.version(reply) if confirmed else 0)
+                outcomes += command.results(popped, reply)
                 if command.script.name == "deposit":
                     committed.append(_committed(command.bucket, command.calls, reply))
         if short:

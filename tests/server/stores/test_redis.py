@@ -452,6 +452,25 @@ async def test_nothing_is_accepted_that_a_replica_does_not_confirm(cluster: Redi
     await store.close()
 
 
+async def test_an_acknowledgement_waits_for_no_replica_and_may_go_with_its_master(cluster: RedisCluster) -> None:
+    store = await RedisStore.open(parse_redis(cluster.url))
+    await make_mailbox(store, 1, [1])
+    await store.deposit(deposit(1, [address(1)]))
+    owner = await subscribe(store, 1)
+    (entry,) = await read_all(store, 1)
+    replicas = cluster.servers[MASTERS:]
+    for replica in replicas:
+        replica.signal(signal.SIGSTOP)
+    version = store.masters.versions[1]
+    assert await acknowledge(store, 1, entry.sequence, owner=owner)
+    assert store.masters.versions[1] == version, "a replica that is promoted without it is not behind"
+    for replica in replicas:
+        replica.signal(signal.SIGCONT)
+    assert await until_done(lambda: store.deposit(deposit(2, [address(1)])), StoreUnavailable) == Accepted(())
+    assert store.masters.versions[1] > version + 1
+    await store.close()
+
+
 async def test_a_bucket_moves_while_it_is_used(cluster: RedisCluster) -> None:
     store = await RedisStore.open(parse_redis(cluster.url))
     await make_mailbox(store, 1, [1])
