@@ -55,6 +55,8 @@ def settle(world: World, members: Sequence[Member], seconds: int = 8) -> None:
                 member.commit(wanted.hex())
             member.do_chores()
         world.clock.pass_seconds(1)
+    for member in members:  # also what the last one has committed
+        member.read()
 
 
 def until_offered(world: World) -> None:
