@@ -85,6 +85,11 @@ class Hub:
         """Send what another process has committed to those who are connected here."""
         self._push(deliveries, None)
 
+    def remind(self, mailbox: bytes, sequence: int) -> None:
+        """Have a subscription tell the store again of acknowledgements that it has lost."""
+        if (subscription := self._subscriptions.get(mailbox)) is not None:
+            subscription.remind(sequence)
+
     def replace(self, mailbox: bytes, owner_token: bytes) -> None:
         """Close a subscription whose mailbox a newer connection to another process owns."""
         subscription = self._subscriptions.get(mailbox)

@@ -222,6 +222,11 @@ class Subscription:
         if not self.live:
             self.start()
 
+    def remind(self, sequence: int) -> None:
+        """The store knows of acknowledgements up to here: tell it again of those that it has lost."""
+        if self._acknowledged.sequence > sequence and not self.acknowledging:
+            self._tell_store(self._acknowledged)
+
     def _land(self, acknowledgement: Acknowledgement) -> None:
         """Take what is acknowledged out of the window."""
         in_flight, sequence = self._in_flight, acknowledgement.sequence

@@ -258,6 +258,10 @@ class Watcher(Protocol):
         """Another process committed these, for mailboxes that are, or were just now, subscribed to here."""
         ...
 
+    def remind(self, mailbox: bytes, sequence: int) -> None:
+        """The store knows of acknowledgements up to here and has later entries: tell it again what it has lost."""
+        ...
+
     def replace(self, mailbox: bytes, owner_token: bytes) -> None:
         """The subscription of this token has lost the mailbox to a newer one in another process."""
         ...

@@ -305,7 +305,7 @@ class Masters:
         try:
             async with asyncio.timeout(SETUP_SECONDS):
                 if shard.link is None or shard.link.lost:
-                    shard.begun.clear()
+                    shard.forget()
                     shard.link = await Link.open(self._address, shard.host, on_lost=lambda: self._lost(shard))
                 facts = await redis_durability.ask(shard.link)
                 self._judge(facts)

@@ -32,7 +32,7 @@ EPHEMERAL: Final = b"e"
 _CHANGE: Final = struct.Struct(">24sQQ")  # see Change
 _FIRST: Final = struct.Struct(">24sQ")  # mailbox, sequence of the first of the entries
 _WAKE: Final = struct.Struct(">24sQ")  # mailbox, last sequence
-_LATEST: Final = struct.Struct(">8s8sQ")
+_LATEST: Final = struct.Struct(">8s8sQQ")
 _LOW: Final = struct.Struct(">24sHI")
 
 
@@ -107,18 +107,20 @@ class Notices:
                 yield bucket, mailboxes[first : first + LOOK_BATCH]
 
     def looked(self, mailbox: bytes, found: bytes | None) -> None:
-        """The store says this (owner's node 8, its token 8, last sequence 8) of a mailbox."""
+        """The store says this of a mailbox: owner's node, its token, last sequence, highest acknowledged (8 each)."""
         owned = self._owned.get(mailbox)
         if owned is None or self._watcher is None:
             return
         if found is None:
             self._watcher.lose(mailbox)
             return
-        _, token, last = _LATEST.unpack(found)
+        _, token, last, acknowledged = _LATEST.unpack(found)
         if token != owned.token:
             self._watcher.replace(mailbox, owned.token)
         else:
             self._woken(mailbox, last)
+            if acknowledged < last:
+                self._watcher.remind(mailbox, acknowledged)
 
     def renewed(self, is_in: Callable[[bytes], bool]) -> None:
         """The bucket of these mailboxes has another history."""

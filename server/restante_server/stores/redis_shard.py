@@ -221,6 +221,7 @@ class Shard:
         self.since = 0.0
         self.connecting: asyncio.Task[None] | None = None
         self._around = around
+        self._unconfirmed: dict[int, int] = {}  # by bucket, versions that this connection was told of
         self._pending: deque[Call] = deque()
         self._out: list[tuple[Any, ...]] = []
         self._scheduled = False
@@ -238,6 +239,12 @@ class Shard:
             return
         self._out.append(("SPUBLISH", channel, message))
         self.schedule()
+
+    def forget(self) -> None:
+        """The connection is another: nothing of the last one holds, and the store may have another history."""
+        self.begun.clear()
+        self._unconfirmed.clear()
+        self._out.clear()
 
     def schedule(self) -> None:
         """Send what is pending at the end of this tick."""
@@ -336,15 +343,12 @@ class Shard:
         try:
             replies = done.result()
         except LinkLost:
-            self._out.clear()  # the store may come back with another history
             self._again([call for command in commands for call in command.calls])
         else:
             self._distribute(replies, commands, skip, waits)
 
     def _distribute(self, replies: list[Reply], commands: list[_Command], skip: int, waits: int) -> None:
         short = bool(waits) and (not isinstance(replies[-1], int) or replies[-1] < waits)
-        confirmed = not self.replicas or (bool(waits) and not short)  # else one that is promoted may be behind
-        versions = self._around.versions
         again: list[Call] = []
         outcomes: list[tuple[Call, Any]] = []
         committed: list[Committed] = []
@@ -358,13 +362,15 @@ class Shard:
                 for call in command.calls:
                     call.fail(StoreUnavailable("too few replicas"))
             else:
-                versions[command.bucket] = max(versions[command.bucket], command.version(reply) if confirmed else 0)
+                unconfirmed = self._unconfirmed
+                unconfirmed[command.bucket] = max(unconfirmed.get(command.bucket, 0), command.version(reply))
                 outcomes += command.results(popped, reply)
                 if command.script.name == "deposit":
                     committed.append(_committed(command.bucket, command.calls, reply))
         if short:
             _log.warning("replicas did not confirm")
             self._around.trouble()
+        self._learn(confirmed=not short and (bool(waits) or not self.replicas))
         if committed:
             self._around.deposited(committed, in_order=not again)
         for call, result in outcomes:
@@ -372,6 +378,18 @@ class Shard:
         if again:
             self._again(again)
         self.schedule()
+
+    def _learn(self, *, confirmed: bool) -> None:
+        """Remember versions once replicas have all that was written over this connection.
+
+        One that is promoted without what nobody waited for would else be taken for one that is behind.
+        """
+        if not confirmed:
+            return
+        versions = self._around.versions
+        for bucket, version in self._unconfirmed.items():
+            versions[bucket] = max(versions[bucket], version)
+        self._unconfirmed.clear()
 
     def _refused(self, command: _Command, error: str, again: list[Call]) -> None:
         if error.startswith("OOM"):

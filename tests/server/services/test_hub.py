@@ -158,7 +158,7 @@ class Scene:
 
     def look(self) -> None:
         """The serving node looks at the store."""
-        self.notices.looked(MAILBOX, bytes(8) + TOKEN + self.last.to_bytes(8, "big"))
+        self.notices.looked(MAILBOX, bytes(8) + TOKEN + 2 * self.last.to_bytes(8, "big"))
 
     async def settle(self) -> None:
         """Let everybody go on who can, and take what is written."""

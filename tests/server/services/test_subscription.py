@@ -529,6 +529,19 @@ async def test_who_waits_for_the_store_does_not_wait_for_what_comes_later(slow: 
     assert slow.sequences[-1] == first + 2
 
 
+async def test_a_store_that_has_lost_acknowledgements_is_told_again(slow: Slow) -> None:
+    first = slow.subscription._cursor - 4
+    slow.subscription.acknowledge(first + 2)
+    slow.subscription.remind(first)
+    assert slow.sequences == [first + 2], "it has still to answer"
+    await slow.answer()
+    slow.subscription.remind(first + 2)
+    assert slow.sequences == [first + 2], "it knows"
+    slow.subscription.remind(first)
+    assert slow.sequences == [first + 2, first + 2]
+    await slow.answer()
+
+
 async def test_the_next_connection_waits_for_the_last_acknowledgements_of_the_one_that_ends(
     slow: Slow, relay: Relay
 ) -> None:

@@ -93,6 +93,9 @@ class Watched:
         self.seen.append(("told",))
         self.told += deliveries
 
+    def remind(self, mailbox: bytes, sequence: int) -> None:
+        """Of what was not acknowledged."""
+
     def replace(self, mailbox: bytes, owner_token: bytes) -> None:
         self.seen.append(("replace", mailbox, owner_token))
 
@@ -467,7 +470,7 @@ async def test_an_acknowledgement_waits_for_no_replica_and_may_go_with_its_maste
     for replica in replicas:
         replica.signal(signal.SIGCONT)
     assert await until_done(lambda: store.deposit(deposit(2, [address(1)])), StoreUnavailable) == Accepted(())
-    assert store.masters.versions[1] > version + 1
+    assert store.masters.versions[1] > version + 1, "of both"
     await store.close()
 
 

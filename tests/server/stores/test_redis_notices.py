@@ -1,5 +1,7 @@
 """What nodes tell each other of what they commit: it arrives whole and in order, or the store is read."""
 
+import struct
+
 from restante_protocol import ids
 from restante_server.stores.contract import Delivery
 from restante_server.stores.redis_notices import TOLD_BYTES, WAKE, Notices, committed_messages
@@ -15,6 +17,7 @@ class Watched:
     def __init__(self) -> None:
         self.told: list[Delivery] = []
         self.woken: list[bytes] = []
+        self.reminded: list[tuple[bytes, int]] = []
 
     def announce_told(self, deliveries: list[Delivery]) -> None:
         self.told += deliveries
@@ -22,13 +25,16 @@ class Watched:
     def wake(self, mailbox: bytes) -> None:
         self.woken.append(mailbox)
 
+    def remind(self, mailbox: bytes, sequence: int) -> None:
+        self.reminded.append((mailbox, sequence))
+
 
 def serving(*owned: tuple[bytes, int]) -> tuple[Notices, Watched]:
     """Return a node that serves mailboxes, told of everything up to a sequence."""
     notices, watched = Notices(), Watched()
     notices.watch(watched)  # type: ignore[arg-type]  # of the rest it is told nothing
     for each, last in owned:
-        notices.own(each, b"token", last)
+        notices.own(each, b"token".ljust(8, b"\0"), last)
     return notices, watched
 
 
@@ -79,6 +85,14 @@ def test_who_was_told_before_another_one_s_entry_reads_what_comes_after_it() -> 
     changes = [(mailbox(1), 5, 10), (mailbox(1), 11, 12)]
     notices.heard(committed_messages(deliveries, changes, {mailbox(1): HERE})[HERE])
     assert watched.woken == [mailbox(1)]
+
+
+def test_a_look_wakes_who_was_not_told_and_reminds_who_has_acknowledged_more() -> None:
+    notices, watched = serving((mailbox(1), 5), (mailbox(2), 5))
+    notices.looked(mailbox(1), struct.pack(">8s8sQQ", HERE, b"token", 5, 5))
+    assert (watched.woken, watched.reminded) == ([], [])
+    notices.looked(mailbox(2), struct.pack(">8s8sQQ", HERE, b"token", 7, 3))
+    assert (watched.woken, watched.reminded) == ([mailbox(2)], [(mailbox(2), 3)])
 
 
 def test_each_node_is_told_only_of_its_mailboxes() -> None:

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Acknowledge. ARGV: epoch, then for each: mailbox, and owner token 8, incarnation 16, sequence 8, exceptions 8 each.
--- Answers 1 or 0 for each, then the version.
+-- Answers 1 or 0 for each, then the version if anything changed, else 0.
 local s = load_state()
 if not s then return OTHER_EPOCH end
 local STEP = 16
@@ -89,5 +89,5 @@ if changed then
   write_queues(queues)
   save_state(s)
 end
-answers[#answers + 1] = s.version
+answers[#answers + 1] = changed and s.version or 0 -- what others wrote is not waited for here
 return answers

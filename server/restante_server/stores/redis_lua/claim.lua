@@ -2,7 +2,7 @@
 -- Issue prekeys. ARGV: epoch, low mark, then for each: suite 2, 1 for the last resort alone, addresses 24 each.
 -- Answers for each address 40 or 41, or a package as a claim's answer has it, or the last resort after 'l'. Then {the
 -- field of each address' pool if it can be claimed from without looking again, else zeros (6 each); pools that ran low
--- (mailbox 24, suite 2, left 4, owner 8); revocations}, and the version.
+-- (mailbox 24, suite 2, left 4, owner 8); revocations}, and the version if anything was issued, else 0.
 local s = load_state()
 if not s then return OTHER_EPOCH end
 local low_mark = tonumber(ARGV[2])
@@ -56,5 +56,5 @@ for i = 3, #ARGV do
 end
 if issued then save_state(s) end
 answers[place + 1] = {table.concat(known), table.concat(lows), s.revocations}
-answers[place + 2] = s.version
+answers[place + 2] = issued and s.version or 0 -- what others wrote is not waited for here
 return answers

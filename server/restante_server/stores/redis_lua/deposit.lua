@@ -249,7 +249,7 @@ for d, header in ipairs(headers) do
       for _, a in ipairs(list) do
         local q = a.queue
         if q then
-          if q.group then seal(q.group) end
+          if q.group and q.group ~= group then seal(q.group) end -- a list may name a mailbox twice
           q.group = group
         end
       end
