@@ -5,6 +5,8 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,8 +19,10 @@ from restante_server.metrics import Metrics
 from restante_server.services.hub import Hub
 from restante_server.services.subscription import Subscription
 from restante_server.stores import contract
-from restante_server.stores.contract import Delivery, StoredEntry
-from restante_server.stores.redis_notices import Change, Notices, committed_messages
+from restante_server.stores.contract import Deposit, Listener, StoredEntry
+from restante_server.stores.redis import RedisStore
+from restante_server.stores.redis_notices import Notices
+from restante_server.stores.redis_shard import Committed, Group
 from support.stores import mailbox
 
 NODES = 3  # number 0 serves the mailbox
@@ -92,6 +96,22 @@ def entries_of(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
+class Fan:
+    """A deposit: its number and what is stored of it."""
+
+    def __init__(self, number: int, body: bytes) -> None:
+        self.number = number
+        self.item = Deposit(bytes(ids.MESSAGE_ID_BYTES), (), body, 0, None, False, b"")
+
+
+def node_of(notices: Notices, listener: Listener, publish: Callable[[bytes], None]) -> RedisStore:
+    """Return a node without Redis: only what it does once something is committed."""
+    store = RedisStore.__new__(RedisStore)
+    masters: Any = SimpleNamespace(publish=lambda _bucket, _node, message: publish(message))
+    store._notices, store._listener, store._masters = notices, listener, masters
+    return store
+
+
 class Scene:
     """The serving node, and what is on its way to it."""
 
@@ -101,6 +121,11 @@ class Scene:
         self.metrics = Metrics()
         self.hub = Hub(with_length, self.metrics)
         self.notices.watch(self.hub)
+        listeners: list[Listener] = [self.hub.announce, *[lambda _deliveries: None] * (NODES - 1)]
+        self.nodes = [
+            node_of(Notices() if number else self.notices, listener, partial(self.publish, number))
+            for number, listener in enumerate(listeners)
+        ]
         self.last = 0
         self.numbers = itertools.count(FIRST)
         self.on_the_way: list[deque[Callable[[], None]]] = [deque() for _ in range(NODES)]
@@ -126,28 +151,31 @@ class Scene:
         self.store.reads.clear()
         self.subscribe()
 
-    def commit(self, node: int, calls: list[tuple[int, bool]]) -> None:
-        """A node stores entries by script calls of one pipeline, so many each; before a call another may store one."""
-        changes: list[Change] = []
-        deliveries = []
-        for count, after_another in calls:
+    def commit(self, node: int, calls: list[tuple[int, bool, int]]) -> None:
+        """A node stores entries by script calls of one pipeline: how many, whether another stores one before, its rank.
+
+        Those of a lower rank were asked for before: they are tried again.
+        """
+        done = []
+        for count, after_another, rank in calls:
             if after_another:
-                self.commit((node + 1) % NODES, [(1, False)])
+                self.commit((node + 1) % NODES, [(1, False, 0)])
             first = next(self.numbers)
             bodies = [b"%d" % number for number in (first, *itertools.islice(self.numbers, count - 1))]
-            entries = [(bytes(ids.MESSAGE_ID_BYTES), body, None) for body in bodies]
             self.committed += enumerate(bodies, first)
             self.store.entries.update(enumerate(bodies, first))
-            changes.append((MAILBOX, self.last, first + count - 1))
-            deliveries.append(Delivery(entries, [(MAILBOX, first, count)]))
+            fans: tuple[Any, ...] = tuple(Fan(rank * FIRST**2 + first, body) for body in bodies)
+            group = Group(fans, [(MAILBOX, first, count)])
+            done.append(Committed(0, [group], [(MAILBOX, self.last)], HERE + MAILBOX if node else b""))
             self.last = first + count - 1
+        if node:
+            self.nodes[node].deposited(done, in_order=True)
+        else:
+            self.on_the_way[0].append(lambda: self.nodes[0].deposited(done, in_order=True))
 
-        def here() -> None:
-            self.notices.committed(changes)
-            self.hub.announce(deliveries)
-
-        message = committed_messages(deliveries, changes, {MAILBOX: HERE})[HERE]
-        self.on_the_way[node].append(here if node == 0 else lambda: self.notices.heard(message))
+    def publish(self, node: int, message: bytes) -> None:
+        """A node tells the serving one of what it has committed."""
+        self.on_the_way[node].append(lambda: self.notices.heard(message))
 
     def arrive(self, node: int, *, lost: bool) -> None:
         """The next message of a node arrives, or is lost; the serving node's own answers are not."""
@@ -184,14 +212,14 @@ class Scene:
             self.subscription.acknowledge(self.written[-1][0])
 
 
-CALLS = st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=2)
+CALLS = st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(0, 1)), min_size=1, max_size=2)
 STEPS = st.one_of(
     st.tuples(st.just("commit"), st.integers(0, NODES - 1), CALLS),
     st.tuples(st.just("arrive"), st.integers(0, NODES - 1), st.sampled_from([False, False, False, True])),
     st.tuples(st.just("read")),
     *(st.tuples(st.just(name)) for name in ("look", "wake", "acknowledge", "reconnect")),
 )
-ONE = ("commit", 1, [(1, False)])
+ONE = ("commit", 1, [(1, False, 0)])
 COMES = ("arrive", 1, False)
 WAKE, READ = ("wake",), ("read",)
 
@@ -225,6 +253,7 @@ async def play(steps: list[tuple[Any, ...]]) -> None:
 @settings(max_examples=500)
 @given(st.lists(STEPS, max_size=40))
 @example([ONE, COMES, WAKE, READ, READ, ONE, COMES, READ, ONE, COMES])
+@example([READ, ("commit", 1, [(1, False, 1), (1, False, 0)]), COMES])
 @example([ONE, WAKE, READ, READ, ("acknowledge",), READ, ("reconnect",), READ, COMES])
 def test_however_messages_of_nodes_arrive_each_entry_is_sent_once_and_in_order(steps: list[tuple[Any, ...]]) -> None:
     asyncio.run(play(steps))
