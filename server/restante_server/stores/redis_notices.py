@@ -19,9 +19,7 @@ from restante_server.stores.contract import Delivery, PoolLow, Watcher
 
 LOOK_INTERVAL: Final = 3.0  # seconds between looks at all mailboxes that are served here
 LOOK_BATCH: Final = 1000  # mailboxes per script call
-TOLD_BYTES: Final = (
-    limits.WINDOW_BYTES
-)  # of one message, about; of more only sequences are told, and subscriptions read
+TOLD_BYTES: Final = limits.WINDOW_BYTES  # of one message, about; more is not told but read
 COMMITTED: Final = b"c"
 WAKE: Final = b"w"
 REPLACED: Final = b"r"
