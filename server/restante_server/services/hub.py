@@ -52,19 +52,20 @@ class Hub:
     def announce(self, deliveries: Sequence[Delivery]) -> None:
         """Send what has just been committed to those who are connected: the store's listener."""
         missed: list[bytes] | None = [] if self.missed is not None else None
-        self._push(deliveries, missed)
+        entries = self._push(deliveries, missed)
         self._metrics.deposits.inc(sum([len(delivery.entries) for delivery in deliveries]))
-        self._metrics.deposited.inc(sum([taken for delivery in deliveries for _, _, taken in delivery.recipients]))
+        self._metrics.deposited.inc(entries)
         if missed and self.missed is not None:
             self.missed(missed)
 
-    def _push(self, deliveries: Sequence[Delivery], missed: list[bytes] | None) -> None:
-        """Send what is committed to those who are connected, and append who is not."""
+    def _push(self, deliveries: Sequence[Delivery], missed: list[bytes] | None) -> int:
+        """Send what is committed to those who are connected, append who is not, and return how many entries it is."""
         subscriptions = self._subscriptions
-        live = 0
+        entries = live = 0
         for delivery in deliveries:
             batch: Batch | None = None
             for mailbox, sequence, taken in delivery.recipients:
+                entries += taken
                 subscription = subscriptions.get(mailbox)
                 if subscription is None:
                     if missed is not None:
@@ -75,6 +76,7 @@ class Hub:
                 if subscription.push(sequence, batch):
                     live += taken
         self._metrics.live.inc(live)
+        return entries
 
     def wake(self, mailbox: bytes) -> None:
         """Have a subscription read what nobody announced. From here on: ``contract.Watcher``."""

@@ -8,8 +8,8 @@ what is acknowledged was delivered before, so an acknowledgement can only take l
 import asyncio
 import operator
 import struct
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -94,26 +94,24 @@ class Surroundings(Protocol):
 _BEFORE: Final = struct.Struct(">24sQ")
 _FAILED: Final = struct.Struct(">HB")
 _PLACE: Final = struct.Struct(">H")
-_first: Final[Callable[[tuple[int, Group]], int]] = operator.itemgetter(0)
+_members: Final = operator.itemgetter(1)  # packed: they sort by the place of the first
 
 
 def _committed(bucket: int, calls: Sequence[Call], reply: list[Any]) -> Committed:
     """Return what a call of the script ``deposit`` stored."""
     stored, indexes, packed, elsewhere, _ = reply[len(calls) :]
     before = list(_BEFORE.iter_unpack(packed))
-    groups: list[tuple[int, Group]] = []  # with the place of the first
-    for number, members, firsts, failed in zip(*[iter(stored)] * 4, strict=True):
+    groups = []
+    for number, members, firsts, failed in sorted(zip(*[iter(stored)] * 4, strict=True), key=_members):
         queues: Sequence[int] = struct.unpack(f">{len(indexes[number]) // 2}H", indexes[number])
         if failed:
             without = {position for position, _ in _FAILED.iter_unpack(failed)}
             queues = [queue for position, queue in enumerate(queues) if position not in without]
-        places = [place for (place,) in _PLACE.iter_unpack(members)]
-        fans = tuple(call.fan for place in places if isinstance(call := calls[place], Part))
+        fans = tuple(call.fan for (place,) in _PLACE.iter_unpack(members) if isinstance(call := calls[place], Part))
         sequences = struct.unpack(f">{len(firsts) // 8}Q", firsts)
         recipients = [(before[queue][0], first, len(fans)) for queue, first in zip(queues, sequences, strict=True)]
-        groups.append((places[0], Group(fans, recipients)))
-    groups.sort(key=_first)
-    return Committed(bucket, [group for _, group in groups], before, elsewhere)
+        groups.append(Group(fans, recipients))
+    return Committed(bucket, groups, before, elsewhere)
 
 
 class _Command:
@@ -221,7 +219,7 @@ class Shard:
         self.since = 0.0
         self.connecting: asyncio.Task[None] | None = None
         self._around = around
-        self._unconfirmed: dict[int, int] = {}  # by bucket, versions that this connection was told of
+        self._unconfirmed: defaultdict[int, int] = defaultdict(int)  # versions that were told, by bucket
         self._pending: deque[Call] = deque()
         self._out: list[tuple[Any, ...]] = []
         self._scheduled = False
@@ -362,8 +360,7 @@ class Shard:
                 for call in command.calls:
                     call.fail(StoreUnavailable("too few replicas"))
             else:
-                unconfirmed = self._unconfirmed
-                unconfirmed[command.bucket] = max(unconfirmed.get(command.bucket, 0), command.version(reply))
+                self._unconfirmed[command.bucket] = max(self._unconfirmed[command.bucket], command.version(reply))
                 outcomes += command.results(popped, reply)
                 if command.script.name == "deposit":
                     committed.append(_committed(command.bucket, command.calls, reply))
