@@ -14,6 +14,7 @@ from restante_crypto import proofs
 from restante_server.stores.contract import (
     Accepted,
     AddressSpec,
+    Delivery,
     Deposit,
     FenceLost,
     Issued,
@@ -90,6 +91,54 @@ def deposit(
     message_id = number.to_bytes(16, "big")
     digest = proofs.deposit_digest(message_id, list(addresses), body)
     return Deposit(message_id, addresses, body, lifetime, fence, large, digest)
+
+
+class Watched:
+    """A ``contract.Watcher`` that remembers.
+
+    Attributes:
+        seen: what it was called with, by name.
+        told: all deliveries of other nodes.
+        reminded: mailboxes, and up to which sequence the store knows of acknowledgements.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[object, ...]] = []
+        self.told: list[Delivery] = []
+        self.reminded: list[tuple[bytes, int]] = []
+
+    @property
+    def woken(self) -> list[object]:
+        """Mailboxes whose subscription has to read."""
+        return [rest[0] for kind, *rest in self.seen if kind == "wake"]
+
+    def wake(self, mailbox: bytes) -> None:
+        self.seen.append(("wake", mailbox))
+
+    def announce_told(self, deliveries: Sequence[Delivery]) -> None:
+        self.seen.append(("told",))
+        self.told += deliveries
+
+    def remind(self, mailbox: bytes, sequence: int) -> None:
+        self.reminded.append((mailbox, sequence))
+
+    def replace(self, mailbox: bytes, owner_token: bytes) -> None:
+        self.seen.append(("replace", mailbox, owner_token))
+
+    def lose(self, mailbox: bytes) -> None:
+        self.seen.append(("lose", mailbox))
+
+    def announce_deleted(self, mailbox: bytes, but: None) -> None:
+        self.seen.append(("deleted", mailbox))
+
+    def announce_low(self, lows: object) -> None:
+        self.seen.append(("low", lows))
+
+    def announce_spent(self, mailbox: bytes, address: bytes) -> None:
+        self.seen.append(("spent", mailbox, address))
+
+    def announce_ephemeral(self, mailboxes: object, message_id: bytes, body: bytes) -> None:
+        self.seen.append(("ephemeral", mailboxes, message_id, body))
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from support.redis_servers import MASTERS, RedisCluster, RedisServer, free_ports
 from support.stores import (
     DAY,
     MovedClock,
+    Watched,
     acknowledge,
     address,
     bodies,
@@ -77,42 +78,6 @@ async def test_a_code_that_a_stopped_node_has_kept_is_for_that_mailbox_and_used_
         await store.delete_mailbox(mailbox(number))
         assert await store.create_mailbox(mailbox(number), bytes(32), code(number)) is None
     await store.close()
-
-
-class Watched:
-    """A watcher that remembers."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[object, ...]] = []
-        self.told: list[Delivery] = []
-
-    def wake(self, mailbox: bytes) -> None:
-        self.seen.append(("wake", mailbox))
-
-    def announce_told(self, deliveries: Sequence[Delivery]) -> None:
-        self.seen.append(("told",))
-        self.told += deliveries
-
-    def remind(self, mailbox: bytes, sequence: int) -> None:
-        """Of what was not acknowledged."""
-
-    def replace(self, mailbox: bytes, owner_token: bytes) -> None:
-        self.seen.append(("replace", mailbox, owner_token))
-
-    def lose(self, mailbox: bytes) -> None:
-        self.seen.append(("lose", mailbox))
-
-    def announce_deleted(self, mailbox: bytes, but: None) -> None:
-        self.seen.append(("deleted", mailbox))
-
-    def announce_low(self, lows: object) -> None:
-        self.seen.append(("low", lows))
-
-    def announce_spent(self, mailbox: bytes, address: bytes) -> None:
-        self.seen.append(("spent", mailbox, address))
-
-    def announce_ephemeral(self, mailboxes: object, message_id: bytes, body: bytes) -> None:
-        self.seen.append(("ephemeral", mailboxes, message_id, body))
 
 
 # Levels.

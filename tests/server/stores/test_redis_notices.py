@@ -5,34 +5,16 @@ import struct
 from restante_protocol import ids
 from restante_server.stores.contract import Delivery
 from restante_server.stores.redis_notices import TOLD_BYTES, WAKE, Notices, committed_messages
-from support.stores import mailbox
+from support.stores import Watched, mailbox
 
 ENTRIES = [(bytes(ids.MESSAGE_ID_BYTES), b"one", None), (b"\1" * ids.MESSAGE_ID_BYTES, b"two", b"fence")]
 HERE, THERE = b"node 1 .", b"node 2 ."
 
 
-class Watched:
-    """A watcher that remembers what it is told of entries."""
-
-    def __init__(self) -> None:
-        self.told: list[Delivery] = []
-        self.woken: list[bytes] = []
-        self.reminded: list[tuple[bytes, int]] = []
-
-    def announce_told(self, deliveries: list[Delivery]) -> None:
-        self.told += deliveries
-
-    def wake(self, mailbox: bytes) -> None:
-        self.woken.append(mailbox)
-
-    def remind(self, mailbox: bytes, sequence: int) -> None:
-        self.reminded.append((mailbox, sequence))
-
-
 def serving(*owned: tuple[bytes, int]) -> tuple[Notices, Watched]:
     """Return a node that serves mailboxes, told of everything up to a sequence."""
     notices, watched = Notices(), Watched()
-    notices.watch(watched)  # type: ignore[arg-type]  # of the rest it is told nothing
+    notices.watch(watched)
     for each, last in owned:
         notices.own(each, b"token".ljust(8, b"\0"), last)
     return notices, watched

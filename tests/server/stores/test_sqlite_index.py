@@ -27,6 +27,12 @@ from support.stores import (
 from support.waiting import until
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is saved but when a test asks for it, or closes the store."""
+    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", 1000)
+
+
 async def save(store: SqliteStore, limit: int, *, fail: bool = False) -> int:
     """Save so many rows of each kind, in a transaction; return how many were."""
 
@@ -62,11 +68,8 @@ async def spend_one_payload(store: SqliteStore) -> None:
         await acknowledge(store, number, limits.MAX_SEQUENCE)
 
 
-async def test_a_payload_goes_with_or_after_the_cursors_of_all_who_had_it(
-    opener: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_payload_goes_with_or_after_the_cursors_of_all_who_had_it(opener: Opener) -> None:
     """Or sequences that a client has seen could be given again after a power loss."""
-    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", 1000)
     store = await opener.open()
     await spend_one_payload(store)
     assert store._index.unsaved == 4
@@ -78,10 +81,7 @@ async def test_a_payload_goes_with_or_after_the_cursors_of_all_who_had_it(
     await store.close()
 
 
-async def test_a_part_that_is_rolled_back_is_saved_later_in_the_same_order(
-    opener: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", 1000)
+async def test_a_part_that_is_rolled_back_is_saved_later_in_the_same_order(opener: Opener) -> None:
     store = await opener.open()
     await spend_one_payload(store)
     for limit in (1, 2, 10):
@@ -93,10 +93,7 @@ async def test_a_part_that_is_rolled_back_is_saved_later_in_the_same_order(
     await store.close()
 
 
-async def test_a_mailbox_whose_end_is_rolled_back_is_saved_before_anything_is_deleted(
-    opener: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", 1000)
+async def test_a_mailbox_whose_end_is_rolled_back_is_saved_before_anything_is_deleted(opener: Opener) -> None:
     store = await opener.open()
     await spend_one_payload(store)
     await end_in_vain(store, 1)
@@ -112,7 +109,6 @@ async def test_a_mailbox_whose_end_is_rolled_back_is_saved_before_anything_is_de
 async def test_saving_goes_on_part_by_part_and_closing_saves_the_rest_at_once(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", 1000)
     monkeypatch.setattr(sqlite_writer, "SAVE_PART", 1)
     store = await opener.open()
     for turn in (0, 100):
@@ -149,7 +145,6 @@ async def test_what_is_acknowledged_while_others_are_saved_is_saved_soon_after(
 
 async def test_a_part_grows_with_what_waits(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or more would come with each commit than one part saves."""
-    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", 1000)
     monkeypatch.setattr(sqlite_writer, "SAVE_PART", 1)
     limits_of_parts = []
     store = await opener.open()
@@ -171,8 +166,7 @@ async def test_a_part_grows_with_what_waits(opener: Opener, monkeypatch: pytest.
     await store.close()
 
 
-async def test_a_large_group_counts_by_its_rows(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", 1000)
+async def test_a_large_group_counts_by_its_rows(opener: Opener) -> None:
     store = await opener.open()
     for number in (1, 2):
         await make_mailbox(store, number, [number])
@@ -189,7 +183,6 @@ async def test_a_large_group_counts_by_its_rows(opener: Opener, monkeypatch: pyt
 
 async def test_what_was_being_saved_is_known_after_a_rollback(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if it was looked up later in the same transaction, or forgotten while that was committed."""
-    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", 1000)
     monkeypatch.setattr(sqlite_supplies, "KEPT_PACKAGES", 0)
     monkeypatch.setattr(sqlite_index, "CACHE", 0)
     store = await opener.open()
@@ -226,8 +219,7 @@ async def test_what_was_being_saved_is_known_after_a_rollback(opener: Opener, mo
     await store.close()
 
 
-async def test_claims_that_are_rolled_back_do_not_count(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", 1000)
+async def test_claims_that_are_rolled_back_do_not_count(opener: Opener) -> None:
     store = await opener.open()
     for number in (1, 2):
         await make_mailbox(store, number, [number])
@@ -247,10 +239,7 @@ async def test_claims_that_are_rolled_back_do_not_count(opener: Opener, monkeypa
     await store.close()
 
 
-async def test_the_log_of_claims_goes_as_far_as_its_pools_are_saved(
-    opener: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", 1000)
+async def test_the_log_of_claims_goes_as_far_as_its_pools_are_saved(opener: Opener) -> None:
     logged = "meta WHERE key LIKE 'claims %'"
     store = await opener.open()
     for number in (1, 2, 3):
@@ -278,10 +267,7 @@ async def test_the_log_of_claims_goes_as_far_as_its_pools_are_saved(
     await store.close()
 
 
-async def test_pools_of_a_mailbox_whose_end_is_rolled_back_keep_their_place(
-    opener: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite_writer, "SAVE_SECONDS", 1000)
+async def test_pools_of_a_mailbox_whose_end_is_rolled_back_keep_their_place(opener: Opener) -> None:
     store = await opener.open()
     for number in (1, 2):
         await make_mailbox(store, number, [number])
